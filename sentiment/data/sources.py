@@ -1,0 +1,153 @@
+"""A name or a path becomes a `DatasetDict` with `text` and `label`: Hub, local copy, folder, file, embedded.
+
+Rows lie in the cache of `datasets` on disk and are memory-mapped, so a second load takes no time.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from datasets import DatasetDict, load_dataset
+from datasets.exceptions import DatasetsError
+
+from sentiment.data.embedded import fetch_snippets
+from sentiment.data.files import shorten
+from sentiment.data.hub import check_hub, offline_datasets
+from sentiment.data.tables import SUFFIXES, load_generated, load_split, normalise
+from sentiment.exceptions import InputError
+
+HUB_IDS = {"sst2": "stanfordnlp/sst2", "imdb": "stanfordnlp/imdb"}
+# The mean of 15 to 20 ratings has a standard error of about 0.25 near zero, so within two of them, 0.5, the
+# sign of a mean is not certain. Of the film sentences 562 (5%) are that near.
+NEUTRAL_BOUND = 0.5
+_SNIPPETS_FILE = "movieReviewSnippets_GroundTruth.txt"
+_SPLIT_NAMES = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+    "unsupervised": "unsupervised",
+}
+_SHARD = re.compile(r"(?P<split>\w+)-(?P<index>\d{5})-of-(?P<count>\d{5})")
+
+
+def load_reviews(dataset: str, data_dir: str | None = None) -> DatasetDict:
+    """Splits of a source, each with the columns `text` (string) and `label` (0, 1, or -1: unlabelled).
+
+    `dataset` is `sst2`, `imdb`, `snippets` (embedded), a Hub id `owner/name`, a folder with files named
+    after their splits, or one .csv, .tsv, .jsonl or .parquet file (split `train`). Where `data_dir`, or
+    else the variable `SENTIMENT_DATA_DIR`, is given, its local copies are read in place of the Hub.
+    Raises `InputError` naming file, row and column of what cannot be used.
+    """
+    data_dir = data_dir or os.environ.get("SENTIMENT_DATA_DIR")
+    if dataset == "snippets":
+        return _load_snippets()
+    path = Path(dataset).expanduser()
+    if dataset not in HUB_IDS:
+        if path.is_dir():
+            return _load_folder(path)
+        if path.is_file() or path.suffix.lower() in SUFFIXES:
+            return DatasetDict({"train": load_split("train", [path])})
+    repo_id = HUB_IDS.get(dataset, dataset)
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo_id) or repo_id.startswith("."):
+        raise InputError(
+            f"dataset {dataset!r} is no file or folder here; choose sst2, imdb, snippets, a Hub id "
+            f"(owner/name), a folder, or a {', '.join(SUFFIXES)} file"
+        )
+    return _load_local_copy(repo_id, Path(data_dir).expanduser()) if data_dir else _load_hub(repo_id)
+
+
+def _load_snippets() -> DatasetDict:
+    path = fetch_snippets() / _SNIPPETS_FILE
+    splits = {}
+    for split in ("train", "unsupervised"):
+        arguments = {"path": str(path), "bound": NEUTRAL_BOUND, "neutral": split == "unsupervised"}
+        splits[split] = load_generated(split, read_ratings, arguments)
+    return DatasetDict(splits)
+
+
+def read_ratings(path: str, bound: float, neutral: bool) -> Iterator[dict[str, Any]]:
+    """Rated sentences: those within the bound if `neutral`, unlabelled; else the others, by their sign."""
+    with Path(path).open(encoding="utf-8") as lines:
+        for line in lines:
+            _, rating, text = line.rstrip("\n").split("\t")
+            if neutral == (abs(float(rating)) <= bound):
+                yield {"text": text, "label": -1 if neutral else int(float(rating) > 0)}
+
+
+def _load_local_copy(repo_id: str, data_dir: Path) -> DatasetDict:
+    owner, name = repo_id.split("/")
+    for folder in (data_dir / owner / name, data_dir / name):
+        if folder.is_dir():
+            return _load_folder(folder)
+    raise InputError(
+        f"no local copy of {repo_id}: there is no folder {data_dir / name}; correct --data_dir, "
+        "or leave it and SENTIMENT_DATA_DIR out to use the Hugging Face Hub"
+    )
+
+
+def _load_hub(repo_id: str) -> DatasetDict:
+    online = check_hub(repo_id, "dataset")
+    try:
+        if online:
+            raw = load_dataset(repo_id)
+        else:
+            with offline_datasets():
+                raw = load_dataset(repo_id)
+    except (DatasetsError, OSError, ValueError) as error:
+        reason = shorten(str(error).strip().partition("\n")[0], 200)
+        raise InputError(f"cannot load dataset {repo_id} from the Hugging Face Hub: {reason}") from error
+    return DatasetDict(
+        {split: normalise(rows, [(f"{repo_id} ({split})", len(rows))]) for split, rows in raw.items()}
+    )
+
+
+def _load_folder(folder: Path) -> DatasetDict:
+    splits: dict[str, list[Path]] = {}
+    files = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in SUFFIXES
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    ]
+    for path in files:
+        shard = _SHARD.fullmatch(path.stem)
+        split = shard["split"] if shard else _SPLIT_NAMES.get(path.stem.lower())
+        if split is not None:
+            splits.setdefault(split, []).append(path)
+    if not splits:
+        found = shorten(", ".join(path.name for path in files), 200) or "none"
+        raise InputError(
+            f"folder {folder} holds no split: name its files train.csv, validation.csv, test.csv (or .tsv, "
+            f".jsonl, .parquet), or train-00000-of-00001.parquet as on the Hub; found data files: {found}"
+        )
+    for split, paths in splits.items():
+        _check_shards(folder, split, paths)
+    order = ["train", "validation", "test", "unsupervised"]
+    known = [split for split in order if split in splits]
+    return DatasetDict(
+        {split: load_split(split, splits[split]) for split in [*known, *sorted(set(splits) - set(order))]}
+    )
+
+
+def _check_shards(folder: Path, split: str, paths: list[Path]) -> None:
+    shards = [_SHARD.fullmatch(path.stem) for path in paths]
+    numbers = [(int(shard["index"]), int(shard["count"])) for shard in shards if shard]
+    if len(paths) == 1 and not numbers:
+        return
+    counts = {count for _, count in numbers}
+    same_kind = (
+        len({path.parent for path in paths}) == len({path.suffix for path in paths}) == len(counts) == 1
+    )
+    if not same_kind or len(numbers) < len(paths) or len(set(numbers)) < len(paths):
+        names = shorten(", ".join(str(path.relative_to(folder)) for path in paths), 200)
+        raise InputError(
+            f"folder {folder} holds split {split} more than once: {names}; keep one, or pass its folder"
+        )
+    missing = set(range(counts.pop())) - {index for index, _ in numbers}
+    if missing:
+        raise InputError(
+            f"folder {folder}: part {min(missing):05d} of split {split} is missing beside {paths[0].name}"
+        )

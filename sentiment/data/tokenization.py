@@ -1,0 +1,45 @@
+"""Texts to token ids, through `datasets.map`."""
+
+from typing import Any
+
+from datasets import Dataset, DatasetDict
+from transformers import PreTrainedTokenizerBase
+
+
+def tokenize_reviews(
+    splits: DatasetDict, tokenizer: PreTrainedTokenizerBase, max_length: int, num_proc: int | None = None
+) -> DatasetDict:
+    """The splits with `input_ids` cut at `max_length` tokens, their `length`, `row` and `labels`, without texts.
+
+    Nothing is padded here: the collator pads each batch to its own longest text.
+    """
+    return DatasetDict({name: tokenize_split(part, tokenizer, max_length, num_proc) for name, part in splits.items()})
+
+
+def tokenize_split(
+    part: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, num_proc: int | None = None
+) -> Dataset:
+    """One split for `tokenize_reviews`."""
+    tokenized = part.select_columns(["text", "label", "row"]).map(
+        tokenize_batch,
+        batched=True,
+        num_proc=num_proc if num_proc and len(part) >= 1000 * num_proc else None,
+        remove_columns=["text"],
+        fn_kwargs={"tokenizer": tokenizer, "max_length": max_length},
+        desc="Tokenizing",
+    )
+    return tokenized.rename_column("label", "labels")
+
+
+def tokenize_batch(
+    batch: dict[str, list[str]], tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> dict[str, list[Any]]:
+    """One batch of `datasets.map`: cleaned texts become token ids and their number."""
+    input_ids = tokenizer(
+        batch["text"],
+        truncation=True,
+        max_length=max_length,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+    )["input_ids"]
+    return {"input_ids": input_ids, "length": [len(ids) for ids in input_ids]}

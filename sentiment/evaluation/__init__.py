@@ -1,0 +1,1 @@
+"""How good a classifier is, where it errs, and the report that says so."""

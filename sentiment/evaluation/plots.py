@@ -1,0 +1,166 @@
+"""The four pictures of a report. Figures are drawn without pyplot, so nothing global is left behind."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from sentiment.evaluation.metrics import LABEL_NAMES
+
+# Okabe and Ito's palette, which colour-blind readers can tell apart.
+BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#AA4499", "#8A8F98"
+INK, FAINT = "#1F2328", "#E3E6EA"
+DOTS_PER_INCH = 144
+
+METRIC_NAMES = {"accuracy": "accuracy", "precision": "precision", "recall": "recall", "f1": "F1"}
+
+
+def plot_loss(history: Sequence[Mapping[str, Any]], best_epoch: int | None, path: Path) -> None:
+    """Draw training and validation loss by epoch, with the restored epoch marked."""
+    figure, axes = _new_figure("Loss by epoch")
+    _draw_line(axes, history, [entry.get("train_loss") for entry in history], "training", BLUE, "o")
+    validation = [entry["validation"].get("loss") for entry in history]
+    _draw_line(axes, history, validation, "validation", ORANGE, "s")
+    axes.set_ylabel("cross-entropy per text (nats)")
+    axes.set_ylim(bottom=0)
+    _finish_epochs(axes, history, best_epoch)
+    _save(figure, path)
+
+
+def plot_metrics(history: Sequence[Mapping[str, Any]], best_epoch: int | None, path: Path) -> None:
+    """Draw validation accuracy, precision, recall and F1 by epoch, with the restored epoch marked."""
+    figure, axes = _new_figure("Validation metrics by epoch")
+    looks = zip(METRIC_NAMES.items(), (BLUE, ORANGE, GREEN, PURPLE), "os^D", strict=True)
+    for (metric, name), colour, marker in looks:
+        values = [entry["validation"].get(metric) for entry in history]
+        _draw_line(axes, history, values, name, colour, marker, width=2.6 if metric == "accuracy" else 1.4)
+    axes.set_ylabel("score (%)")
+    axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, symbol=""))
+    # A flat curve must look flat: show ten points at least.
+    low, high = axes.get_ylim()
+    spread = max(0.0, 0.10 - (high - low)) / 2
+    axes.set_ylim(low - spread, high + spread)
+    _finish_epochs(axes, history, best_epoch)
+    _save(figure, path)
+
+
+def plot_confusion(matrices: Mapping[str, Sequence[Sequence[int]]], path: Path) -> None:
+    """Draw confusion matrices side by side, each with its name: counts, and shares of the row.
+
+    Rows are true labels, columns predicted ones, negative first.
+    """
+    figure = Figure(figsize=(3.6 * len(matrices) + 0.6, 4.0), layout="constrained")
+    for position, (title, matrix) in enumerate(matrices.items()):
+        axes = figure.add_subplot(1, len(matrices), position + 1)
+        _style(axes, title, pad=8)
+        axes.grid(visible=False)
+        shares = [[count / max(1, sum(row)) for count in row] for row in matrix]
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1.25)
+        axes.axhline(0.5, color="white", linewidth=3)
+        axes.axvline(0.5, color="white", linewidth=3)
+        for row in range(2):
+            for column in range(2):
+                text = f"{matrix[row][column]:,}\n{shares[row][column]:.1%}"
+                colour = "white" if shares[row][column] > 0.55 else INK
+                axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=13)
+        axes.set_xticks([0, 1], LABEL_NAMES)
+        axes.set_yticks([0, 1], LABEL_NAMES, rotation=90, va="center")
+        axes.set_xlabel("predicted label")
+        axes.set_ylabel("true label")
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+    figure.supxlabel("texts, and their share of the row (of the true label)", fontsize=9, color=INK)
+    _save(figure, path)
+
+
+def plot_before_after(before: Mapping[str, Any], after: Mapping[str, Any], path: Path) -> None:
+    """Draw accuracy, precision, recall and F1 on the test split as pairs of bars, before and after training.
+
+    The whiskers on accuracy are its 95% interval.
+    """
+    figure, axes = _new_figure("Test metrics before and after training")
+    width = 0.38
+    for values, name, colour, shift in ((before, "before", GREY, -0.5), (after, "after", BLUE, 0.5)):
+        places = [index + shift * (width + 0.03) for index in range(len(METRIC_NAMES))]
+        heights = [values[metric] for metric in METRIC_NAMES]
+        low, high = values["accuracy_ci95"]
+        tops = [high, *heights[1:]]
+        axes.bar(places, heights, width, color=colour, label=name)
+        # Rounding may put an accuracy of 0 or 1 a hair outside its interval.
+        whisker = [[max(0.0, heights[0] - low)], [max(0.0, high - heights[0])]]
+        axes.errorbar(places[:1], heights[:1], whisker, color=INK, capsize=4, linewidth=1.3)
+        for place, height, top in zip(places, heights, tops, strict=True):
+            axes.annotate(
+                f"{height:.1%}", (place, top), (0, 4), textcoords="offset points", ha="center", fontsize=9
+            )
+    axes.set_xticks(range(len(METRIC_NAMES)), list(METRIC_NAMES.values()))
+    axes.tick_params(axis="x", length=0)
+    axes.grid(visible=False, axis="x")
+    axes.set_ylabel("score (%)")
+    axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, symbol=""))
+    axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
+    axes.set_ylim(0, 1.06)
+    axes.set_xlabel("whiskers: 95% interval of accuracy", fontsize=9)
+    _add_legend(axes)
+    _save(figure, path)
+
+
+def _draw_line(
+    axes: Axes,
+    history: Sequence[Mapping[str, Any]],
+    values: Sequence[float | None],
+    name: str,
+    colour: str,
+    marker: str,
+    width: float = 2.0,
+) -> None:
+    points = [(entry["epoch"], value) for entry, value in zip(history, values, strict=True) if value is not None]
+    if points:
+        epochs, heights = zip(*points, strict=True)
+        axes.plot(epochs, heights, color=colour, marker=marker, markersize=5, linewidth=width, label=name)
+
+
+def _finish_epochs(axes: Axes, history: Sequence[Mapping[str, Any]], best_epoch: int | None) -> None:
+    epochs = [entry["epoch"] for entry in history]
+    axes.set_xlabel("epoch")
+    axes.set_xlim(min(epochs) - 0.5, max(epochs) + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    if best_epoch is not None:
+        label = f"restored: epoch {best_epoch}"
+        axes.axvline(best_epoch, color=INK, linestyle=(0, (4, 3)), linewidth=1.2, zorder=1, label=label)
+    _add_legend(axes)
+
+
+def _new_figure(title: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(7.2, 4.0), layout="constrained")
+    axes = figure.add_subplot()
+    _style(axes, title)
+    return figure, axes
+
+
+def _style(axes: Axes, title: str, pad: float = 28) -> None:
+    """Give the one look that all pictures share."""
+    axes.set_title(title, loc="left", color=INK, fontsize=12, fontweight="bold", pad=pad)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(GREY)
+    axes.grid(color=FAINT, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=INK, labelsize=10)
+    axes.xaxis.label.set_color(INK)
+    axes.yaxis.label.set_color(INK)
+
+
+def _add_legend(axes: Axes) -> None:
+    # Between title and picture, where it can hide no line.
+    axes.legend(
+        loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=5, frameon=False, fontsize=9.5, columnspacing=1.4
+    )
+
+
+def _save(figure: Figure, path: Path) -> None:
+    unfinished = path.with_name(path.name + ".part")
+    figure.savefig(unfinished, format="png", dpi=DOTS_PER_INCH, bbox_inches="tight", pad_inches=0.15)
+    unfinished.replace(path)

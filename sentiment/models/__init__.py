@@ -1,0 +1,1 @@
+"""Models: BERT with the heads that this project trains."""

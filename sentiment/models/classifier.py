@@ -1,0 +1,155 @@
+"""BERT with a linear head on its pooler: the classifier that both strategies train."""
+
+import logging
+import os
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+from transformers import (
+    AutoConfig,
+    BertConfig,
+    BertForSequenceClassification,
+    BertModel,
+    BertPreTrainedModel,
+    PreTrainedModel,
+)
+from transformers.modeling_outputs import SequenceClassifierOutput
+from transformers.utils import logging as transformers_logging
+
+from sentiment.exceptions import InputError
+
+LABEL_NAMES = ("negative", "positive")
+logger = logging.getLogger(__name__)
+Model = TypeVar("Model", bound=PreTrainedModel)
+
+
+class BertSentimentClassifier(BertPreTrainedModel):
+    """`BertModel`, its pooler output, dropout (off by default) and one linear layer to the labels.
+
+    Parameters are named as in transformers' `BertForSequenceClassification`, and checkpoints say that they are one, so
+    that they load in plain transformers without this package.
+    """
+
+    def __init__(self, config: BertConfig):
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.bert = BertModel(config)
+        self.dropout = nn.Dropout(config.classifier_dropout or 0.0)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> SequenceClassifierOutput:
+        """Logits and, with labels, the mean cross-entropy.
+
+        Args:
+            input_ids: token ids, shape (batch, tokens).
+            attention_mask: 1 for tokens, 0 for padding, shape (batch, tokens).
+            token_type_ids: all 0 where left out, shape (batch, tokens).
+            labels: 0 negative or 1 positive, shape (batch,).
+            num_items_in_batch: what the summed loss is divided by: the rows of the whole step, over all processes
+                and accumulated batches, as the Trainer counts them. The rows of this call where left out.
+        """
+        outputs = self.bert(input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)
+        logits = self.classifier(self.dropout(outputs.pooler_output))  # (batch, num_labels)
+        loss = None
+        if labels is not None:
+            # Summed and divided by the Trainer's count: a mean of each process's own mean would weigh rows unequally.
+            loss = nn.functional.cross_entropy(logits.float(), labels, reduction="sum")
+            loss = loss / (labels.shape[0] if num_items_in_batch is None else num_items_in_batch)
+        return SequenceClassifierOutput(loss=loss, logits=logits)
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
+        """Writes the checkpoint as one of `BertForSequenceClassification`, see the class."""
+        super().save_pretrained(save_directory, **kwargs)
+        self.config.architectures = [BertForSequenceClassification.__name__]
+        self.config.save_pretrained(save_directory)
+
+
+def load_classifier(
+    model_path: str, dropout: float = 0.0, preparation: dict[str, Any] | None = None
+) -> BertSentimentClassifier:
+    """A classifier on the pretrained BERT in `model_path`, its head fresh unless the checkpoint brings one.
+
+    Args:
+        model_path: a folder or a Hub id.
+        dropout: between the pooler and the linear layer.
+        preparation: how texts are made ready for this model (`cleaning`, `max_length`); kept in its config, from
+            where `load_trained_classifier`'s callers read it back.
+
+    Raises:
+        InputError: no BERT is there, or its files are damaged.
+    """
+    config = load_bert_config(model_path)
+    config.num_labels = len(LABEL_NAMES)
+    config.id2label = dict(enumerate(LABEL_NAMES))
+    config.label2id = {name: index for index, name in enumerate(LABEL_NAMES)}
+    config.problem_type = "single_label_classification"
+    config.classifier_dropout = dropout
+    config.preparation = preparation or {}
+    model, info = load_weights(BertSentimentClassifier, model_path, config)
+    fresh = sorted(name for name in info["missing_keys"] if not name.startswith("classifier."))
+    if fresh:
+        logger.warning("%s brings no weights for %s: these start fresh", model_path, ", ".join(fresh))
+    return model
+
+
+def load_trained_classifier(model_path: str) -> BertSentimentClassifier:
+    """A fine-tuned classifier of two labels, ready to evaluate.
+
+    Raises:
+        InputError: no such checkpoint, damaged files, or a model without a trained head.
+    """
+    config = load_bert_config(model_path)
+    if config.num_labels != len(LABEL_NAMES):
+        raise InputError(f"{model_path} has {config.num_labels} labels: a sentiment classifier has 2")
+    model, info = load_weights(BertSentimentClassifier, model_path, config)
+    if info["missing_keys"]:
+        raise InputError(
+            f"{model_path} holds no trained classifier (no {min(info['missing_keys'])}): "
+            "train one with train_e2e.py, which writes it to <output_dir>/model"
+        )
+    return model.eval()
+
+
+def load_bert_config(model_path: str) -> BertConfig:
+    """The config in `model_path`.
+
+    Raises:
+        InputError: there is none, or it is not a BERT's.
+    """
+    try:
+        config = AutoConfig.from_pretrained(model_path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read the model {model_path}: {_first_line(error)}") from error
+    if not isinstance(config, BertConfig):
+        raise InputError(f"{model_path} is a model of type {config.model_type}: only BERT models can be trained here")
+    return config
+
+
+def load_weights(
+    model_class: type[Model], model_path: str, config: BertConfig
+) -> tuple[Model, dict[str, Any]]:
+    """The model in fp32 and transformers' loading info (`missing_keys`, ...), without its table on the terminal."""
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        model, info = model_class.from_pretrained(
+            model_path, config=config, dtype=torch.float32, output_loading_info=True
+        )
+    except Exception as error:  # safetensors, pickle and shape errors share no base class
+        raise InputError(f"cannot load the weights of {model_path}: {_first_line(error)}") from error
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+    return model, info
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -1,0 +1,75 @@
+"""A run's folder: whether it may be written to, and the JSON files in it."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from sentiment.exceptions import InputError
+
+# What a run writes, and all that --overwrite removes.
+WRITTEN_FILES = ("metrics.json", "predictions.parquet", "report.md", "report.html", "loss.png", "metrics.png")
+WRITTEN_FILES += ("confusion.png", "before_after.png", "run.json")
+WRITTEN_FOLDERS = ("model", "checkpoints")
+# Options that change how a run is carried out and not what comes out of it.
+NEUTRAL_OPTIONS = {"data_dir", "num_proc", "output_dir", "overwrite", "resume"}
+
+
+def is_finished(run_dir: Path, options: dict[str, Any], overwrite: bool = False, resume: bool = False) -> bool:
+    """Whether the folder already holds this very run, finished.
+
+    Raises:
+        InputError: it holds another run, an unfinished one, or files that no run wrote, and neither `overwrite`
+            nor `resume` says what to do with them.
+    """
+    if run_dir.exists() and not run_dir.is_dir():
+        raise InputError(f"{run_dir} is a file: pass another --output_dir")
+    if overwrite or not run_dir.exists() or not any(run_dir.iterdir()):
+        return False
+    if not (run_dir / "run.json").exists():
+        raise InputError(f"{run_dir} is not empty and holds no run: pass another --output_dir")
+    found = read_json(run_dir / "run.json")["options"]
+    changed = sorted(
+        name for name in options.keys() - NEUTRAL_OPTIONS if name not in found or found[name] != options[name]
+    )
+    if changed:
+        difference = ", ".join(f"{name} {found.get(name)} -> {options[name]}" for name in changed)
+        raise InputError(
+            f"{run_dir} holds a run with other options ({difference}): pass another --output_dir, or --overwrite"
+        )
+    if (run_dir / "metrics.json").exists():
+        return True
+    if not resume:
+        raise InputError(f"{run_dir} holds an unfinished run: pass --resume to go on, or --overwrite to start again")
+    return False
+
+
+def clear_run(run_dir: Path) -> None:
+    """Removes what an earlier run wrote to the folder, and nothing else."""
+    for name in WRITTEN_FOLDERS:
+        shutil.rmtree(run_dir / name, ignore_errors=True)
+    for name in WRITTEN_FILES:
+        (run_dir / name).unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes the value as JSON, at once: a reader sees the old file or the new one, whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(path.name + ".part")
+    unfinished.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(unfinished, path)
+
+
+def read_json(path: Path) -> Any:
+    """The value in a JSON file.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise InputError(f"{path} is not valid JSON: {error}") from error

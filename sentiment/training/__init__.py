@@ -1,0 +1,1 @@
+"""Training: optimizer, precision, callbacks and checkpoints given to the Trainer."""

@@ -1,0 +1,128 @@
+"""Trainer callbacks: when to stop, how long epochs took, and what the terminal shows."""
+
+import math
+import sys
+import time
+from typing import Any
+
+from tqdm.auto import tqdm
+from transformers import (
+    EarlyStoppingCallback,
+    ProgressCallback,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+
+from sentiment.exceptions import InputError
+
+
+class EitherImprovesStopping(EarlyStoppingCallback):
+    """Stops after `early_stopping_patience` evaluations in a row in which neither accuracy nor loss got better.
+
+    Accuracy of a small validation split stays level for epochs on end while the loss still falls, and the other
+    way round; the lab report counted an epoch as better if either improved. Needs
+    `metric_for_best_model="accuracy"`, which also decides the epoch that is restored.
+    """
+
+    def __init__(self, early_stopping_patience: int = 3, early_stopping_threshold: float = 0.0):
+        super().__init__(early_stopping_patience, early_stopping_threshold)
+        self.best_loss: float | None = None
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float],
+        **kwargs: Any,
+    ) -> None:
+        """Counts the evaluation as better or not, and asks the Trainer to stop when patience is at its end."""
+        self.check_metric_value(args, state, control, metrics["eval_accuracy"])
+        loss = metrics["eval_loss"]
+        if self.best_loss is None or loss < self.best_loss:
+            self.best_loss = loss
+            self.early_stopping_patience_counter = 0
+        if self.early_stopping_patience_counter >= self.early_stopping_patience:
+            control.should_training_stop = True
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps of this callback, so that a resumed run stops where an uninterrupted one would."""
+        state = super().state()
+        state["attributes"]["best_loss"] = self.best_loss
+        return state
+
+
+class EpochTimer(TrainerCallback):
+    """Sums the seconds spent in training epochs; evaluation and saving, which come after an epoch, are not in them."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.epochs = 0
+        self._started = 0.0
+
+    def on_epoch_begin(self, *args: Any, **kwargs: Any) -> None:
+        """Starts the clock."""
+        self._started = time.perf_counter()
+
+    def on_epoch_end(self, *args: Any, **kwargs: Any) -> None:
+        """Stops the clock."""
+        self.seconds += time.perf_counter() - self._started
+        self.epochs += 1
+
+
+class EpochProgress(ProgressCallback):
+    """The Trainer's progress bar, with one line an epoch: training loss, validation loss and accuracy."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._train_loss = float("nan")
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float],
+        **kwargs: Any,
+    ) -> None:
+        """Remembers the epoch's training loss for the line."""
+        self._train_loss = logs.get("loss", self._train_loss)
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float],
+        **kwargs: Any,
+    ) -> None:
+        """Prints the line, on the main process."""
+        super().on_evaluate(args, state, control, **kwargs)
+        if state.is_world_process_zero:
+            tqdm.write(
+                f"epoch {round(state.epoch or 0)}: train loss {self._train_loss:.4f}, "
+                f"validation loss {metrics['eval_loss']:.4f}, validation accuracy {metrics['eval_accuracy']:.4f}",
+                file=sys.stderr,
+            )
+
+
+class DivergenceGuard(TrainerCallback):
+    """Ends the run when a loss is no longer finite: the Trainer would go on, and save weights of NaN."""
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float],
+        **kwargs: Any,
+    ) -> None:
+        """Raises InputError for a loss that is not finite."""
+        losses = [logs[name] for name in ("loss", "eval_loss") if name in logs]
+        if not all(math.isfinite(loss) for loss in losses):
+            raise InputError(
+                f"training diverged at step {state.global_step} (loss {losses[0]}): "
+                "lower --lr or --head_lr, or pass --precision fp32"
+            )

@@ -1,0 +1,55 @@
+"""What a run used: the machine, its libraries, and memory at its peak."""
+
+import importlib.metadata
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+import sentiment
+
+LIBRARIES = ("torch", "transformers", "datasets", "evaluate", "accelerate", "scikit-learn")
+
+
+def describe_hardware(processes: int) -> dict[str, Any]:
+    """Device, its name, cores, memory in MB and the number of processes that trained together."""
+    has_cuda = torch.cuda.is_available()
+    return {
+        "device": "cuda" if has_cuda else "cpu",
+        "name": torch.cuda.get_device_name() if has_cuda else read_cpu_name(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_mb": round(psutil.virtual_memory().total / 2**20),
+        "processes": processes,
+    }
+
+
+def read_cpu_name() -> str:
+    """The processor's name as the system gives it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def list_versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that decide a run's numbers."""
+    libraries = {name: importlib.metadata.version(name) for name in LIBRARIES}
+    return {"sentiment": sentiment.__version__, "python": platform.python_version()} | libraries
+
+
+def measure_peak_memory() -> float:
+    """Peak memory of this process so far, in MB: allocated on the GPU, or the resident set where there is none."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    if sys.platform == "win32":
+        return float(psutil.Process().memory_info().peak_wset) / 2**20
+    import resource  # not on Windows
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # bytes on macOS, KiB elsewhere

@@ -1,0 +1,20 @@
+"""Strategy A: fine-tune BERT end to end on labelled reviews.
+
+The lab's experiment (bert-base-uncased on SST-2's first 10,000 rows, from the Hugging Face Hub):
+
+    accelerate launch train_e2e.py
+
+Without a Hub, with the embedded model and reviews:
+
+    accelerate launch train_e2e.py sentiment/configs/offline.yaml
+
+On two CPU processes:
+
+    torchrun --nproc_per_node 2 train_e2e.py sentiment/configs/offline.yaml
+"""
+
+from sentiment.cli import run_command
+from sentiment.finetuning import main
+
+if __name__ == "__main__":
+    run_command(main, strategy="e2e")
