@@ -51,7 +51,10 @@ class DataArguments:
     )
     sample: str = field(
         default="first",
-        metadata={"choices": ["first", "random"], "help": "Which rows --max_rows takes: the first ones or random."},
+        metadata={
+            "choices": ["first", "random"],
+            "help": "Which rows --max_rows takes: the first ones or random.",
+        },
     )
     cleaning: str = field(
         default="light",
@@ -66,7 +69,9 @@ class DataArguments:
         metadata={"help": "Deal every row by itself, as the lab report did: equal texts may then be on two sides."},
     )
     max_length: int = field(default=128, metadata={"help": "Tokens a text is cut at, special tokens included."})
-    num_proc: int | None = field(default=None, metadata={"help": "Processes that clean and tokenize. Default: all."})
+    num_proc: int | None = field(
+        default=None, metadata={"help": "Processes that clean and tokenize. Default: by the number of rows."}
+    )
 
     def __post_init__(self) -> None:
         """Refuses values that no run can use."""
@@ -90,12 +95,14 @@ class FinetuningArguments:
     lr: float = field(default=5e-5, metadata={"help": "Peak learning rate of BERT."})
     head_lr: float | None = field(default=None, metadata={"help": "Peak rate of the linear head. Default: --lr."})
     layer_decay: float = field(
-        default=1.0, metadata={"help": "Factor on the rate from each layer to the one below; 1.0 turns it off."}
+        default=1.0,
+        metadata={"help": "Factor on the rate from each layer to the one below; 1.0 turns it off."},
     )
     batch_size: int = field(default=128, metadata={"help": "Rows a step, over all processes together."})
     num_train_epochs: int = field(default=20, metadata={"help": "Epochs at most."})
     early_stopping_patience: int = field(
-        default=3, metadata={"help": "Epochs in a row without better validation accuracy or loss before stopping."}
+        default=3,
+        metadata={"help": "Epochs in a row without better validation accuracy or loss before stopping."},
     )
     warmup_ratio: float = field(default=0.06, metadata={"help": "Share of all steps in which the rate rises."})
     weight_decay: float = field(default=0.01, metadata={"help": "AdamW's weight decay, on matrices only."})
@@ -116,12 +123,21 @@ class FinetuningArguments:
         for name in ("lr", "layer_decay", "max_grad_norm"):
             require(getattr(self, name) > 0, f"--{name} {getattr(self, name)}: must be above 0")
         require(self.head_lr is None or self.head_lr > 0, f"--head_lr {self.head_lr}: must be above 0")
-        require(self.layer_decay <= 1, f"--layer_decay {self.layer_decay}: at most 1 (rates fall towards the embeddings)")
-        require(0 <= self.warmup_ratio < 1, f"--warmup_ratio {self.warmup_ratio}: a share of the steps, from 0 to below 1")
+        require(
+            self.layer_decay <= 1,
+            f"--layer_decay {self.layer_decay}: at most 1 (rates fall towards the embeddings)",
+        )
+        require(
+            0 <= self.warmup_ratio < 1,
+            f"--warmup_ratio {self.warmup_ratio}: a share of the steps, from 0 to below 1",
+        )
         require(self.weight_decay >= 0, f"--weight_decay {self.weight_decay}: must not be negative")
         for name in ("batch_size", "num_train_epochs", "early_stopping_patience"):
             require(getattr(self, name) >= 1, f"--{name} {getattr(self, name)}: at least 1")
-        require(not (self.resume and self.overwrite), "--resume and --overwrite contradict each other: pass one of them")
+        require(
+            not (self.resume and self.overwrite),
+            "--resume and --overwrite contradict each other: pass one of them",
+        )
 
 
 def require(condition: bool, message: str) -> None:
@@ -131,7 +147,10 @@ def require(condition: bool, message: str) -> None:
 
 
 def parse_arguments(
-    argument_classes: Sequence[type], argv: Sequence[str] | None = None, defaults: dict[str, Any] | None = None, **parser_options: Any
+    argument_classes: Sequence[Any],
+    argv: Sequence[str] | None = None,
+    defaults: dict[str, Any] | None = None,
+    **parser_options: Any,
 ) -> tuple[Any, ...]:
     """One instance of each dataclass: a flag beats the YAML file, the YAML file beats the default.
 

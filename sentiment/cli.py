@@ -1,18 +1,149 @@
-"""The `sentiment` command, and how every command ends."""
+"""The `sentiment` command, and how every command ends.
 
+Commands import what they need when they run, so that `sentiment fetch` does not wait for torch.
+"""
+
+import argparse
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
+import sentiment
 from sentiment.exceptions import InputError
+
+EXIT_CODES = "exit codes: 0 done, 2 wrong input (one line says what to do), 130 interrupted"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The `sentiment` command."""
+    options = vars(build_parser().parse_args(argv))
+    run_command(options.pop("command"), **options)
 
 
 def run_command(command: Callable[..., Any], **options: Any) -> None:
     """Runs a command; wrong input ends it with one line on stderr and exit code 2."""
     try:
         command(**options)
+        sys.stdout.flush()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:  # the reader, such as `head`, has all that it wants
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands; each sets `command` to the function that does it."""
+    parser = argparse.ArgumentParser("sentiment", description=sentiment.__doc__, epilog=EXIT_CODES)
+    parser.add_argument("--version", action="version", version=f"sentiment {sentiment.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    fetching = commands.add_parser("fetch", help="fetch the embedded model or reviews, and print where they are")
+    fetching.add_argument("name", choices=["minilm", "snippets"])
+    fetching.set_defaults(command=fetch)
+
+    auditing = commands.add_parser("audit", help="sizes, lengths, duplicates and leaks of a dataset", add_help=False)
+    auditing.add_argument("flags", nargs=argparse.REMAINDER)
+    auditing.set_defaults(command=audit)
+
+    evaluating = commands.add_parser("evaluate", help="metrics of a checkpoint on labelled rows")
+    evaluating.add_argument("model", metavar="MODEL", help="the folder of a run, or its model folder")
+    evaluating.add_argument("--dataset", required=True, help="as for train_e2e.py")
+    evaluating.add_argument("--data_dir", help="folder with local copies, used in place of the Hub")
+    evaluating.add_argument("--split", help="published split; default: the first labelled of test, validation, train")
+    evaluating.add_argument("--output", type=Path, metavar="FILE", help="also write the metrics as JSON")
+    evaluating.set_defaults(command=evaluate)
+
+    predicting = commands.add_parser("predict", help="label texts; without any on a terminal, ask for them")
+    predicting.add_argument("model", metavar="MODEL", help="the folder of a run, or its model folder")
+    predicting.add_argument("texts", nargs="*", metavar="TEXT")
+    predicting.add_argument("--file", help=".csv, .tsv, .jsonl or .parquet with a text column, or one text a line")
+    predicting.add_argument("--output", type=Path, metavar="FILE", help="write the CSV there, not to stdout")
+    predicting.set_defaults(command=predict)
+    return parser
+
+
+def fetch(name: str) -> None:
+    """Prints the path of the embedded model or reviews, fetched if need be."""
+    from sentiment.data.embedded import fetch_minilm, fetch_snippets
+
+    print({"minilm": fetch_minilm, "snippets": fetch_snippets}[name]())
+
+
+@dataclass
+class AuditArguments:
+    """What an audit counts with, and where to."""
+
+    model: str = field(
+        default="minilm",
+        metadata={"help": "Whose tokenizer counts tokens; minilm's vocabulary is that of bert-base-uncased."},
+    )
+    seed: int = field(default=42, metadata={"help": "Of the split."})
+    output: str | None = field(default=None, metadata={"help": "Also write the audit as JSON to this file."})
+
+
+def audit(flags: Sequence[str]) -> None:
+    """Prints the audit of a dataset, as published and as a run would split it."""
+    from transformers import AutoTokenizer
+
+    from sentiment.arguments import DataArguments, parse_arguments
+    from sentiment.data.pretrained import find_pretrained
+    from sentiment.evaluation.terminal import render_audit
+    from sentiment.preparation import audit_published, audit_reviews, load_split_reviews
+    from sentiment.run_folder import write_json
+
+    data_args, args = parse_arguments([DataArguments, AuditArguments], flags, prog="sentiment audit")
+    tokenizer = AutoTokenizer.from_pretrained(find_pretrained(args.model))
+    audits = {
+        "published": audit_published(data_args, tokenizer),
+        "split": audit_reviews(load_split_reviews(data_args, args.seed), data_args, tokenizer),
+    }
+    print(render_audit(audits["published"], f"{data_args.dataset} as published"))
+    print(render_audit(audits["split"], f"{data_args.dataset} as a run splits it"))
+    if args.output:
+        write_json(Path(args.output), {"options": asdict(data_args) | asdict(args)} | audits)
+
+
+def evaluate(model: str, dataset: str, data_dir: str | None, split: str | None, output: Path | None) -> None:
+    """Prints the metrics of a checkpoint on the labelled rows of a split."""
+    from sentiment.data.sources import load_reviews
+    from sentiment.data.splits import choose_labelled_split, join_labelled
+    from sentiment.evaluation.metrics import compute_log_loss, compute_metrics
+    from sentiment.evaluation.predictions import choose_labels
+    from sentiment.evaluation.terminal import render_metrics
+    from sentiment.run_folder import write_json
+    from sentiment.serving.predictor import SentimentPredictor
+
+    predictor = SentimentPredictor.from_pretrained(model)
+    reviews = load_reviews(dataset, data_dir)
+    name = choose_labelled_split(reviews, [split] if split else ["test", "validation", "train"])
+    part = join_labelled(reviews, [name])
+    probabilities = predictor.predict_probabilities(part["text"][:])
+    labels = part["label"][:]
+    metrics = {"loss": compute_log_loss(probabilities, labels)} | compute_metrics(choose_labels(probabilities), labels)
+    print(f"{dataset}, split {name}: {len(part):,} labelled rows\n{render_metrics(metrics)}")
+    if output:
+        write_json(output, {"model": model, "dataset": dataset, "split": name, "rows": len(part)} | metrics)
+
+
+def predict(model: str, texts: list[str], file: str | None, output: Path | None) -> None:
+    """Writes `text,label,probability` (of positive) for each text, in order."""
+    from sentiment.prediction import answer_prompts, read_lines, read_texts, write_labelled
+    from sentiment.serving.predictor import SentimentPredictor
+
+    if texts and file:
+        raise InputError("pass either texts or --file, not both")
+    predictor = SentimentPredictor.from_pretrained(model)
+    if texts:
+        write_labelled(predictor, texts, output)
+    elif file:
+        write_labelled(predictor, read_texts(file), output)
+    elif sys.stdin.isatty():
+        answer_prompts(predictor)
+    else:
+        write_labelled(predictor, read_lines(sys.stdin.buffer, "stdin"), output)

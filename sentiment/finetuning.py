@@ -5,12 +5,12 @@ import os
 import shlex
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset, DatasetDict
+from datasets import Dataset
 from transformers import (
     AutoTokenizer,
     DataCollatorWithPadding,
@@ -24,16 +24,14 @@ from transformers import (
 from transformers.trainer_utils import get_last_checkpoint
 
 from sentiment.arguments import DataArguments, FinetuningArguments, ModelArguments, parse_arguments
-from sentiment.data.audit import audit_splits
 from sentiment.data.pretrained import find_pretrained
-from sentiment.data.sources import load_reviews
-from sentiment.data.splits import SplitReviews, compute_fingerprint, split_reviews
-from sentiment.data.tokenization import tokenize_reviews
 from sentiment.evaluation.metrics import compute_log_loss, compute_metrics
 from sentiment.evaluation.predictions import choose_labels, predict_probabilities, write_predictions
-from sentiment.evaluation.report import render_before_after, write_model_card, write_report
+from sentiment.evaluation.report import write_model_card, write_report
+from sentiment.evaluation.terminal import render_before_after
 from sentiment.exceptions import InputError
 from sentiment.models.classifier import BertSentimentClassifier, load_classifier
+from sentiment.preparation import RunData, prepare_data
 from sentiment.run_folder import clear_run, is_finished, read_json, write_json
 from sentiment.training.callbacks import DivergenceGuard, EitherImprovesStopping, EpochProgress, EpochTimer
 from sentiment.training.optimizer import build_optimizer
@@ -70,87 +68,63 @@ def finetune(
     model_path = find_pretrained(model_args.model)
     tokenizer = AutoTokenizer.from_pretrained(model_path, model_max_length=data_args.max_length)
     with training_args.main_process_first(desc="data"):
-        data = load_data(data_args, args.seed, tokenizer)
+        data = prepare_data(data_args, args.seed, tokenizer)
     preparation = {"cleaning": data_args.cleaning, "max_length": data_args.max_length}
     model = load_classifier(model_path, model_args.dropout, preparation)
     trainer = build_trainer(model, tokenizer, data, args, training_args)
-    run = {
-        "strategy": strategy,
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "started": started.isoformat(timespec="seconds"),
-        "options": options,
-        "versions": list_versions(),
-        "hardware": describe_hardware(training_args.world_size),
-        "model": describe_model(model_args.model, model),
-        "precision": describe_precision(training_args),
-        "seed": args.seed,
-        "data": {"dataset": data_args.dataset, "fingerprints": data.fingerprints, "audit": data.audit},
-    }
+    run: dict[str, Any] = {"strategy": strategy, "started": started.isoformat(timespec="seconds"), "options": options}
+    run |= describe_run(model, training_args, data, options)
 
-    before, after = {}, {}
+    before: dict[str, Any] = {}
     if trainer.is_world_process_zero():
         if args.overwrite:
             clear_run(run_dir)
         write_json(run_dir / "run.json", run)
         before, _ = evaluate(model, data.tokenized["test"], tokenizer)
     trainer.accelerator.wait_for_everyone()
+
     train(trainer, args.resume)
     trainer.save_model(str(run_dir / "model"))
     if trainer.is_world_process_zero():
         after, probabilities = evaluate(model, data.tokenized["test"], tokenizer)
-        write_predictions(run_dir / "predictions.parquet", data.splits["test"], probabilities)
-        metrics = {"test": {"before": before, "after": after}} | summarize_training(trainer)
+        metrics: dict[str, Any] = {"test": {"before": before, "after": after}}
+        metrics |= summarize_training(trainer, data.tokenized["train"]["length"][:])
         run["seconds"] = time.perf_counter() - clock
         run["peak_memory_mb"] = metrics["resources"]["peak_memory_mb"]
-        write_json(run_dir / "run.json", run)
-        write_model_card(run_dir / "model", run, metrics)
-        write_json(run_dir / "metrics.json", metrics)
-        write_report(run_dir, tokenizer)
+        write_predictions(run_dir / "predictions.parquet", data.splits["test"], probabilities)
+        write_results(run_dir, run, metrics, tokenizer)
     trainer.accelerator.wait_for_everyone()
     return read_json(run_dir / "metrics.json")
 
 
-@dataclass
-class RunData:
-    """The data of a run: splits with texts, the same tokenized, the audit, and a fingerprint of each split."""
-
-    splits: DatasetDict
-    tokenized: DatasetDict
-    audit: dict[str, Any]
-    fingerprints: dict[str, str]
-
-
-def load_data(data_args: DataArguments, seed: int, tokenizer: PreTrainedTokenizerBase) -> RunData:
-    """Labelled reviews, split, audited and tokenized as the options say."""
-    data = load_split_reviews(data_args, seed)
-    return RunData(
-        splits=data.splits,
-        tokenized=tokenize_reviews(data.splits, tokenizer, data_args.max_length, data_args.num_proc),
-        audit=audit_run(data, data_args, tokenizer),
-        fingerprints={name: compute_fingerprint(part) for name, part in data.splits.items()},
-    )
-
-
-def load_split_reviews(data_args: DataArguments, seed: int) -> SplitReviews:
-    """The labelled reviews, cleaned and split as the options say."""
-    return split_reviews(
-        load_reviews(data_args.dataset, data_args.data_dir),
-        split=data_args.split,
-        max_rows=data_args.row_limit,
-        sample=data_args.sample,
-        seed=seed,
-        cleaning=data_args.cleaning,
-        keep_duplicates=data_args.keep_duplicates,
-        num_proc=data_args.num_proc,
-    )
-
-
-def audit_run(
-    data: SplitReviews, data_args: DataArguments, tokenizer: PreTrainedTokenizerBase
+def describe_run(
+    model: BertSentimentClassifier, training_args: TrainingArguments, data: RunData, options: dict[str, Any]
 ) -> dict[str, Any]:
-    """The audit of the splits, with how they came about."""
-    how = {name: getattr(data_args, name) for name in ("cleaning", "split", "keep_duplicates")}
-    return how | audit_splits(data.splits, tokenizer, data_args.max_length) | {"dropped": data.dropped}
+    """What `run.json` says of the machine, the model and the data, beside the options."""
+    return {
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "versions": list_versions(),
+        "hardware": describe_hardware(training_args.world_size),
+        "model": {
+            "name": options["model"],
+            "parameters": model.num_parameters(),
+            "num_hidden_layers": model.config.num_hidden_layers,
+            "hidden_size": model.config.hidden_size,
+        },
+        "precision": describe_precision(training_args),
+        "seed": options["seed"],
+        "data": {"dataset": options["dataset"], "fingerprints": data.fingerprints, "audit": data.audit},
+    }
+
+
+def write_results(
+    run_dir: Path, run: dict[str, Any], metrics: dict[str, Any], tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Writes `run.json`, the model card and the report, and `metrics.json` last: with it, the run is finished."""
+    write_json(run_dir / "run.json", run)
+    write_model_card(run_dir / "model", run, metrics)
+    write_report(run_dir, run, metrics, tokenizer)
+    write_json(run_dir / "metrics.json", metrics)
 
 
 def build_training_arguments(args: FinetuningArguments) -> TrainingArguments:
@@ -239,7 +213,8 @@ def train(trainer: Trainer, resume: bool) -> None:
 
 def compute_trainer_metrics(prediction: EvalPrediction) -> dict[str, Any]:
     """The metrics of an evaluation inside training, from its logits."""
-    return compute_metrics(prediction.predictions.argmax(axis=-1), prediction.label_ids)
+    logits: Any = prediction.predictions
+    return compute_metrics(logits.argmax(axis=-1), prediction.label_ids)
 
 
 def evaluate(
@@ -252,12 +227,14 @@ def evaluate(
     return {"loss": compute_log_loss(probabilities, labels)} | metrics, probabilities
 
 
-def summarize_training(trainer: Trainer) -> dict[str, Any]:
-    """`history`, `best_epoch` with its `validation` metrics, and `resources`, as `metrics.json` holds them."""
+def summarize_training(trainer: Trainer, lengths: list[int]) -> dict[str, Any]:
+    """`history`, `best_epoch` with its `validation` metrics, and `resources`, as `metrics.json` holds them.
+
+    `lengths`: real tokens of each training row.
+    """
     history = build_history(trainer.state.log_history)
     best = next(entry for entry in history if entry["step"] == trainer.state.best_global_step)
     timer = next(callback for callback in trainer.callback_handler.callbacks if isinstance(callback, EpochTimer))
-    lengths = trainer.train_dataset["length"][:]
     return {
         "validation": best["validation"],
         "history": history,
@@ -290,16 +267,6 @@ def build_history(log_history: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for entry in log_history
         if "eval_loss" in entry
     ]
-
-
-def describe_model(name: str, model: BertSentimentClassifier) -> dict[str, Any]:
-    """Name and size of the model."""
-    return {
-        "name": name,
-        "parameters": model.num_parameters(),
-        "num_hidden_layers": model.config.num_hidden_layers,
-        "hidden_size": model.config.hidden_size,
-    }
 
 
 def describe_precision(training_args: TrainingArguments) -> str:

@@ -71,9 +71,7 @@ def count_tokens(part: Dataset, tokenizer: PreTrainedTokenizerBase) -> np.ndarra
     lengths: list[int] = []
     for batch in part.select_columns(["text"]).iter(batch_size=1000):
         # verbose=False: a text longer than the model takes is what is being counted, and no reason for a warning.
-        encoded = tokenizer(
-            batch["text"], return_attention_mask=False, return_token_type_ids=False, verbose=False
-        )
+        encoded = tokenizer(batch["text"], return_attention_mask=False, return_token_type_ids=False, verbose=False)
         lengths.extend(len(ids) for ids in encoded["input_ids"])
     return np.array(lengths)
 

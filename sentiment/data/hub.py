@@ -34,9 +34,7 @@ def check_hub(repo_id: str, repo_type: RepoType) -> bool:
     own = "--data_dir with a local copy" if repo_type == "dataset" else "--model with a local folder"
     ways = f"pass {own}, or run `{OFFLINE_RUN}`, which needs no Hub"
     if isinstance(problem, GatedRepoError):
-        raise InputError(
-            f"{repo_type} {repo_id} is gated on the Hugging Face Hub: log in with access to it; or {ways}"
-        )
+        raise InputError(f"{repo_type} {repo_id} is gated on the Hugging Face Hub: log in with access to it; or {ways}")
     if isinstance(problem, RepositoryNotFoundError):
         raise InputError(
             f"{repo_type} {repo_id} is not on the Hugging Face Hub, or is private: check the name; or {ways}"

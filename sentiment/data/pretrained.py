@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from huggingface_hub import snapshot_download
+
 from sentiment.data.embedded import fetch_minilm
 from sentiment.data.hub import check_hub
 from sentiment.exceptions import InputError
@@ -19,5 +21,5 @@ def find_pretrained(model: str) -> str:
         return model
     if model.startswith((".", "/", "~")) or model.count("/") > 1 or not model:
         raise InputError(f"no model in the folder '{model}': pass a folder, a Hub id or 'minilm'")
-    check_hub(model, "model")
-    return model
+    # Without the Hub, the folder in its cache: a Hub id would be asked for over the network again and again.
+    return model if check_hub(model, "model") else snapshot_download(model, local_files_only=True)

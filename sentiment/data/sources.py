@@ -12,8 +12,8 @@ from typing import Any
 from datasets import DatasetDict, load_dataset
 from datasets.exceptions import DatasetsError
 
+from sentiment.data.columns import shorten
 from sentiment.data.embedded import fetch_snippets
-from sentiment.data.files import shorten
 from sentiment.data.hub import check_hub, offline_datasets
 from sentiment.data.tables import SUFFIXES, load_generated, load_split, normalise
 from sentiment.exceptions import InputError
@@ -44,7 +44,7 @@ def load_reviews(dataset: str, data_dir: str | None = None) -> DatasetDict:
     if dataset == "snippets":
         return _load_snippets()
     path = Path(dataset).expanduser()
-    if dataset not in HUB_IDS:
+    if dataset not in HUB_IDS and dataset:  # Path("") is the working folder
         if path.is_dir():
             return _load_folder(path)
         if path.is_file() or path.suffix.lower() in SUFFIXES:
@@ -98,9 +98,7 @@ def _load_hub(repo_id: str) -> DatasetDict:
     except (DatasetsError, OSError, ValueError) as error:
         reason = shorten(str(error).strip().partition("\n")[0], 200)
         raise InputError(f"cannot load dataset {repo_id} from the Hugging Face Hub: {reason}") from error
-    return DatasetDict(
-        {split: normalise(rows, [(f"{repo_id} ({split})", len(rows))]) for split, rows in raw.items()}
-    )
+    return DatasetDict({split: normalise(rows, [(f"{repo_id} ({split})", len(rows))]) for split, rows in raw.items()})
 
 
 def _load_folder(folder: Path) -> DatasetDict:
@@ -138,16 +136,10 @@ def _check_shards(folder: Path, split: str, paths: list[Path]) -> None:
     if len(paths) == 1 and not numbers:
         return
     counts = {count for _, count in numbers}
-    same_kind = (
-        len({path.parent for path in paths}) == len({path.suffix for path in paths}) == len(counts) == 1
-    )
+    same_kind = len({path.parent for path in paths}) == len({path.suffix for path in paths}) == len(counts) == 1
     if not same_kind or len(numbers) < len(paths) or len(set(numbers)) < len(paths):
         names = shorten(", ".join(str(path.relative_to(folder)) for path in paths), 200)
-        raise InputError(
-            f"folder {folder} holds split {split} more than once: {names}; keep one, or pass its folder"
-        )
+        raise InputError(f"folder {folder} holds split {split} more than once: {names}; keep one, or pass its folder")
     missing = set(range(counts.pop())) - {index for index, _ in numbers}
     if missing:
-        raise InputError(
-            f"folder {folder}: part {min(missing):05d} of split {split} is missing beside {paths[0].name}"
-        )
+        raise InputError(f"folder {folder}: part {min(missing):05d} of split {split} is missing beside {paths[0].name}")

@@ -1,5 +1,6 @@
 """Files of rows become a `Dataset` with `text` and `label`, on disk and memory-mapped."""
 
+import glob
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -9,7 +10,8 @@ import pyarrow.parquet as pq
 from datasets import ClassLabel, Dataset, Features, NamedSplit, Value, load_dataset
 from datasets.exceptions import DatasetGenerationError
 
-from sentiment.data.files import match_columns, parse_row, read_rows
+from sentiment.data.columns import match_columns, parse_row
+from sentiment.data.files import read_rows
 from sentiment.exceptions import InputError
 
 FEATURES = Features({"text": Value("string"), "label": ClassLabel(names=["negative", "positive"])})
@@ -27,16 +29,10 @@ def load_split(split: str, paths: list[Path]) -> Dataset:
         if path.suffix.lower() not in SUFFIXES:
             raise InputError(f"{path}: cannot read files of this kind; use {', '.join(SUFFIXES)}")
     if paths[0].suffix.lower() == ".parquet":
-        rows = _load_parquet(split, paths)
-    else:
-        stats = [path.stat() for path in paths]
-        stamps = [(stat.st_mtime_ns, stat.st_size) for stat in stats]
-        rows = load_generated(
-            split, read_rows, {"paths": [str(path.absolute()) for path in paths], "stamps": stamps}
-        )
-    if not len(rows):
-        raise InputError(f"{paths[0]}: no rows")
-    return rows
+        return _load_parquet(split, paths)
+    stats = [path.stat() for path in paths]
+    stamps = [(stat.st_mtime_ns, stat.st_size) for stat in stats]
+    return load_generated(split, read_rows, {"paths": [str(path.absolute()) for path in paths], "stamps": stamps})
 
 
 def load_generated(
@@ -44,9 +40,7 @@ def load_generated(
 ) -> Dataset:
     """Rows that a generator yields, kept in the cache of `datasets` under the generator and its arguments."""
     try:
-        rows = Dataset.from_generator(
-            generator, features=FEATURES, gen_kwargs=arguments, split=NamedSplit(split)
-        )
+        rows = Dataset.from_generator(generator, features=FEATURES, gen_kwargs=arguments, split=NamedSplit(split))
     except DatasetGenerationError as error:
         if isinstance(error.__cause__, InputError):
             raise error.__cause__ from None
@@ -91,7 +85,7 @@ def _load_parquet(split: str, paths: list[Path]) -> Dataset:
     try:
         rows = load_dataset(
             "parquet",
-            data_files={split: [str(path.absolute()) for path in paths]},
+            data_files={split: [glob.escape(str(path.absolute())) for path in paths]},  # they are patterns
             columns=[name for name in columns if name is not None],
             split=split,
         )

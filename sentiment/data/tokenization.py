@@ -5,6 +5,8 @@ from typing import Any
 from datasets import Dataset, DatasetDict
 from transformers import PreTrainedTokenizerBase
 
+from sentiment.data.workers import count_workers
+
 
 def tokenize_reviews(
     splits: DatasetDict, tokenizer: PreTrainedTokenizerBase, max_length: int, num_proc: int | None = None
@@ -23,7 +25,7 @@ def tokenize_split(
     tokenized = part.select_columns(["text", "label", "row"]).map(
         tokenize_batch,
         batched=True,
-        num_proc=num_proc if num_proc and len(part) >= 1000 * num_proc else None,
+        num_proc=count_workers(len(part), num_proc),
         remove_columns=["text"],
         fn_kwargs={"tokenizer": tokenizer, "max_length": max_length},
         desc="Tokenizing",

@@ -10,16 +10,19 @@ from transformers import PreTrainedTokenizerBase
 
 from sentiment.evaluation.metrics import compute_share_interval
 
-NEGATIONS = frozenset(
-    "no not never none nobody nothing nowhere neither nor without cannot hardly barely scarcely rarely seldom "
+# fmt: off
+NEGATIONS = frozenset({
+    "no", "not", "never", "none", "nobody", "nothing", "nowhere", "neither", "nor", "without", "cannot",
+    "hardly", "barely", "scarcely", "rarely", "seldom",
     # What is left of "n't" words when a cleaning deletes the apostrophe; "nt" is SST-2's own "n't".
-    "nt aint arent cant couldnt didnt doesnt dont hadnt hasnt havent isnt mustnt neednt shouldnt wasnt werent "
-    "wont wouldnt".split()
-)
-CONTRASTS = frozenset(
-    "but although though tho albeit however yet despite while whilst whereas nevertheless nonetheless "
-    "notwithstanding except instead unless".split()
-)
+    "nt", "aint", "arent", "cant", "couldnt", "didnt", "doesnt", "dont", "hadnt", "hasnt", "havent", "isnt",
+    "mustnt", "neednt", "shouldnt", "wasnt", "werent", "wont", "wouldnt",
+})
+CONTRASTS = frozenset({
+    "but", "although", "though", "tho", "albeit", "however", "yet", "despite", "while", "whilst", "whereas",
+    "nevertheless", "nonetheless", "notwithstanding", "except", "instead", "unless",
+})
+# fmt: on
 # Letters and digits, held together by inner apostrophes: "doesn't" is one word, "street-smart" two.
 WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 
@@ -118,7 +121,7 @@ def most_confident_errors(
     >>> most_confident_errors(["fine", "dull"], [1, 0], [1, 1], [0.9, 0.75])
     [{'row': 1, 'text': 'dull', 'label': 0, 'predicted': 1, 'confidence': 0.75}]
     """
-    errors = [
+    errors: list[dict[str, Any]] = [
         {
             "row": row,
             "text": text,

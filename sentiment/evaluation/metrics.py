@@ -17,7 +17,7 @@ SMALLEST_PROBABILITY = 1e-12
 
 
 class SentimentMetrics(evaluate.Metric):  # type: ignore[misc]
-    """Accuracy with its interval, precision, recall and F1 of the positive class, macro F1, per-class figures.
+    """Accuracy with its interval, precision, recall and F1 of the positive class, macro F1, and each class.
 
     Labels are 0 (negative) and 1 (positive); the confusion matrix has rows true, columns predicted.
     Everything stays in memory: no cache file, no lock, so any number of processes may compute at once.
@@ -31,9 +31,7 @@ class SentimentMetrics(evaluate.Metric):  # type: ignore[misc]
             description="Metrics of a two-class sentiment classifier.",
             citation="",
             inputs_description="predictions, references: 0 for negative, 1 for positive.",
-            features=datasets.Features(
-                {"predictions": datasets.Value("int64"), "references": datasets.Value("int64")}
-            ),
+            features=datasets.Features({"predictions": datasets.Value("int64"), "references": datasets.Value("int64")}),
         )
 
     def _build_data_dir(self) -> str:
@@ -71,7 +69,7 @@ class SentimentMetrics(evaluate.Metric):  # type: ignore[misc]
 def compute_share_interval(count: int, rows: int) -> list[float]:
     """Lower and upper end of the 95% interval of a share, by Wilson's score method (Wilson 1927).
 
-    Unlike the textbook interval it stays inside 0 and 1, and is honest for few rows and for shares near 0 or 1.
+    Unlike the textbook interval it stays inside 0 and 1, and holds for few rows and shares near 0 or 1.
 
     >>> [round(end, 4) for end in compute_share_interval(90, 100)]
     [0.8256, 0.9448]

@@ -93,9 +93,7 @@ def plot_before_after(before: Mapping[str, Any], after: Mapping[str, Any], path:
         whisker = [[max(0.0, heights[0] - low)], [max(0.0, high - heights[0])]]
         axes.errorbar(places[:1], heights[:1], whisker, color=INK, capsize=4, linewidth=1.3)
         for place, height, top in zip(places, heights, tops, strict=True):
-            axes.annotate(
-                f"{height:.1%}", (place, top), (0, 4), textcoords="offset points", ha="center", fontsize=9
-            )
+            axes.annotate(f"{height:.1%}", (place, top), (0, 4), textcoords="offset points", ha="center", fontsize=9)
     axes.set_xticks(range(len(METRIC_NAMES)), list(METRIC_NAMES.values()))
     axes.tick_params(axis="x", length=0)
     axes.grid(visible=False, axis="x")
@@ -155,9 +153,7 @@ def _style(axes: Axes, title: str, pad: float = 28) -> None:
 
 def _add_legend(axes: Axes) -> None:
     # Between title and picture, where it can hide no line.
-    axes.legend(
-        loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=5, frameon=False, fontsize=9.5, columnspacing=1.4
-    )
+    axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=5, frameon=False, fontsize=9.5, columnspacing=1.4)
 
 
 def _save(figure: Figure, path: Path) -> None:

@@ -1,10 +1,9 @@
-"""The story of a run for a reader: report.md, report.html, the table in the terminal and the model card.
+"""The story of a run for a reader: report.md, report.html and the model card.
 
-The wording stands in `templates/`: report.j2 tells the story once, html.j2 and markdown.j2 know how to write it.
+The wording stands in `templates/`: report.j2 tells the story, html.j2 and markdown.j2 know how to write it.
 """
 
 import base64
-import json
 import re
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -19,15 +18,8 @@ from transformers import PreTrainedTokenizerBase
 from sentiment.evaluation import plots
 from sentiment.evaluation.errors import compute_slices, most_confident_errors
 from sentiment.evaluation.metrics import LABEL_NAMES
+from sentiment.evaluation.terminal import compare_metrics
 
-HEADLINE_METRICS = {
-    "accuracy": "accuracy",
-    "precision": "precision",
-    "recall": "recall",
-    "f1": "F1",
-    "macro_f1": "macro F1",
-    "loss": "loss",
-}
 # What our short names are called on the Hub; the model card may only name what stands there.
 HUB_MODELS = {"minilm": "sentence-transformers/all-MiniLM-L6-v2"}
 HUB_DATASETS = {"sst2": "stanfordnlp/sst2", "imdb": "stanfordnlp/imdb"}
@@ -35,22 +27,22 @@ HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 LONGEST_QUOTE = 300  # characters of a review that the table of errors shows
 
 
-def write_report(run_dir: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+def write_report(
+    run_dir: Path, run: Mapping[str, Any], metrics: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase
+) -> None:
     """Write report.md, report.html and the pictures into a run's folder.
 
-    Reads run.json and metrics.json there, and predictions.parquet for the error analysis; without the
-    latter, or without epochs or figures from before training, the sections that need them are left out.
-    The HTML page carries its pictures inside and asks for nothing outside.
+    `run` and `metrics` are what run.json and metrics.json hold; predictions.parquet is read for the error analysis.
+    Without the latter, or without epochs or figures from before training, the sections that need them are
+    left out. The HTML page carries its pictures inside and asks for nothing outside.
     """
-    run = json.loads((run_dir / "run.json").read_text(encoding="utf-8"))
-    metrics = json.loads((run_dir / "metrics.json").read_text(encoding="utf-8"))
     story = {
         "run": run,
         "audit": run.get("data", {}).get("audit"),
         "metrics": metrics,
         "before": metrics["test"].get("before"),
         "after": metrics["test"]["after"],
-        "comparison": _compare(metrics),
+        "comparison": compare_metrics(metrics),
         "figures": _write_plots(run_dir, metrics),
         "errors": _analyze_errors(run_dir / "predictions.parquet", tokenizer),
         "label_names": LABEL_NAMES,
@@ -60,25 +52,17 @@ def write_report(run_dir: Path, tokenizer: PreTrainedTokenizerBase) -> None:
         _write_text(run_dir / name, report.render(story, writer=writer, run_dir=run_dir))
 
 
-def render_before_after(metrics: Mapping[str, Any]) -> str:
-    """The test metrics before and after training as a plain-text table, for a terminal."""
-    lines = [f"{'test':<10}{'before':>10}{'after':>10}{'change':>10}"]
-    for row in _compare(metrics):
-        lines.append("".join([f"{row['name']:<10}"] + [f"{row[key]:>10}" for key in ("before", "after", "change")]))
-    low, high = metrics["test"]["after"]["accuracy_ci95"]
-    return "\n".join([*lines, f"accuracy after training, 95% interval: {low:.4f} to {high:.4f}"])
-
-
 def write_model_card(model_dir: Path, run: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
     """Write README.md into a model's folder: front matter in the Hub's format, then what a user must know."""
     options, after = run["options"], metrics["test"]["after"]
     base_model, dataset = str(options["model"]), str(options["dataset"])
     hub_dataset = _hub_name(dataset, HUB_DATASETS)
+    short_name = Path(dataset).name if hub_dataset else Path(dataset).stem
     results = [
         EvalResult(
             task_type="text-classification",
-            dataset_type=hub_dataset or Path(dataset).stem,
-            dataset_name=Path(dataset).stem,
+            dataset_type=hub_dataset or short_name,
+            dataset_name=short_name,
             dataset_split="test",
             metric_type=name,
             metric_value=round(after[name], 4),
@@ -93,11 +77,13 @@ def write_model_card(model_dir: Path, run: Mapping[str, Any], metrics: Mapping[s
         base_model=_hub_name(base_model, HUB_MODELS),
         datasets=[hub_dataset] if hub_dataset else None,
         metrics=["accuracy", "precision", "recall", "f1"],
-        model_name=f"{Path(base_model).name}-{Path(dataset).stem}-sentiment",
+        model_name=f"{Path(base_model).name}-{short_name}-sentiment",
         eval_results=results,
     )
-    text = _environment("markdown.j2").get_template("model_card.j2").render(
-        card=card, run=run, audit=run.get("data", {}).get("audit"), after=after
+    text = (
+        _environment("markdown.j2")
+        .get_template("model_card.j2")
+        .render(card=card, run=run, audit=run.get("data", {}).get("audit"), after=after)
     )
     _write_text(model_dir / "README.md", text)
 
@@ -110,22 +96,6 @@ def escape_markdown(value: object) -> str:
     """
     text = " ".join(str(value).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_\[\]|~$])", r"\\\1", text)
-
-
-def _compare(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
-    before, after = metrics["test"].get("before") or {}, metrics["test"]["after"]
-    rows = []
-    for key, name in HEADLINE_METRICS.items():
-        old, new = before.get(key), after.get(key)
-        rows.append(
-            {
-                "name": name,
-                "before": "-" if old is None else f"{old:.4f}",
-                "after": "-" if new is None else f"{new:.4f}",
-                "change": "-" if old is None or new is None else f"{new - old:+.4f}",
-            }
-        )
-    return rows
 
 
 def _write_plots(run_dir: Path, metrics: Mapping[str, Any]) -> list[str]:
@@ -183,6 +153,7 @@ def _environment(writer: str) -> Environment:
         "number": _or_dash(lambda value: f"{value:,.0f}" if value >= 100 else f"{value:,.1f}"),
         "percent": _or_dash(_format_percent),
         "range": _or_dash(lambda ends: f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f}%"),
+        "positive_share": _share_positive,
         "data_uri": lambda path: "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode(),
         "escape_markdown": escape_markdown,
         "quote": lambda text: text if len(text) <= LONGEST_QUOTE else text[:LONGEST_QUOTE].rstrip() + " …",
@@ -193,6 +164,12 @@ def _environment(writer: str) -> Environment:
 def _or_dash(form: Callable[[Any], str]) -> Callable[[Any], str]:
     """The same filter, with a dash for a value that the run did not record."""
     return lambda value: "-" if value is None or isinstance(value, Undefined) else form(value)
+
+
+def _share_positive(part: Mapping[str, Any]) -> float | None:
+    """Share of positive rows among the labelled ones of an audited split."""
+    labelled = part["labels"]["negative"] + part["labels"]["positive"]
+    return part["labels"]["positive"] / labelled if labelled else None
 
 
 def _format_percent(share: float) -> str:

@@ -33,10 +33,10 @@ class BertSentimentClassifier(BertPreTrainedModel):
 
     def __init__(self, config: BertConfig):
         super().__init__(config)
-        self.num_labels = config.num_labels
+        self.num_labels = len(LABEL_NAMES)
         self.bert = BertModel(config)
         self.dropout = nn.Dropout(config.classifier_dropout or 0.0)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.classifier = nn.Linear(config.hidden_size, self.num_labels)
         self.post_init()
 
     def forward(
@@ -66,9 +66,9 @@ class BertSentimentClassifier(BertPreTrainedModel):
             loss = loss / (labels.shape[0] if num_items_in_batch is None else num_items_in_batch)
         return SequenceClassifierOutput(loss=loss, logits=logits)
 
-    def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
+    def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
         """Writes the checkpoint as one of `BertForSequenceClassification`, see the class."""
-        super().save_pretrained(save_directory, **kwargs)
+        super().save_pretrained(save_directory, *args, **kwargs)
         self.config.architectures = [BertForSequenceClassification.__name__]
         self.config.save_pretrained(save_directory)
 
@@ -134,20 +134,19 @@ def load_bert_config(model_path: str) -> BertConfig:
     return config
 
 
-def load_weights(
-    model_class: type[Model], model_path: str, config: BertConfig
-) -> tuple[Model, dict[str, Any]]:
+def load_weights(model_class: type[Model], model_path: str, config: BertConfig) -> tuple[Model, dict[str, Any]]:
     """The model in fp32 and transformers' loading info (`missing_keys`, ...), without its table on the terminal."""
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     try:
-        model, info = model_class.from_pretrained(
+        loaded: Any = model_class.from_pretrained(
             model_path, config=config, dtype=torch.float32, output_loading_info=True
         )
     except Exception as error:  # safetensors, pickle and shape errors share no base class
         raise InputError(f"cannot load the weights of {model_path}: {_first_line(error)}") from error
     finally:
         transformers_logging.set_verbosity(verbosity)
+    model, info = loaded
     return model, info
 
 

@@ -35,7 +35,7 @@ class EitherImprovesStopping(EarlyStoppingCallback):
         args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
-        metrics: dict[str, float],
+        metrics: Any = None,
         **kwargs: Any,
     ) -> None:
         """Counts the evaluation as better or not, and asks the Trainer to stop when patience is at its end."""
@@ -84,7 +84,7 @@ class EpochProgress(ProgressCallback):
         args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
-        logs: dict[str, float],
+        logs: Any = None,
         **kwargs: Any,
     ) -> None:
         """Remembers the epoch's training loss for the line."""
@@ -95,7 +95,7 @@ class EpochProgress(ProgressCallback):
         args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
-        metrics: dict[str, float],
+        metrics: Any = None,
         **kwargs: Any,
     ) -> None:
         """Prints the line, on the main process."""
@@ -116,7 +116,7 @@ class DivergenceGuard(TrainerCallback):
         args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
-        logs: dict[str, float],
+        logs: Any = None,
         **kwargs: Any,
     ) -> None:
         """Raises InputError for a loss that is not finite."""

@@ -1,0 +1,92 @@
+"""Texts in, labels out: the ways that `sentiment predict` reads and writes."""
+
+import csv
+import itertools
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO, TextIO
+
+from sentiment.data.files import read_file
+from sentiment.exceptions import InputError
+from sentiment.serving.predictor import SentimentPredictor
+
+COLUMNS = ("text", "label", "probability")
+TEXTS_AT_ONCE = 1024  # bounds memory, and leaves like lengths enough to be batched together
+
+
+def read_texts(file: str) -> Iterator[str]:
+    """The texts of a table (.csv, .tsv, .jsonl, .parquet: its text column), or the lines of any other file.
+
+    Raises:
+        InputError: no such file, no text column, or bytes that are not UTF-8; names file, row and column.
+    """
+    path = Path(file)
+    if not path.is_file():
+        raise InputError(f"no file {file}: pass --file with an existing file")
+    if path.suffix.lower() in (".csv", ".tsv", ".jsonl", ".parquet"):
+        yield from (row["text"] for row in read_file(file))
+    else:
+        with path.open("rb") as lines:
+            yield from read_lines(lines, file)
+
+
+def read_lines(lines: BinaryIO, name: str) -> Iterator[str]:
+    """The lines of a UTF-8 stream, without their ends.
+
+    Raises:
+        InputError: a line is not UTF-8; names the stream and the line.
+    """
+    for number, line in enumerate(lines, start=1):
+        try:
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"{name}: line {number} is not UTF-8 (byte {error.start + 1}): save it as UTF-8"
+            ) from error
+
+
+def write_labelled(predictor: SentimentPredictor, texts: Iterable[str], output: Path | None) -> None:
+    """Writes one CSV row a text, to the file, which appears when it is whole, or to stdout."""
+    if output is None:
+        write_rows(predictor, texts, sys.stdout)
+        return
+    unfinished = output.with_name(output.name + ".part")
+    try:
+        with unfinished.open("w", encoding="utf-8", newline="") as stream:
+            write_rows(predictor, texts, stream)
+        os.replace(unfinished, output)
+    except OSError as error:
+        raise InputError(f"cannot write {output}: {error.strerror}") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def write_rows(predictor: SentimentPredictor, texts: Iterable[str], stream: TextIO) -> None:
+    """Writes the header and the rows; a blank text gets its row, with neither label nor probability."""
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    remaining = iter(texts)
+    while chunk := list(itertools.islice(remaining, TEXTS_AT_ONCE)):
+        predictions = iter(predictor.predict([text for text in chunk if text.strip()]))
+        for text in chunk:
+            if text.strip():
+                prediction = next(predictions)
+                writer.writerow([text, prediction.label, f"{prediction.probability:.6f}"])
+            else:
+                writer.writerow([text, "", ""])
+
+
+def answer_prompts(predictor: SentimentPredictor) -> None:
+    """Asks for one text after another on the terminal and prints label and confidence; an empty line ends it."""
+    print("Type a review and press Enter; an empty line ends.")
+    while True:
+        try:
+            text = input("> ").strip()
+        except EOFError:
+            return
+        if not text:
+            return
+        prediction = predictor.predict([text])[0]
+        print(f"{prediction.label} ({prediction.confidence:.1%})")

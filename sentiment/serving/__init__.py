@@ -1,0 +1,1 @@
+"""A trained classifier put to use on new texts."""

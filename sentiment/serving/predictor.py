@@ -1,0 +1,75 @@
+"""A checkpoint with all that turns a raw text into a label, as in its training."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from sentiment.data.cleaning import CLEANINGS
+from sentiment.data.tokenization import tokenize_batch
+from sentiment.evaluation.predictions import choose_labels, predict_probabilities
+from sentiment.exceptions import InputError
+from sentiment.models.classifier import LABEL_NAMES, BertSentimentClassifier, load_trained_classifier
+
+# What a checkpoint from elsewhere, which does not say how its texts were prepared, is given.
+DEFAULT_PREPARATION = {"cleaning": "light", "max_length": 128}
+# Characters a token can cover at most, generously: the tokenizer reads all of a text before it cuts it.
+CHARACTERS_PER_TOKEN = 100
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A label name and the probability of `positive`."""
+
+    label: str
+    probability: float
+
+    @property
+    def confidence(self) -> float:
+        """The probability of the label itself."""
+        return max(self.probability, 1 - self.probability)
+
+
+@dataclass
+class SentimentPredictor:
+    """A fine-tuned classifier, its tokenizer, and the cleaning and length that it was trained with."""
+
+    model: BertSentimentClassifier
+    tokenizer: PreTrainedTokenizerBase
+    cleaning: str
+    max_length: int
+
+    @classmethod
+    def from_pretrained(cls, path: str) -> "SentimentPredictor":
+        """The predictor in a model folder, or in the `model` folder of a run.
+
+        Raises:
+            InputError: no trained classifier is there.
+        """
+        folder = Path(path) / "model" if (Path(path) / "model" / "config.json").is_file() else Path(path)
+        if not (folder / "config.json").is_file():
+            raise InputError(f"no trained model in {path}: pass the folder of a run or its model folder")
+        model = load_trained_classifier(str(folder))
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(str(folder))
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(f"cannot read the tokenizer in {folder}: {str(error).splitlines()[0]}") from error
+        preparation = DEFAULT_PREPARATION | getattr(model.config, "preparation", {})
+        if preparation["cleaning"] not in CLEANINGS:
+            raise InputError(f"{folder} was trained with the unknown cleaning {preparation['cleaning']!r}")
+        return cls(model, tokenizer, **preparation)
+
+    def predict(self, texts: Sequence[str]) -> list[Prediction]:
+        """The prediction for each raw text, in order."""
+        probabilities = self.predict_probabilities(texts)
+        names = [LABEL_NAMES[label] for label in choose_labels(probabilities).tolist()]
+        return [Prediction(*pair) for pair in zip(names, probabilities.tolist(), strict=True)]
+
+    def predict_probabilities(self, texts: Sequence[str]) -> np.ndarray:
+        """Probability of `positive` for each raw text, in order; shape (texts,)."""
+        limit = self.max_length * CHARACTERS_PER_TOKEN
+        cleaned = [CLEANINGS[self.cleaning](text)[:limit] for text in texts]
+        encoded = tokenize_batch({"text": cleaned}, self.tokenizer, self.max_length)
+        return predict_probabilities(self.model, encoded["input_ids"], self.tokenizer.pad_token_id)

@@ -1,0 +1,108 @@
+"""What tests share: a tiny BERT, tiny reviews, a cache of their own, and the real data where it is set."""
+
+import csv
+import os
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import datasets
+import pytest
+import torch
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+from transformers import BertConfig, BertModel, BertTokenizer
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+GOOD = ("good", "fine", "great", "moving", "funny", "bright")
+BAD = ("bad", "dull", "awful", "boring", "empty", "tired")
+NEUTRAL = ("the", "a", "film", "story", "plot", "and", "is", "not", "but", "very", "actor", "scene", "ending")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_dataset_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keeps what tests load out of the user's cache."""
+    patch = pytest.MonkeyPatch()
+    folder = tmp_path_factory.mktemp("datasets_cache")
+    patch.setattr(datasets.config, "HF_DATASETS_CACHE", folder)
+    patch.setenv("HF_DATASETS_CACHE", str(folder))
+    datasets.disable_progress_bars()
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a BERT of two layers and 32 dimensions, random weights, and a tokenizer of 40 words."""
+    return save_tiny_bert(tmp_path_factory.mktemp("tiny_bert"), num_hidden_layers=2)
+
+
+def save_tiny_bert(folder: Path, num_hidden_layers: int) -> Path:
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *GOOD, *BAD, *NEUTRAL, ".", "##s", "##er"]
+    (folder / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
+    tokenizer = BertTokenizer(vocab=str(folder / "vocab.txt"), model_max_length=64)
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(words),
+        hidden_size=32,
+        num_hidden_layers=num_hidden_layers,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
+    BertModel(config).save_pretrained(folder)
+    return folder
+
+
+def make_reviews(rows: int, seed: int = 0) -> list[tuple[str, int]]:
+    """Distinct made-up reviews whose label a word decides; half are positive."""
+    generator = random.Random(seed)
+    found: dict[str, int] = {}
+    while len(found) < rows:
+        label = len(found) % 2
+        words = generator.choices(NEUTRAL, k=generator.randint(2, 12)) + [generator.choice(GOOD if label else BAD)]
+        generator.shuffle(words)
+        found.setdefault(" ".join(words), label)
+    return list(found.items())
+
+
+@pytest.fixture(scope="session")
+def reviews_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of 240 made-up reviews that a tiny BERT can learn."""
+    path = tmp_path_factory.mktemp("reviews") / "reviews.csv"
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["text", "label"])
+        writer.writerows(make_reviews(240))
+    return path
+
+
+@pytest.fixture(scope="session")
+def build_reviews() -> Callable[..., DatasetDict]:
+    """`build_reviews(train=[(text, label), ...], ...)` as sources give them."""
+
+    def build(**splits: list[tuple[str, int]]) -> DatasetDict:
+        features = Features(text=Value("string"), label=ClassLabel(names=["negative", "positive"]))
+        return DatasetDict(
+            {
+                name: Dataset.from_dict(
+                    {"text": [text for text, _ in rows], "label": [label for _, label in rows]},
+                    features=features,
+                )
+                for name, rows in splits.items()
+            }
+        )
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def real_data_dir() -> str:
+    """The folder with the published SST-2 and IMDB files; tests that need it are skipped, visibly, without it."""
+    folder = os.environ.get("SENTIMENT_DATA_DIR")
+    if not folder:
+        pytest.skip("SENTIMENT_DATA_DIR is not set: tests on the published SST-2 and IMDB files are left out")
+    return folder

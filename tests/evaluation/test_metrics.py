@@ -1,0 +1,105 @@
+import json
+import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, f1_score, log_loss, precision_score, recall_score
+
+from sentiment.evaluation.metrics import (
+    SentimentMetrics,
+    compute_log_loss,
+    compute_metrics,
+    compute_share_interval,
+)
+
+
+def test_figures_are_those_of_scikit_learn() -> None:
+    generator = np.random.default_rng(0)
+    references = generator.integers(0, 2, 300)
+    predictions = np.where(generator.random(300) < 0.8, references, 1 - references)
+    metrics = compute_metrics(predictions.astype(np.int32), references)
+    assert metrics["accuracy"] == pytest.approx(accuracy_score(references, predictions))
+    assert metrics["precision"] == pytest.approx(precision_score(references, predictions))
+    assert metrics["recall"] == pytest.approx(recall_score(references, predictions))
+    assert metrics["f1"] == pytest.approx(f1_score(references, predictions))
+    assert metrics["macro_f1"] == pytest.approx(f1_score(references, predictions, average="macro"))
+    negative = metrics["per_class"]["negative"]
+    assert negative["recall"] == pytest.approx(recall_score(references, predictions, pos_label=0))
+    assert negative["support"] == (references == 0).sum()
+    assert metrics["per_class"]["positive"]["f1"] == metrics["f1"]
+
+
+def test_confusion_matrix_has_rows_true_and_columns_predicted() -> None:
+    # 4 negatives, 3 of them called positive; 2 positives, 1 of them called negative.
+    metrics = compute_metrics(predictions=[0, 1, 1, 1, 0, 1], references=[0, 0, 0, 0, 1, 1])
+    assert metrics["confusion_matrix"] == [[1, 3], [1, 1]]
+    assert (metrics["precision"], metrics["recall"]) == (1 / 4, 1 / 2)
+
+
+def test_a_model_that_always_says_positive() -> None:
+    metrics = compute_metrics(predictions=[1] * 10, references=[1] * 6 + [0] * 4)
+    assert metrics["confusion_matrix"] == [[0, 4], [0, 6]]
+    assert metrics["recall"] == 1.0
+    assert metrics["per_class"]["negative"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 4}
+
+
+def test_one_class_alone_still_gives_two_rows() -> None:
+    assert compute_metrics([1, 1], [1, 1])["confusion_matrix"] == [[0, 0], [0, 2]]
+
+
+def test_everything_is_plain_json() -> None:
+    metrics = compute_metrics(np.array([1, 0, 1]), np.array([1, 1, 0]))
+    assert json.loads(json.dumps(metrics)) == metrics
+
+
+def test_wilson_interval_by_hand() -> None:
+    share, rows, z = 0.8, 50, 1.959963984540054
+    centre = (share + z**2 / (2 * rows)) / (1 + z**2 / rows)
+    half = z / (1 + z**2 / rows) * math.sqrt(share * (1 - share) / rows + z**2 / (4 * rows**2))
+    assert compute_share_interval(40, 50) == pytest.approx([centre - half, centre + half])
+    assert compute_share_interval(0, 10) == pytest.approx([0.0, 0.27753], abs=1e-5)
+
+
+@pytest.mark.parametrize(("predictions", "references"), [([], []), ([1], [1, 0]), ([2], [1]), ([1], [-1])])
+def test_impossible_input_is_refused(predictions: list[int], references: list[int]) -> None:
+    with pytest.raises(ValueError, match=r"predictions"):
+        compute_metrics(predictions, references)
+
+
+def test_batches_add_up() -> None:
+    metric = SentimentMetrics()
+    metric.add_batch(predictions=[1, 0], references=[1, 1])
+    metric.add_batch(predictions=[0], references=[0])
+    assert metric.compute() == compute_metrics([1, 0, 0], [1, 1, 0])
+
+
+def test_writes_no_file_and_starts_no_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evaluate.config.HF_METRICS_CACHE", str(tmp_path))
+    threads = threading.active_count()
+    compute_metrics([1, 0], [1, 1])
+    assert list(tmp_path.iterdir()) == []
+    assert threading.active_count() == threads
+
+
+def test_leaves_the_random_state_alone() -> None:
+    np.random.seed(3)
+    expected = np.random.random()
+    np.random.seed(3)
+    compute_metrics([1, 0], [1, 1])
+    assert np.random.random() == expected
+
+
+def test_many_may_compute_at_once() -> None:
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda right: compute_metrics([1] * 8, [1] * right + [0] * (8 - right)), range(9)))
+    assert [result["accuracy"] for result in results] == [right / 8 for right in range(9)]
+
+
+def test_log_loss() -> None:
+    probabilities, references = [0.9, 0.2, 0.6], [1, 0, 0]
+    assert compute_log_loss(probabilities, references) == pytest.approx(log_loss(references, probabilities))
+    assert compute_log_loss([1.0], [1]) == 0.0
+    assert 20 < compute_log_loss([1.0], [0]) < 40
