@@ -107,6 +107,9 @@ class FinetuningArguments:
     warmup_ratio: float = field(default=0.06, metadata={"help": "Share of all steps in which the rate rises."})
     weight_decay: float = field(default=0.01, metadata={"help": "AdamW's weight decay, on matrices only."})
     max_grad_norm: float = field(default=1.0, metadata={"help": "Gradients are clipped to this norm."})
+    group_by_length: bool = field(
+        default=True, metadata={"help": "Batches of like lengths, which saves padding; false: rows in random order."}
+    )
     precision: str = field(
         default="auto",
         metadata={

@@ -113,8 +113,7 @@ def evaluate(model: str, dataset: str, data_dir: str | None, split: str | None, 
     """Prints the metrics of a checkpoint on the labelled rows of a split."""
     from sentiment.data.sources import load_reviews
     from sentiment.data.splits import choose_labelled_split, join_labelled
-    from sentiment.evaluation.metrics import compute_log_loss, compute_metrics
-    from sentiment.evaluation.predictions import choose_labels
+    from sentiment.evaluation.predictions import evaluate_probabilities
     from sentiment.evaluation.terminal import render_metrics
     from sentiment.run_folder import write_json
     from sentiment.serving.predictor import SentimentPredictor
@@ -123,9 +122,7 @@ def evaluate(model: str, dataset: str, data_dir: str | None, split: str | None, 
     reviews = load_reviews(dataset, data_dir)
     name = choose_labelled_split(reviews, [split] if split else ["test", "validation", "train"])
     part = join_labelled(reviews, [name])
-    probabilities = predictor.predict_probabilities(part["text"][:])
-    labels = part["label"][:]
-    metrics = {"loss": compute_log_loss(probabilities, labels)} | compute_metrics(choose_labels(probabilities), labels)
+    metrics = evaluate_probabilities(predictor.predict_probabilities(part["text"][:]), part["label"][:])
     print(f"{dataset}, split {name}: {len(part):,} labelled rows\n{render_metrics(metrics)}")
     if output:
         write_json(output, {"model": model, "dataset": dataset, "split": name, "rows": len(part)} | metrics)

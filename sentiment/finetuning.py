@@ -9,8 +9,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import Dataset
+from scipy.special import softmax
 from transformers import (
     AutoTokenizer,
     DataCollatorWithPadding,
@@ -25,8 +27,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from sentiment.arguments import DataArguments, FinetuningArguments, ModelArguments, parse_arguments
 from sentiment.data.pretrained import find_pretrained
-from sentiment.evaluation.metrics import compute_log_loss, compute_metrics
-from sentiment.evaluation.predictions import choose_labels, predict_probabilities, write_predictions
+from sentiment.evaluation.predictions import evaluate_probabilities, predict_probabilities, write_predictions
 from sentiment.evaluation.report import write_model_card, write_report
 from sentiment.evaluation.terminal import render_before_after
 from sentiment.exceptions import InputError
@@ -146,7 +147,7 @@ def build_training_arguments(args: FinetuningArguments) -> TrainingArguments:
         lr_scheduler_type="linear",
         warmup_steps=args.warmup_ratio,
         max_grad_norm=args.max_grad_norm,
-        train_sampling_strategy="group_by_length",
+        train_sampling_strategy="group_by_length" if args.group_by_length else "random",
         eval_strategy="epoch",
         save_strategy="epoch",
         logging_strategy="epoch",
@@ -207,14 +208,19 @@ def build_trainer(
 
 def train(trainer: Trainer, resume: bool) -> None:
     """Trains to the end, from the last checkpoint where asked to and where there is one."""
-    checkpoints = Path(trainer.args.output_dir)
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(checkpoints) if resume and checkpoints.is_dir() else None)
+    folder = trainer.args.output_dir
+    assert folder is not None  # build_training_arguments sets it
+    trainer.train(resume_from_checkpoint=get_last_checkpoint(folder) if resume and Path(folder).is_dir() else None)
 
 
 def compute_trainer_metrics(prediction: EvalPrediction) -> dict[str, Any]:
-    """The metrics of an evaluation inside training, from its logits."""
-    logits: Any = prediction.predictions
-    return compute_metrics(logits.argmax(axis=-1), prediction.label_ids)
+    """The metrics of an evaluation inside training, from its logits.
+
+    The loss is among them, and replaces the Trainer's own, which averages over batches: where processes share the
+    rows, those that fill up the last batch would count twice.
+    """
+    probabilities = softmax(np.asarray(prediction.predictions, dtype=np.float64), axis=-1)[:, 1]
+    return evaluate_probabilities(probabilities, np.asarray(prediction.label_ids))
 
 
 def evaluate(
@@ -222,9 +228,7 @@ def evaluate(
 ) -> tuple[dict[str, Any], Any]:
     """Metrics of the model on a tokenized split, and the probability of `positive` for each of its rows."""
     probabilities = predict_probabilities(model, part["input_ids"][:], tokenizer.pad_token_id)
-    labels = part["labels"][:]
-    metrics = compute_metrics(choose_labels(probabilities), labels)
-    return {"loss": compute_log_loss(probabilities, labels)} | metrics, probabilities
+    return evaluate_probabilities(probabilities, part["labels"][:]), probabilities
 
 
 def summarize_training(trainer: Trainer, lengths: list[int]) -> dict[str, Any]:

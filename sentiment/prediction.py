@@ -2,7 +2,6 @@
 
 import csv
 import itertools
-import os
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -56,7 +55,7 @@ def write_labelled(predictor: SentimentPredictor, texts: Iterable[str], output: 
     try:
         with unfinished.open("w", encoding="utf-8", newline="") as stream:
             write_rows(predictor, texts, stream)
-        os.replace(unfinished, output)
+        unfinished.replace(output)
     except OSError as error:
         raise InputError(f"cannot write {output}: {error.strerror}") from error
     finally:

@@ -1,7 +1,6 @@
 """A run's folder: whether it may be written to, and the JSON files in it."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,8 +8,17 @@ from typing import Any
 from sentiment.exceptions import InputError
 
 # What a run writes, and all that --overwrite removes.
-WRITTEN_FILES = ("metrics.json", "predictions.parquet", "report.md", "report.html", "loss.png", "metrics.png")
-WRITTEN_FILES += ("confusion.png", "before_after.png", "run.json")
+WRITTEN_FILES = (
+    "run.json",
+    "metrics.json",
+    "predictions.parquet",
+    "report.md",
+    "report.html",
+    "loss.png",
+    "metrics.png",
+    "confusion.png",
+    "before_after.png",
+)
 WRITTEN_FOLDERS = ("model", "checkpoints")
 # Options that change how a run is carried out and not what comes out of it.
 NEUTRAL_OPTIONS = {"data_dir", "num_proc", "output_dir", "overwrite", "resume"}
@@ -58,7 +66,7 @@ def write_json(path: Path, value: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".part")
     unfinished.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(unfinished, path)
+    unfinished.replace(path)
 
 
 def read_json(path: Path) -> Any:

@@ -27,6 +27,8 @@ def own_dataset_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
     patch.setattr(datasets.config, "HF_DATASETS_CACHE", folder)
     patch.setenv("HF_DATASETS_CACHE", str(folder))
     datasets.disable_progress_bars()
+    # Tiny products are slowed by threads, and most of all where other work holds the cores.
+    torch.set_num_threads(1)
     yield
     patch.undo()
 
@@ -52,6 +54,7 @@ def save_tiny_bert(folder: Path, num_hidden_layers: int) -> Path:
         max_position_embeddings=64,
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
+        initializer_range=0.2,
     )
     BertModel(config).save_pretrained(folder)
     return folder
@@ -71,12 +74,12 @@ def make_reviews(rows: int, seed: int = 0) -> list[tuple[str, int]]:
 
 @pytest.fixture(scope="session")
 def reviews_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file of 240 made-up reviews that a tiny BERT can learn."""
+    """A file of 250 made-up reviews that a tiny BERT can learn."""
     path = tmp_path_factory.mktemp("reviews") / "reviews.csv"
     with path.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(["text", "label"])
-        writer.writerows(make_reviews(240))
+        writer.writerows(make_reviews(250))
     return path
 
 

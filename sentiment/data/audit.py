@@ -41,7 +41,7 @@ def audit_splits(splits: DatasetDict, tokenizer: PreTrainedTokenizerBase, max_le
 
 def audit_split(part: Dataset, keys: list[str], tokenizer: PreTrainedTokenizerBase, max_length: int) -> dict[str, Any]:
     """The counts of one split, see `audit_splits`."""
-    labels = np.asarray(part["label"], dtype=int)
+    labels = np.asarray(part["label"][:], dtype=int)
     labels_of: dict[str, set[int]] = defaultdict(set)
     for key, label in zip(keys, labels.tolist(), strict=True):
         labels_of[key].add(label)
@@ -53,7 +53,7 @@ def audit_split(part: Dataset, keys: list[str], tokenizer: PreTrainedTokenizerBa
             "positive": int((labels == 1).sum()),
             "unlabelled": int((labels < 0).sum()),
         },
-        "empty": sum(not key for key in keys),
+        "empty": sum(not text for text in part["text"][:]),
         "duplicates": len(keys) - len(labels_of),
         "both_labels": sum(len(found - {-1}) > 1 for found in labels_of.values()),
         "tokens": {

@@ -54,4 +54,4 @@ def compute_text_key(text: str) -> str:
     >>> compute_text_key("A FINE film .") == compute_text_key("a fine film")
     True
     """
-    return clean_classic(text) or fold_white_space(text)
+    return clean_classic(text) or clean_light(text)

@@ -3,13 +3,34 @@
 A side is a position in `shares`: with shares (8, 1, 1), side 0 gets 80% and sides 1 and 2 get 10% each; -1 is none.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from sklearn.model_selection import train_test_split
 
 from sentiment.data.containment import find_containers
 from sentiment.exceptions import InputError
+
+
+def unite_keys(keys: Sequence[str], texts: Iterable[str]) -> list[str]:
+    """The keys, made equal for rows of equal text: rows that share either then share their key.
+
+    >>> unite_keys(["goodfilm", "good film", "goodfilm"], ["good film", "good film", "goodfilm"])
+    ['goodfilm', 'goodfilm', 'goodfilm']
+    """
+    united: dict[str, str] = {}
+
+    def find(key: str) -> str:
+        while key in united:
+            key = united[key]
+        return key
+
+    key_of: dict[str, str] = {}
+    for key, text in zip(keys, texts, strict=True):
+        first, other = find(key_of.setdefault(text, key)), find(key)
+        if first != other:
+            united[other] = first
+    return [find(key) for key in keys]
 
 
 def deal_stratified(keys: Sequence[object], labels: np.ndarray, shares: Sequence[int], seed: int) -> np.ndarray:
@@ -51,6 +72,8 @@ def deal_units(labels: np.ndarray, shares: Sequence[int], seed: int) -> np.ndarr
         InputError: one label only, or fewer units of a label than the shares add up to.
     """
     negative, positive = np.bincount(labels, minlength=2)[:2]
+    if not len(labels):
+        raise InputError("no usable rows: none has a text that bears one label")
     if not negative or not positive:
         only = "positive" if positive else "negative"
         raise InputError(f"all {len(labels):,} usable rows are {only}: a classifier needs rows of both labels")

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
-from sentiment.data.cleaning import CLEANINGS, compute_text_key
-from sentiment.data.dealing import deal_grouped, deal_stratified
+from sentiment.data.cleaning import CLEANINGS, clean_light, compute_text_key
+from sentiment.data.dealing import deal_grouped, deal_stratified, unite_keys
 from sentiment.data.workers import count_workers
 from sentiment.exceptions import InputError
 
@@ -57,15 +57,15 @@ def split_reviews(
     if split == "official":
         return split_officially(reviews, max_rows, sample, seed, cleaning, keep_duplicates, num_proc)
     pool = cap_rows(join_labelled(reviews, ["train", "validation"]), max_rows, sample, seed)
-    pool, dropped = clean_and_drop(pool, cleaning, keep_duplicates, num_proc)
-    labels = np.asarray(pool["label"])
+    pool, dropped = drop_unusable(add_keys(pool, cleaning, num_proc), keep_duplicates)
+    labels = np.asarray(pool["label"][:], dtype=int)
     if split == "grouped":
         sides = deal_grouped(pool["key"][:], labels, (8, 1, 1), seed)
         dropped["on_several_sides"] = int((sides == -1).sum())
     else:
         sides = deal_stratified(choose_units(pool, keep_duplicates), labels, (8, 1, 1), seed)
     splits = {side: pool.select(np.flatnonzero(sides == position)) for position, side in enumerate(SIDES)}
-    return finish_split(DatasetDict(splits), dropped)
+    return finish_split(DatasetDict(splits), dropped, keep_duplicates)
 
 
 def split_officially(
@@ -82,18 +82,20 @@ def split_officially(
     train_names = [name for name in ("train", "validation") if name != test_name]
     joined = join_labelled(reviews, train_names)
     first_test_row = sum(len(reviews[name]) for name in train_names if name in reviews)
-    pool, dropped = clean_and_drop(cap_rows(joined, max_rows, sample, seed), cleaning, keep_duplicates, num_proc)
+    pool = cap_rows(joined, max_rows, sample, seed)
     test = join_labelled(reviews, [test_name], first_test_row)
-    test, dropped_from_test = clean_and_drop(test, cleaning, keep_duplicates, num_proc)
+    both = add_keys(concatenate_datasets([pool, test]), cleaning, num_proc)
+    test, dropped_from_test = drop_unusable(both.select(range(len(pool), len(both))), keep_duplicates)
+    pool, dropped = drop_unusable(both.select(range(len(pool))), keep_duplicates)
     dropped += dropped_from_test
     if not keep_duplicates:
-        test_keys = set(test["key"])
-        in_test = np.array([key in test_keys for key in pool["key"]], dtype=bool)
+        test_keys = set(test["key"][:])
+        in_test = np.array([key in test_keys for key in pool["key"][:]], dtype=bool)
         dropped["in_test"] = int(in_test.sum())
         pool = pool.select(np.flatnonzero(~in_test))
-    sides = deal_stratified(choose_units(pool, keep_duplicates), np.asarray(pool["label"]), (9, 1), seed)
+    sides = deal_stratified(choose_units(pool, keep_duplicates), np.asarray(pool["label"][:], dtype=int), (9, 1), seed)
     splits = {side: pool.select(np.flatnonzero(sides == position)) for position, side in enumerate(SIDES[:2])}
-    return finish_split(DatasetDict(splits | {"test": test}), dropped)
+    return finish_split(DatasetDict(splits | {"test": test}), dropped, keep_duplicates)
 
 
 def choose_labelled_split(reviews: DatasetDict, names: Iterable[str]) -> str:
@@ -122,7 +124,7 @@ def join_labelled(reviews: DatasetDict, names: Iterable[str], first_row: int = 0
         raise InputError(f"no {' or '.join(names)} rows: the dataset has the splits {', '.join(reviews) or 'none'}")
     joined = concatenate_datasets(parts)
     joined = joined.add_column("row", np.arange(first_row, first_row + len(joined)))
-    labelled = np.flatnonzero(np.asarray(joined["label"]) >= 0)
+    labelled = np.flatnonzero(np.asarray(joined["label"][:]) >= 0)
     if not len(labelled):
         raise InputError(
             f"none of the {len(joined):,} rows is labelled: a column 'label' must hold 0 or 1, negative or positive"
@@ -141,7 +143,7 @@ def cap_rows(pool: Dataset, max_rows: int | None, sample: str, seed: int) -> Dat
     if sample == "random":
         return pool.select(np.sort(np.random.default_rng(seed).choice(len(pool), max_rows, replace=False)))
     capped = pool.select(range(max_rows))
-    if len(set(capped["label"])) < len(set(pool["label"])):
+    if len(set(capped["label"][:])) < len(set(pool["label"][:])):
         raise InputError(
             f"the first {max_rows:,} of {len(pool):,} rows have one label only, since the rows are ordered by label: "
             "pass --sample random or --max_rows all"
@@ -149,32 +151,32 @@ def cap_rows(pool: Dataset, max_rows: int | None, sample: str, seed: int) -> Dat
     return capped
 
 
-def clean_and_drop(
-    pool: Dataset, cleaning: str, keep_duplicates: bool, num_proc: int | None
-) -> tuple[Dataset, Counter[str]]:
-    """The rows cleaned, with keys, without those that have no text left or both labels, and how many these were."""
-    pool = add_keys(pool, cleaning, num_proc)
+def drop_unusable(pool: Dataset, keep_duplicates: bool) -> tuple[Dataset, Counter[str]]:
+    """The rows without those that hold no text at all or both labels, and how many these were."""
     if keep_duplicates:
         return pool, Counter()
     labels_of: dict[str, set[int]] = defaultdict(set)
     keys = pool["key"][:]
     for key, label in zip(keys, pool["label"][:], strict=True):
         labels_of[key].add(label)
-    empty = np.array([not text for text in pool["text"]], dtype=bool)
+    empty = np.array([not key for key in keys], dtype=bool)
     both = np.array([len(labels_of[key]) > 1 for key in keys], dtype=bool) & ~empty
     dropped = Counter(empty=int(empty.sum()), both_labels=int(both.sum()))
     return pool.select(np.flatnonzero(~empty & ~both)), dropped
 
 
 def add_keys(pool: Dataset, cleaning: str, num_proc: int | None) -> Dataset:
-    """The dataset with its `text` cleaned and a column `key` that equal texts share."""
-    return pool.map(
+    """The dataset with its `text` cleaned and a column `key` that equal texts share, equal after either cleaning."""
+    cleaned = pool.map(
         clean_batch,
         batched=True,
         num_proc=count_workers(len(pool), num_proc),
         fn_kwargs={"cleaning": cleaning},
         desc="Cleaning",
     )
+    keys = cleaned["key"][:]
+    united = unite_keys(keys, map(clean_light, pool["text"][:]))
+    return cleaned if united == keys else cleaned.remove_columns("key").add_column("key", united)
 
 
 def clean_batch(batch: dict[str, list[str]], cleaning: str) -> dict[str, list[str]]:
@@ -191,14 +193,21 @@ def choose_units(pool: Dataset, keep_duplicates: bool) -> list[str] | range:
     return range(len(pool)) if keep_duplicates else pool["key"][:]
 
 
-def finish_split(splits: DatasetDict, dropped: Counter[str]) -> SplitReviews:
+def finish_split(splits: DatasetDict, dropped: Counter[str], keep_duplicates: bool) -> SplitReviews:
     """The splits, once each is seen to have both labels, and the reasons that dropped any row.
+
+    Texts that this run's cleaning leaves nothing of (classic: those of punctuation alone) go only now, so that the
+    others lie on the same sides whatever the cleaning.
 
     Raises:
         InputError: a split lacks a label; names both.
     """
     for name, part in splits.items():
-        present = set(part["label"])
+        filled = np.flatnonzero([keep_duplicates or bool(text) for text in part["text"][:]])
+        if len(filled) < len(part):
+            dropped["empty"] += len(part) - len(filled)
+            part = splits[name] = part.select(filled)
+        present = set(part["label"][:])
         if len(present) < 2:
             only = part.features["label"].int2str(present.pop()) if present else "no"
             raise InputError(f"the {name} split has {only} rows only ({len(part):,}): each split needs both labels")

@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from datasets import Dataset
+from numpy.typing import ArrayLike
 from transformers import PreTrainedModel
 
+from sentiment.evaluation.metrics import compute_log_loss, compute_metrics
 from sentiment.exceptions import InputError
 
 
@@ -51,6 +54,11 @@ def pad_batch(rows: Sequence[Sequence[int]], pad_token_id: int) -> dict[str, tor
 def choose_labels(probabilities: np.ndarray) -> np.ndarray:
     """1 where `positive` is the likelier label, else 0; shape as given."""
     return (probabilities > 0.5).astype(int)
+
+
+def evaluate_probabilities(probabilities: np.ndarray, labels: ArrayLike) -> dict[str, Any]:
+    """The `loss` (mean cross-entropy in nats) and the figures of `compute_metrics` for the likelier label."""
+    return {"loss": compute_log_loss(probabilities, labels)} | compute_metrics(choose_labels(probabilities), labels)
 
 
 def write_predictions(path: Path, part: Dataset, probabilities: np.ndarray) -> None:

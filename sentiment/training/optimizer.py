@@ -3,7 +3,7 @@
 import re
 
 import torch
-from torch import nn
+from transformers import PreTrainedModel
 
 LAYER_NAME = re.compile(r"\.encoder\.layer\.(\d+)\.")
 
@@ -35,7 +35,7 @@ def layer_depth(name: str, num_layers: int) -> int:
 
 
 def build_parameter_groups(
-    model: nn.Module, lr: float, head_lr: float | None, layer_decay: float, weight_decay: float
+    model: PreTrainedModel, lr: float, head_lr: float | None, layer_decay: float, weight_decay: float
 ) -> list[dict[str, object]]:
     """Every trainable parameter in exactly one group, ordered from the head down to the embeddings.
 
@@ -75,7 +75,7 @@ def build_parameter_groups(
 
 
 def build_optimizer(
-    model: nn.Module,
+    model: PreTrainedModel,
     lr: float,
     head_lr: float | None = None,
     layer_decay: float = 1.0,

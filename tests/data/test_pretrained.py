@@ -1,0 +1,50 @@
+"""Where a model's name leads: the package index, a folder, the Hub, or an error."""
+
+from pathlib import Path
+
+import pytest
+
+from sentiment.data import pretrained
+from sentiment.data.pretrained import find_pretrained
+from sentiment.exceptions import InputError
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """What the Hub was asked for; it has everything."""
+    calls: list[tuple[str, str]] = []
+    monkeypatch.setattr(pretrained, "check_hub", lambda *call: calls.append(call))
+    return calls
+
+
+def test_minilm_is_the_embedded_model(monkeypatch: pytest.MonkeyPatch, asked: list[tuple[str, str]]) -> None:
+    monkeypatch.setattr(pretrained, "fetch_minilm", lambda: Path("/cache/minilm"))
+    assert find_pretrained("minilm") == "/cache/minilm"
+    assert asked == []
+
+
+def test_folder_is_taken_as_it_is(tmp_path: Path, asked: list[tuple[str, str]]) -> None:
+    assert find_pretrained(str(tmp_path)) == str(tmp_path)
+    assert asked == []
+
+
+@pytest.mark.parametrize("name", ["google-bert/bert-base-uncased", "bert-base-uncased"])
+def test_other_names_are_asked_of_the_hub(name: str, asked: list[tuple[str, str]]) -> None:
+    assert find_pretrained(name) == name
+    assert asked == [(name, "model")]
+
+
+@pytest.mark.parametrize("name", ["", "./missing", "/missing/model", "~/missing", "a/b/c", "../x"])
+def test_missing_folder_is_refused_without_asking(name: str, asked: list[tuple[str, str]]) -> None:
+    with pytest.raises(InputError, match=f"no model in the folder '{name}'"):
+        find_pretrained(name)
+    assert asked == []
+
+
+def test_what_the_hub_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(name: str, kind: str) -> None:
+        raise InputError(f"{kind} {name} is not on the Hub")
+
+    monkeypatch.setattr(pretrained, "check_hub", refuse)
+    with pytest.raises(InputError, match="model no/such is not on the Hub"):
+        find_pretrained("no/such")
