@@ -22,6 +22,10 @@ class ModelArguments:
     )
     dropout: float = field(default=0.0, metadata={"help": "Dropout between the pooler and the linear head."})
 
+    def __post_init__(self) -> None:
+        """Refuses values that no run can use."""
+        require(0 <= self.dropout < 1, f"--dropout {self.dropout}: a probability, from 0 to below 1")
+
 
 @dataclass
 class DataArguments:
@@ -135,6 +139,7 @@ class FinetuningArguments:
             f"--warmup_ratio {self.warmup_ratio}: a share of the steps, from 0 to below 1",
         )
         require(self.weight_decay >= 0, f"--weight_decay {self.weight_decay}: must not be negative")
+        require(0 <= self.seed < 2**32, f"--seed {self.seed}: from 0 to 4294967295")
         for name in ("batch_size", "num_train_epochs", "early_stopping_patience"):
             require(getattr(self, name) >= 1, f"--{name} {getattr(self, name)}: at least 1")
         require(
@@ -164,7 +169,7 @@ def parse_arguments(
         parser_options: given to the parser (`prog`, `description`).
 
     Raises:
-        InputError: the YAML file is missing or malformed, or has a key that is no option.
+        InputError: an unknown option, or a YAML file that is missing or malformed or has a key that is no option.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     parser = HfArgumentParser(
@@ -174,7 +179,11 @@ def parse_arguments(
     if words and words[0].endswith((".yaml", ".yml")):
         known = {option.name for arguments in argument_classes for option in fields(arguments)}
         words = read_yaml_flags(Path(words[0]), known) + words[1:]
-    return parser.parse_args_into_dataclasses(words, look_for_args_file=False)
+    *parsed, unknown = parser.parse_args_into_dataclasses(
+        words, look_for_args_file=False, return_remaining_strings=True
+    )
+    require(not unknown, f"unknown option '{' '.join(unknown)}': see --help; a run.yaml stands before all flags")
+    return tuple(parsed)
 
 
 def read_yaml_flags(path: Path, known: set[str]) -> list[str]:

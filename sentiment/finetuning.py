@@ -24,6 +24,7 @@ from transformers import (
     set_seed,
 )
 from transformers.trainer_utils import get_last_checkpoint
+from transformers.utils import logging as transformers_logging
 
 from sentiment.arguments import DataArguments, FinetuningArguments, ModelArguments, parse_arguments
 from sentiment.data.pretrained import find_pretrained
@@ -31,7 +32,7 @@ from sentiment.evaluation.predictions import evaluate_probabilities, predict_pro
 from sentiment.evaluation.report import write_model_card, write_report
 from sentiment.evaluation.terminal import render_before_after
 from sentiment.exceptions import InputError
-from sentiment.models.classifier import BertSentimentClassifier, load_classifier
+from sentiment.models.classifier import BertSentimentClassifier, load_classifier, load_trained_classifier
 from sentiment.preparation import RunData, prepare_data
 from sentiment.run_folder import clear_run, is_finished, read_json, write_json
 from sentiment.training.callbacks import DivergenceGuard, EitherImprovesStopping, EpochProgress, EpochTimer
@@ -42,6 +43,7 @@ from sentiment.training.resources import describe_hardware, list_versions, measu
 
 def main(strategy: str) -> None:
     """Parses the command line, runs the strategy, and prints the before/after table."""
+    transformers_logging.disable_progress_bar()  # of loading and saving; training has its own
     model_args, data_args, args = parse_arguments([ModelArguments, DataArguments, FinetuningArguments])
     metrics = finetune(strategy, model_args, data_args, args)
     if int(os.environ.get("RANK", 0)) == 0:
@@ -87,7 +89,9 @@ def finetune(
     train(trainer, args.resume)
     trainer.save_model(str(run_dir / "model"))
     if trainer.is_world_process_zero():
-        after, probabilities = evaluate(model, data.tokenized["test"], tokenizer)
+        # Read back, and not the Trainer's own: that one's forward keeps rounding to the precision of training.
+        trained = load_trained_classifier(str(run_dir / "model"), training_args.device)
+        after, probabilities = evaluate(trained, data.tokenized["test"], tokenizer)
         metrics: dict[str, Any] = {"test": {"before": before, "after": after}}
         metrics |= summarize_training(trainer, data.tokenized["train"]["length"][:])
         run["seconds"] = time.perf_counter() - clock

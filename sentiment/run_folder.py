@@ -28,15 +28,17 @@ def is_finished(run_dir: Path, options: dict[str, Any], overwrite: bool = False,
     """Whether the folder already holds this very run, finished.
 
     Raises:
-        InputError: it holds another run, an unfinished one, or files that no run wrote, and neither `overwrite`
-            nor `resume` says what to do with them.
+        InputError: it holds files but no run; or another run or an unfinished one, and neither `overwrite` nor
+            `resume` says what to do with it.
     """
     if run_dir.exists() and not run_dir.is_dir():
         raise InputError(f"{run_dir} is a file: pass another --output_dir")
-    if overwrite or not run_dir.exists() or not any(run_dir.iterdir()):
+    if not run_dir.exists() or not any(run_dir.iterdir()):
         return False
     if not (run_dir / "run.json").exists():
         raise InputError(f"{run_dir} is not empty and holds no run: pass another --output_dir")
+    if overwrite:
+        return False
     found = read_json(run_dir / "run.json")["options"]
     changed = sorted(
         name for name in options.keys() - NEUTRAL_OPTIONS if name not in found or found[name] != options[name]

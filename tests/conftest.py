@@ -10,7 +10,9 @@ import datasets
 import pytest
 import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
-from transformers import BertConfig, BertModel, BertTokenizer
+from transformers import AutoTokenizer, BertConfig, BertModel, BertTokenizer
+
+from sentiment.models.classifier import load_classifier
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -57,6 +59,19 @@ def save_tiny_bert(folder: Path, num_hidden_layers: int) -> Path:
         initializer_range=0.2,
     )
     BertModel(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_classifier(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder as a run leaves it; not trained, but with a head that answers differently from text to text."""
+    folder = tmp_path_factory.mktemp("tiny_classifier")
+    torch.manual_seed(1)
+    model = load_classifier(str(tiny_bert), preparation={"cleaning": "light", "max_length": 16})
+    torch.nn.init.normal_(model.classifier.weight)
+    model.classifier.bias.data[0] = 5.0  # so that it gives either label
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tiny_bert).save_pretrained(folder)
     return folder
 
 

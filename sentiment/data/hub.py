@@ -21,7 +21,7 @@ OFFLINE_RUN = "accelerate launch train_e2e.py sentiment/configs/offline.yaml"
 def check_hub(repo_id: str, repo_type: RepoType) -> bool:
     """True if the Hub answers for this repository, False if only the local cache holds it.
 
-    Pass `local_files_only=not check_hub(...)` to `from_pretrained`: it then asks nothing of the Hub.
+    Where it is False, `local_files_only=True` keeps the libraries from asking the Hub again.
     Raises `InputError`, in seconds, if the repository can be had from neither.
     """
     problem: Exception | None = None
@@ -31,7 +31,9 @@ def check_hub(repo_id: str, repo_type: RepoType) -> bool:
             return True
     if is_cached(repo_id, repo_type):
         return False
-    own = "--data_dir with a local copy" if repo_type == "dataset" else "--model with a local folder"
+    own = "--data_dir with a local copy"
+    if repo_type == "model":
+        own = "--model with a local folder (and --data_dir, if the data is not to come from the Hub either)"
     ways = f"pass {own}, or run `{OFFLINE_RUN}`, which needs no Hub"
     if isinstance(problem, GatedRepoError):
         raise InputError(f"{repo_type} {repo_id} is gated on the Hugging Face Hub: log in with access to it; or {ways}")

@@ -17,7 +17,7 @@ def find_pretrained(model: str) -> str:
     """
     if model == "minilm":
         return str(fetch_minilm())
-    if Path(model).is_dir():
+    if model and Path(model).is_dir():  # Path("") is the working folder
         return model
     if model.startswith((".", "/", "~")) or model.count("/") > 1 or not model:
         raise InputError(f"no model in the folder '{model}': pass a folder, a Hub id or 'minilm'")

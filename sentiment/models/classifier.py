@@ -31,6 +31,9 @@ class BertSentimentClassifier(BertPreTrainedModel):
     that they load in plain transformers without this package.
     """
 
+    # Trainer keeps its count of rows to itself unless `forward` takes any keyword, or the class says this.
+    accepts_loss_kwargs = True
+
     def __init__(self, config: BertConfig):
         super().__init__(config)
         self.num_labels = len(LABEL_NAMES)
@@ -101,8 +104,8 @@ def load_classifier(
     return model
 
 
-def load_trained_classifier(model_path: str) -> BertSentimentClassifier:
-    """A fine-tuned classifier of two labels, ready to evaluate.
+def load_trained_classifier(model_path: str, device: torch.device | str = "cpu") -> BertSentimentClassifier:
+    """A fine-tuned classifier of two labels on the device, ready to evaluate.
 
     Raises:
         InputError: no such checkpoint, damaged files, or a model without a trained head.
@@ -116,6 +119,7 @@ def load_trained_classifier(model_path: str) -> BertSentimentClassifier:
             f"{model_path} holds no trained classifier (no {min(info['missing_keys'])}): "
             "train one with train_e2e.py, which writes it to <output_dir>/model"
         )
+    nn.Module.to(model, device)
     return model.eval()
 
 

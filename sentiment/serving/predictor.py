@@ -68,7 +68,18 @@ class SentimentPredictor:
         return [Prediction(*pair) for pair in zip(names, probabilities.tolist(), strict=True)]
 
     def predict_probabilities(self, texts: Sequence[str]) -> np.ndarray:
-        """Probability of `positive` for each raw text, in order; shape (texts,)."""
+        """Probability of `positive` for each raw text, in order; shape (texts,).
+
+        Raises:
+            InputError: a text holds half of a surrogate pair, which the tokenizer cannot read.
+        """
+        if not texts:
+            return np.empty(0)
+        for number, text in enumerate(texts, start=1):
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:
+                raise InputError(f"text {number} holds a lone surrogate, not Unicode: pass it as UTF-8") from error
         limit = self.max_length * CHARACTERS_PER_TOKEN
         cleaned = [CLEANINGS[self.cleaning](text)[:limit] for text in texts]
         encoded = tokenize_batch({"text": cleaned}, self.tokenizer, self.max_length)

@@ -11,9 +11,14 @@ from sentiment.exceptions import InputError
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
-    """What the Hub was asked for; it has everything."""
+    """What the Hub was asked for; it answers, and has everything."""
     calls: list[tuple[str, str]] = []
-    monkeypatch.setattr(pretrained, "check_hub", lambda *call: calls.append(call))
+
+    def check_hub(*call: str) -> bool:
+        calls.append(call)
+        return True
+
+    monkeypatch.setattr(pretrained, "check_hub", check_hub)
     return calls
 
 
@@ -41,8 +46,14 @@ def test_missing_folder_is_refused_without_asking(name: str, asked: list[tuple[s
     assert asked == []
 
 
+def test_without_the_hub_its_cache_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pretrained, "check_hub", lambda *_: False)
+    monkeypatch.setattr(pretrained, "snapshot_download", lambda name, local_files_only: f"{name} {local_files_only}")
+    assert find_pretrained("owner/model") == "owner/model True"
+
+
 def test_what_the_hub_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(name: str, kind: str) -> None:
+    def refuse(name: str, kind: str) -> bool:
         raise InputError(f"{kind} {name} is not on the Hub")
 
     monkeypatch.setattr(pretrained, "check_hub", refuse)

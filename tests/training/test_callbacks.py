@@ -1,0 +1,110 @@
+"""When training stops, early or for good, and how its seconds are counted."""
+
+import math
+import time
+
+import pytest
+from transformers import TrainerControl, TrainerState, TrainingArguments
+
+from sentiment.exceptions import InputError
+from sentiment.training.callbacks import DivergenceGuard, EitherImprovesStopping, EpochProgress, EpochTimer
+
+Evaluations = list[tuple[float, float]]  # accuracy and loss
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory: pytest.TempPathFactory) -> TrainingArguments:
+    return TrainingArguments(
+        output_dir=str(tmp_path_factory.mktemp("run")),
+        metric_for_best_model="accuracy",
+        greater_is_better=True,
+        load_best_model_at_end=True,
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        report_to="none",
+        use_cpu=True,
+    )
+
+
+def stops_at(
+    stopping: EitherImprovesStopping, options: TrainingArguments, evaluations: Evaluations, best: float | None = None
+) -> int | None:
+    """The evaluation, counted from 1, after which training is to stop."""
+    state, control = TrainerState(best_metric=best), TrainerControl()
+    for number, (accuracy, loss) in enumerate(evaluations, start=1):
+        stopping.on_evaluate(options, state, control, {"eval_accuracy": accuracy, "eval_loss": loss})
+        if control.should_training_stop:
+            return number
+        # As the Trainer does, after the callbacks.
+        state.best_metric = max(accuracy, state.best_metric or accuracy)
+    return None
+
+
+@pytest.mark.parametrize(
+    ("evaluations", "expected"),
+    [
+        ([(0.9, 0.3)] * 10, 4),
+        ([(0.9, 0.3 - number / 100) for number in range(10)], None),  # loss falls, accuracy level
+        ([(0.8 + number / 100, 0.3 + number / 100) for number in range(10)], None),  # accuracy rises, so does loss
+        ([(0.9 - number / 100, 0.3 + number / 100) for number in range(10)], 4),  # both get worse
+        ([(0.9, 0.3), (0.9, 0.3), (0.9, 0.3), (0.91, 0.4), (0.9, 0.4), (0.9, 0.4), (0.9, 0.4)], 7),
+        ([(0.9, 0.3), (0.9, 0.3), (0.9, 0.3), (0.8, 0.2), (0.9, 0.2), (0.9, 0.2), (0.9, 0.2)], 7),
+        # Better than the last epoch and not than the best one: no improvement.
+        ([(0.9, 0.3), (0.7, 0.5), (0.8, 0.4), (0.85, 0.35)], 4),
+    ],
+)
+def test_stops_after_three_epochs_without_better_accuracy_or_loss(
+    evaluations: Evaluations, expected: int | None, options: TrainingArguments
+) -> None:
+    assert stops_at(EitherImprovesStopping(), options, evaluations) == expected
+
+
+@pytest.mark.parametrize("patience", [1, 2, 5])
+def test_patience_is_exact(patience: int, options: TrainingArguments) -> None:
+    assert stops_at(EitherImprovesStopping(patience), options, [(0.9, 0.3)] * 10) == patience + 1
+
+
+def test_a_resumed_run_stops_where_an_uninterrupted_one_would(options: TrainingArguments) -> None:
+    stopping = EitherImprovesStopping(3)
+    assert stops_at(stopping, options, [(0.9, 0.3), (0.9, 0.2), (0.9, 0.25)]) is None
+    resumed = EitherImprovesStopping.from_state(stopping.state())
+    assert (resumed.early_stopping_patience, resumed.best_loss) == (3, 0.2)
+    # 0.22 would be better than nothing and is not better than 0.2.
+    assert stops_at(resumed, options, [(0.9, 0.22), (0.9, 0.22), (0.9, 0.22)], best=0.9) == 2
+
+
+@pytest.mark.parametrize("name", ["loss", "eval_loss"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_ends_the_run(name: str, value: float, options: TrainingArguments) -> None:
+    state = TrainerState(global_step=63)
+    with pytest.raises(InputError, match=rf"diverged at step 63 \(loss {value}\): lower --lr"):
+        DivergenceGuard().on_log(options, state, TrainerControl(), {name: value})
+
+
+def test_finite_losses_and_other_logs_pass(options: TrainingArguments) -> None:
+    for logs in ({"loss": 700.0}, {"eval_loss": 0.1, "eval_f1": 0.0}, {"train_runtime": 3.0}, {}):
+        DivergenceGuard().on_log(options, TrainerState(), TrainerControl(), logs)
+
+
+def test_timer_counts_epochs_and_not_what_lies_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter([10.0, 13.0, 100.0, 104.5])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(ticks))
+    timer = EpochTimer()
+    for _ in range(2):
+        timer.on_epoch_begin(None, None, None)
+        timer.on_epoch_end(None, None, None)
+    assert (timer.epochs, timer.seconds) == (2, 7.5)
+
+
+@pytest.mark.parametrize("is_main_process", [True, False])
+def test_one_line_an_epoch_from_the_main_process(
+    is_main_process: bool, options: TrainingArguments, capsys: pytest.CaptureFixture[str]
+) -> None:
+    progress = EpochProgress()
+    state, control = TrainerState(epoch=2.0, is_world_process_zero=is_main_process), TrainerControl()
+    progress.on_log(options, state, control, {"loss": 0.51234, "epoch": 2.0})
+    progress.on_evaluate(options, state, control, {"eval_loss": 0.3, "eval_accuracy": 0.875})
+    printed = capsys.readouterr()
+    line = "epoch 2: train loss 0.5123, validation loss 0.3000, validation accuracy 0.8750\n"
+    assert printed.err == (line if is_main_process else "")
+    assert printed.out == ""
