@@ -4,6 +4,7 @@ Commands import what they need when they run, so that `sentiment fetch` does not
 """
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -14,13 +15,23 @@ from typing import Any
 import sentiment
 from sentiment.exceptions import InputError
 
-EXIT_CODES = "exit codes: 0 done, 2 wrong input (one line says what to do), 130 interrupted"
+EXIT_CODES = (
+    "exit codes: 0 done, 1 a file cannot be written or read, 2 wrong input (one line says what to do), 130 interrupted"
+)
+SYSTEM_REFUSALS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The `sentiment` command."""
-    options = vars(build_parser().parse_args(argv))
-    run_command(options.pop("command"), **options)
+    parser = build_parser()
+    known, rest = parser.parse_known_args(argv)
+    options = vars(known)
+    command = options.pop("command")
+    if command is audit:  # its options are those of a run, which have a parser of their own
+        options["flags"] = rest
+    elif rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    run_command(command, **options)
 
 
 def run_command(command: Callable[..., Any], **options: Any) -> None:
@@ -33,6 +44,11 @@ def run_command(command: Callable[..., Any], **options: Any) -> None:
         sys.exit(2)
     except BrokenPipeError:  # the reader, such as `head`, has all that it wants
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if error.errno not in SYSTEM_REFUSALS:
+            raise
+        print(f"error: {error.strerror}: {error.filename}", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -48,7 +64,6 @@ def build_parser() -> argparse.ArgumentParser:
     fetching.set_defaults(command=fetch)
 
     auditing = commands.add_parser("audit", help="sizes, lengths, duplicates and leaks of a dataset", add_help=False)
-    auditing.add_argument("flags", nargs=argparse.REMAINDER)
     auditing.set_defaults(command=audit)
 
     evaluating = commands.add_parser("evaluate", help="metrics of a checkpoint on labelled rows")
@@ -89,16 +104,15 @@ class AuditArguments:
 
 def audit(flags: Sequence[str]) -> None:
     """Prints the audit of a dataset, as published and as a run would split it."""
-    from transformers import AutoTokenizer
-
     from sentiment.arguments import DataArguments, parse_arguments
     from sentiment.data.pretrained import find_pretrained
     from sentiment.evaluation.terminal import render_audit
+    from sentiment.models.tokenizer import load_tokenizer
     from sentiment.preparation import audit_published, audit_reviews, load_split_reviews
     from sentiment.run_folder import write_json
 
     data_args, args = parse_arguments([DataArguments, AuditArguments], flags, prog="sentiment audit")
-    tokenizer = AutoTokenizer.from_pretrained(find_pretrained(args.model))
+    tokenizer = load_tokenizer(find_pretrained(args.model))
     audits = {
         "published": audit_published(data_args, tokenizer),
         "split": audit_reviews(load_split_reviews(data_args, args.seed), data_args, tokenizer),

@@ -14,7 +14,6 @@ import torch
 from datasets import Dataset
 from scipy.special import softmax
 from transformers import (
-    AutoTokenizer,
     DataCollatorWithPadding,
     EvalPrediction,
     PreTrainedTokenizerBase,
@@ -33,6 +32,7 @@ from sentiment.evaluation.report import write_model_card, write_report
 from sentiment.evaluation.terminal import render_before_after
 from sentiment.exceptions import InputError
 from sentiment.models.classifier import BertSentimentClassifier, load_classifier, load_trained_classifier
+from sentiment.models.tokenizer import load_tokenizer
 from sentiment.preparation import RunData, prepare_data
 from sentiment.run_folder import clear_run, is_finished, read_json, write_json
 from sentiment.training.callbacks import DivergenceGuard, EitherImprovesStopping, EpochProgress, EpochTimer
@@ -63,13 +63,14 @@ def finetune(
     run_dir = Path(args.output_dir)
     options = asdict(model_args) | asdict(data_args) | asdict(args)
     if is_finished(run_dir, options, args.overwrite, args.resume):
+        print(f"{run_dir} holds this run already, finished: nothing is done again", file=sys.stderr)
         return read_json(run_dir / "metrics.json")
     started, clock = datetime.datetime.now(datetime.UTC), time.perf_counter()
     training_args = build_training_arguments(args)
     set_seed(args.seed)
 
     model_path = find_pretrained(model_args.model)
-    tokenizer = AutoTokenizer.from_pretrained(model_path, model_max_length=data_args.max_length)
+    tokenizer = load_tokenizer(model_path, data_args.max_length)
     with training_args.main_process_first(desc="data"):
         data = prepare_data(data_args, args.seed, tokenizer)
     preparation = {"cleaning": data_args.cleaning, "max_length": data_args.max_length}
@@ -89,11 +90,11 @@ def finetune(
     train(trainer, args.resume)
     trainer.save_model(str(run_dir / "model"))
     if trainer.is_world_process_zero():
+        summary = summarize_training(trainer, data.tokenized["train"]["length"][:])
         # Read back, and not the Trainer's own: that one's forward keeps rounding to the precision of training.
         trained = load_trained_classifier(str(run_dir / "model"), training_args.device)
         after, probabilities = evaluate(trained, data.tokenized["test"], tokenizer)
-        metrics: dict[str, Any] = {"test": {"before": before, "after": after}}
-        metrics |= summarize_training(trainer, data.tokenized["train"]["length"][:])
+        metrics: dict[str, Any] = {"test": {"before": before, "after": after}} | summary
         run["seconds"] = time.perf_counter() - clock
         run["peak_memory_mb"] = metrics["resources"]["peak_memory_mb"]
         write_predictions(run_dir / "predictions.parquet", data.splits["test"], probabilities)
@@ -214,7 +215,13 @@ def train(trainer: Trainer, resume: bool) -> None:
     """Trains to the end, from the last checkpoint where asked to and where there is one."""
     folder = trainer.args.output_dir
     assert folder is not None  # build_training_arguments sets it
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(folder) if resume and Path(folder).is_dir() else None)
+    checkpoint = get_last_checkpoint(folder) if resume and Path(folder).is_dir() else None
+    try:
+        trainer.train(resume_from_checkpoint=checkpoint)
+    except torch.OutOfMemoryError as error:
+        raise InputError(
+            "the GPU's memory is full: lower --batch_size or --max_length, or use more processes"
+        ) from error
 
 
 def compute_trainer_metrics(prediction: EvalPrediction) -> dict[str, Any]:

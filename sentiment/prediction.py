@@ -1,5 +1,6 @@
 """Texts in, labels out: the ways that `sentiment predict` reads and writes."""
 
+import contextlib
 import csv
 import itertools
 import sys
@@ -59,7 +60,8 @@ def write_labelled(predictor: SentimentPredictor, texts: Iterable[str], output: 
     except OSError as error:
         raise InputError(f"cannot write {output}: {error.strerror}") from error
     finally:
-        unfinished.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # where it could not be opened, it cannot be removed either
+            unfinished.unlink()
 
 
 def write_rows(predictor: SentimentPredictor, texts: Iterable[str], stream: TextIO) -> None:

@@ -64,11 +64,19 @@ def clear_run(run_dir: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes the value as JSON, at once: a reader sees the old file or the new one, whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Writes the value as JSON, at once: a reader sees the old file or the new one, whole.
+
+    Raises:
+        InputError: something else stands at this path or on the way to it.
+    """
+    text = json.dumps(value, indent=2, allow_nan=False) + "\n"
     unfinished = path.with_name(path.name + ".part")
-    unfinished.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    unfinished.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.write_text(text, encoding="utf-8")
+        unfinished.replace(path)
+    except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
+        raise InputError(f"cannot write {path}: {error.strerror}") from error
 
 
 def read_json(path: Path) -> Any:

@@ -1,6 +1,5 @@
 """A run's folder: when it may be written to, what is removed from it, and its JSON files."""
 
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -117,10 +116,18 @@ def test_a_reader_never_sees_half_a_file(tmp_path: Path, monkeypatch: pytest.Mon
     path = tmp_path / "value.json"
     write_json(path, 1)
     seen = []
-    replace = os.replace
-    monkeypatch.setattr(os, "replace", lambda *files: (seen.append(read_json(path)), replace(*files)))
+    replace = Path.replace
+    monkeypatch.setattr(Path, "replace", lambda *files: (seen.append(read_json(path)), replace(*files)))
     write_json(path, 2)
     assert (seen, read_json(path)) == ([1], 2)
+
+
+@pytest.mark.parametrize("path", ["file/a.json", "file/folder/a.json", "folder"])
+def test_places_that_cannot_be_written_are_named(path: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(InputError, match=re.escape(f"cannot write {tmp_path / path}: ")):
+        write_json(tmp_path / path, 1)
 
 
 def test_missing_and_damaged_json_are_named(tmp_path: Path) -> None:

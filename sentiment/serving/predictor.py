@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from sentiment.data.cleaning import CLEANINGS
 from sentiment.data.tokenization import tokenize_batch
 from sentiment.evaluation.predictions import choose_labels, predict_probabilities
 from sentiment.exceptions import InputError
 from sentiment.models.classifier import LABEL_NAMES, BertSentimentClassifier, load_trained_classifier
+from sentiment.models.tokenizer import load_tokenizer
 
 # What a checkpoint from elsewhere, which does not say how its texts were prepared, is given.
 DEFAULT_PREPARATION = {"cleaning": "light", "max_length": 128}
@@ -52,10 +53,7 @@ class SentimentPredictor:
         if not (folder / "config.json").is_file():
             raise InputError(f"no trained model in {path}: pass the folder of a run or its model folder")
         model = load_trained_classifier(str(folder))
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(str(folder))
-        except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"cannot read the tokenizer in {folder}: {str(error).splitlines()[0]}") from error
+        tokenizer = load_tokenizer(str(folder))
         preparation = DEFAULT_PREPARATION | getattr(model.config, "preparation", {})
         if preparation["cleaning"] not in CLEANINGS:
             raise InputError(f"{folder} was trained with the unknown cleaning {preparation['cleaning']!r}")

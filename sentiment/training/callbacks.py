@@ -14,6 +14,7 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.trainer_callback import ExportableState
 
 from sentiment.exceptions import InputError
 
@@ -54,13 +55,17 @@ class EitherImprovesStopping(EarlyStoppingCallback):
         return state
 
 
-class EpochTimer(TrainerCallback):
+class EpochTimer(TrainerCallback, ExportableState):
     """Sums the seconds spent in training epochs; evaluation and saving, which come after an epoch, are not in them."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
         self.epochs = 0
         self._started = 0.0
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps, so that a resumed run counts all of its epochs."""
+        return {"args": {}, "attributes": {"seconds": self.seconds, "epochs": self.epochs}}
 
     def on_epoch_begin(self, *args: Any, **kwargs: Any) -> None:
         """Starts the clock."""

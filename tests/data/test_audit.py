@@ -22,7 +22,7 @@ TRAIN = [
 VALIDATION = [("a good film", 1), ("Bad.", 0), ("great", 1)]
 TEST = [
     ("a good film", 1),  # word for word
-    ("A good film...", 1),  # word for word
+    ("A good film...", -1),  # word for word
     ("not dull", 1),  # part of a training text
     ("good films", 1),  # "film" is no word of it
     ("the story", -1),  # part
@@ -59,7 +59,7 @@ def test_training_split(audit: dict[str, Any]) -> None:
 
 
 def test_unlabelled_rows_give_no_second_label(audit: dict[str, Any]) -> None:
-    assert audit["splits"]["test"]["labels"] == {"negative": 1, "positive": 5, "unlabelled": 2}
+    assert audit["splits"]["test"]["labels"] == {"negative": 1, "positive": 4, "unlabelled": 3}
     assert audit["splits"]["test"]["both_labels"] == 0
 
 

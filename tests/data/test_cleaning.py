@@ -62,12 +62,12 @@ def test_classic_leaves_lower_case_letters_and_digits_and_is_idempotent(text: st
 @pytest.mark.parametrize("cleaning", CLEANINGS)
 @pytest.mark.parametrize("unit", ["<", "<a ", "<a", "&", "&#", "&a", "<!", "</", ">", "&amp;", "<b>", " "])
 @pytest.mark.parametrize("head", ["", "<"])
-def test_a_million_characters_take_no_seconds(cleaning: str, unit: str, head: str) -> None:
-    text = head + unit * (1_000_000 // len(unit))
+def test_cost_grows_with_the_length_and_not_with_its_square(cleaning: str, unit: str, head: str) -> None:
+    text = head + unit * (100_000 // len(unit))
     started = time.process_time()
     CLEANINGS[cleaning](text)
-    # Linear: below 0.5 s here. Quadratic: minutes.
-    assert time.process_time() - started < 3
+    # Linear: some 0.02 s. Quadratic, as with `<.*?>`: a minute and more.
+    assert time.process_time() - started < 1
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,28 @@
+"""The tokenizer that belongs to a model."""
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from sentiment.exceptions import InputError
+
+
+def load_tokenizer(model_path: str, max_length: int | None = None) -> PreTrainedTokenizerBase:
+    """The fast tokenizer in a folder or of a Hub id.
+
+    Args:
+        model_path: a folder or a Hub id.
+        max_length: tokens that the tokenizer will say its model takes; what its files say where left out.
+
+    Raises:
+        InputError: its files are missing or damaged.
+    """
+    options = {} if max_length is None else {"model_max_length": max_length}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model_path, **options)
+    except Exception as error:  # a damaged file raises whatever its parser raises
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise InputError(f"cannot read the tokenizer of {model_path}: {reason}") from error
+    if len(tokenizer) <= len(tokenizer.all_special_ids):  # made up by transformers, which misses no file
+        raise InputError(f"cannot read the tokenizer of {model_path}: no tokenizer.json or vocab.txt with words in it")
+    if not tokenizer.is_fast:
+        raise InputError(f"{model_path} has no fast tokenizer: save one with it (tokenizer.json)")
+    return tokenizer

@@ -1,0 +1,240 @@
+"""The `sentiment` command from its words to its output, exit code and files."""
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import sentiment
+from sentiment.cli import main, run_command
+from sentiment.data import embedded
+from sentiment.exceptions import InputError
+
+Capture = pytest.CaptureFixture[str]
+
+
+def call(*words: object) -> None:
+    main([str(word) for word in words])
+
+
+@pytest.fixture
+def refused(capsys: Capture) -> Callable[..., str]:
+    """Calls the command and gives the one line with which it ends."""
+
+    def refuse(*words: object) -> str:
+        with pytest.raises(SystemExit) as end:
+            call(*words)
+        assert end.value.code == 2
+        printed = capsys.readouterr()
+        assert "Traceback" not in printed.err
+        last = printed.err.splitlines()[-1]
+        assert "error: " in last
+        return last
+
+    return refuse
+
+
+def type_in(monkeypatch: pytest.MonkeyPatch, content: bytes, is_terminal: bool = False) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8")
+    monkeypatch.setattr(stream, "isatty", lambda: is_terminal)
+    monkeypatch.setattr(sys, "stdin", stream)
+
+
+def rows_of(text: str) -> list[list[str]]:
+    return list(csv.reader(io.StringIO(text)))
+
+
+# --- fetch ---
+
+
+@pytest.mark.parametrize("name", ["minilm", "snippets"])
+def test_fetch_prints_the_path_alone(name: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    monkeypatch.setattr(embedded, f"fetch_{name}", lambda: Path("/cache") / name)
+    call("fetch", name)
+    assert capsys.readouterr().out == f"/cache/{name}\n"
+
+
+def test_fetch_of_something_else(refused: Callable[..., str]) -> None:
+    assert "invalid choice: 'gpt'" in refused("fetch", "gpt")
+
+
+# --- predict ---
+
+
+def test_predict_texts_from_arguments(tiny_classifier: Path, capsys: Capture) -> None:
+    texts = ["a good film", "bad", 'dull, "boring"\nstory']
+    call("predict", tiny_classifier, *texts)
+    header, *rows = rows_of(capsys.readouterr().out)
+    assert header == ["text", "label", "probability"]
+    assert [text for text, _, _ in rows] == texts
+    for _, label, probability in rows:
+        assert label == ("positive" if float(probability) > 0.5 else "negative")
+
+
+def test_predict_a_pipe(tiny_classifier: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    type_in(monkeypatch, b"a good film\n\nbad\n")
+    call("predict", tiny_classifier)
+    piped = rows_of(capsys.readouterr().out)
+    assert [text for text, _, _ in piped] == ["text", "a good film", "", "bad"]
+    assert piped[2] == ["", "", ""]
+    call("predict", tiny_classifier, "a good film", "bad")
+    passed = rows_of(capsys.readouterr().out)
+    assert [label for _, label, _ in passed[1:]] == [piped[1][1], piped[3][1]]
+
+
+def test_predict_a_file_to_a_file(tiny_classifier: Path, tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "in.csv").write_text("review,label\ngood,1\nbad,0\n")
+    call("predict", tiny_classifier, "--file", tmp_path / "in.csv", "--output", tmp_path / "out.csv")
+    assert capsys.readouterr().out == ""
+    assert [row[0] for row in rows_of((tmp_path / "out.csv").read_text())] == ["text", "good", "bad"]
+
+
+def test_predict_asks_on_a_terminal(tiny_classifier: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    type_in(monkeypatch, b"", is_terminal=True)
+    typed = iter(["a good film", ""])
+    monkeypatch.setattr("builtins.input", lambda _: next(typed))
+    call("predict", tiny_classifier)
+    assert capsys.readouterr().out.splitlines()[-1].startswith(("positive (", "negative ("))
+
+
+def test_predict_refuses_wrong_input_and_keeps_the_old_output(
+    tiny_classifier: Path,
+    tiny_bert: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    refused: Callable[..., str],
+) -> None:
+    output = tmp_path / "out.csv"
+    output.write_text("old")
+    (tmp_path / "in.csv").write_text("review\n" + "good\n" * 5 + '"good\n')
+    for words, message in [
+        (["predict", tmp_path / "missing", "x"], "no trained model in"),
+        (["predict", tiny_bert, "x"], "holds no trained classifier"),
+        (["predict", tiny_classifier, "x", "--file", "y"], "either texts or --file"),
+        (["predict", tiny_classifier, "--file", tmp_path / "missing.txt"], "no file"),
+        (["predict", tiny_classifier, "--file", tmp_path / "in.csv"], "in.csv: row 6: a quote is not closed"),
+        (["predict", tiny_classifier, "fine", "\udcff"], "text 2"),
+    ]:
+        line = refused(*words, "--output", output)
+        assert line.startswith("error: ")
+        assert message in line
+        assert output.read_text() == "old"
+    type_in(monkeypatch, b"good\n\xff\n")
+    assert "stdin: line 2 is not UTF-8" in refused("predict", tiny_classifier, "--output", output)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv", "out.csv"]
+
+
+# --- evaluate ---
+
+
+def test_evaluate_prints_metrics_and_writes_them(
+    tiny_classifier: Path, reviews_csv: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    with reviews_csv.open(encoding="utf-8") as stream:
+        reviews = [(row["text"], row["label"]) for row in csv.DictReader(stream)]
+    call("predict", tiny_classifier, *(text for text, _ in reviews))
+    predicted = [label for _, label, _ in rows_of(capsys.readouterr().out)[1:]]
+    names = {"0": "negative", "1": "positive"}
+    correct = sum(one == names[label] for one, (_, label) in zip(predicted, reviews, strict=True))
+
+    output = tmp_path / "metrics.json"
+    call("evaluate", tiny_classifier, "--dataset", reviews_csv, "--output", output)
+    printed = capsys.readouterr().out
+    metrics = json.loads(output.read_text())
+    assert (metrics["dataset"], metrics["split"], metrics["rows"]) == (str(reviews_csv), "train", len(reviews))
+    assert metrics["accuracy"] == correct / len(reviews)
+    assert metrics.keys() > {"loss", "precision", "recall", "f1", "macro_f1", "per_class", "accuracy_ci95"}
+    assert f"{metrics['accuracy']:.4f}" in printed
+    assert f"{len(reviews)} labelled rows" in printed
+
+
+def test_evaluate_chooses_the_split(tiny_classifier: Path, tmp_path: Path, capsys: Capture) -> None:
+    for name, rows in (("train", 3), ("validation", 2)):
+        (tmp_path / f"{name}.csv").write_text("text,label\n" + "good,1\nbad,0\n" * rows)
+    (tmp_path / "test.csv").write_text("text,label\ngood,-1\n")
+    call("evaluate", tiny_classifier, "--dataset", tmp_path)
+    assert "split validation: 4 labelled rows" in capsys.readouterr().out
+    call("evaluate", tiny_classifier, "--dataset", tmp_path, "--split", "train")
+    assert "split train: 6 labelled rows" in capsys.readouterr().out
+
+
+def test_evaluate_refuses_wrong_input(
+    tiny_classifier: Path, reviews_csv: Path, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    (tmp_path / "unlabelled.csv").write_text("text\ngood\n")
+    evaluate = ["evaluate", tiny_classifier, "--dataset"]
+    assert "no labelled test" in refused(*evaluate, tmp_path / "unlabelled.csv")
+    assert "no labelled other split" in refused(*evaluate, reviews_csv, "--split", "other")
+    assert str(tmp_path / "missing.csv") in refused(*evaluate, tmp_path / "missing.csv")
+    assert "cannot write" in refused(*evaluate, reviews_csv, "--output", tmp_path)
+    assert "--dataset" in refused("evaluate", tiny_classifier)
+
+
+# --- audit ---
+
+
+def test_audit_prints_and_writes(tiny_bert: Path, tmp_path: Path, capsys: Capture) -> None:
+    texts = [f"film {row} is {'good' if row % 2 else 'bad'}" for row in range(100)]
+    lines = [f"{text},{row % 2}" for row, text in enumerate(texts)]
+    (tmp_path / "in.csv").write_text("\n".join(["text,label", *lines, *lines[:7], "both,0", "both,1", ",1"]))
+    output = tmp_path / "audit.json"
+    call("audit", "--dataset", tmp_path / "in.csv", "--model", tiny_bert, "--max_length", 4, "--output", output)
+    printed = capsys.readouterr().out
+    found = json.loads(output.read_text())
+    published = found["published"]["splits"]["train"]
+    assert (published["rows"], published["duplicates"], published["empty"]) == (110, 8, 1)
+    assert published["both_labels"] == 1
+    assert found["split"]["dropped"] == {"empty": 1, "both_labels": 2}
+    assert sum(part["rows"] for part in found["split"]["splits"].values()) == 107
+    assert found["split"]["across"] == {"train & validation": 0, "train & test": 0, "validation & test": 0}
+    assert found["options"]["max_length"] == 4
+    assert "as published" in printed
+    assert "110" in printed
+
+
+def test_audit_refuses_wrong_input(tiny_bert: Path, tmp_path: Path, refused: Callable[..., str]) -> None:
+    audit = ["audit", "--model", tiny_bert, "--dataset"]
+    assert "missing.csv" in refused(*audit, tmp_path / "missing.csv")
+    assert "--max_rows none" in refused(*audit, tmp_path, "--max_rows", "none")
+    assert "--nonsense" in refused(*audit, tmp_path, "--nonsense", "1")
+
+
+# --- every command ---
+
+
+def test_version(capsys: Capture) -> None:
+    with pytest.raises(SystemExit) as end:
+        call("--version")
+    assert end.value.code == 0
+    assert capsys.readouterr().out == f"sentiment {sentiment.__version__}\n"
+
+
+def test_no_command_and_unknown_words(refused: Callable[..., str]) -> None:
+    assert "COMMAND" in refused()
+    assert "invalid choice" in refused("train")
+    assert "--nonsense" in refused("fetch", "minilm", "--nonsense")
+
+
+def test_run_command_ends_wrong_input_with_one_line_and_code_2(capsys: Capture) -> None:
+    def command(**options: Any) -> None:
+        raise InputError(f"wrong {options}")
+
+    with pytest.raises(SystemExit) as end:
+        run_command(command, a=1)
+    assert end.value.code == 2
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == ("", "error: wrong {'a': 1}\n")
+
+
+def test_run_command_ends_an_interruption_with_code_130() -> None:
+    def command() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as end:
+        run_command(command)
+    assert end.value.code == 130

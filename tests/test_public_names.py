@@ -1,0 +1,20 @@
+"""Names that users rely on: whoever renames one breaks their scripts."""
+
+from dataclasses import fields
+
+from sentiment.arguments import DataArguments, FinetuningArguments, ModelArguments
+from sentiment.cli import build_parser
+
+
+def test_options() -> None:
+    names = {field.name for group in (ModelArguments, DataArguments, FinetuningArguments) for field in fields(group)}
+    assert names >= {
+        *("model", "dataset", "data_dir", "output_dir", "split", "max_rows", "cleaning", "keep_duplicates"),
+        *("max_length", "lr", "head_lr", "layer_decay", "batch_size", "num_train_epochs", "dropout"),
+        *("precision", "seed", "resume", "overwrite"),
+    }
+
+
+def test_commands() -> None:
+    usage = build_parser().format_help()
+    assert [name for name in ("fetch", "audit", "evaluate", "predict") if f"\n    {name} " not in usage] == []
