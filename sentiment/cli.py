@@ -101,6 +101,11 @@ class AuditArguments:
     seed: int = field(default=42, metadata={"help": "Of the split."})
     output: str | None = field(default=None, metadata={"help": "Also write the audit as JSON to this file."})
 
+    def __post_init__(self) -> None:
+        """Refuses a seed that no generator takes."""
+        if not 0 <= self.seed < 2**32:
+            raise InputError(f"--seed {self.seed}: from 0 to 4294967295")
+
 
 def audit(flags: Sequence[str]) -> None:
     """Prints the audit of a dataset, as published and as a run would split it."""

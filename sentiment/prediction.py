@@ -26,7 +26,7 @@ def read_texts(file: str) -> Iterator[str]:
     if not path.is_file():
         raise InputError(f"no file {file}: pass --file with an existing file")
     if path.suffix.lower() in (".csv", ".tsv", ".jsonl", ".parquet"):
-        yield from (row["text"] for row in read_file(file))
+        yield from (row["text"] for row in read_file(file, with_labels=False))
     else:
         with path.open("rb") as lines:
             yield from read_lines(lines, file)
@@ -57,7 +57,7 @@ def write_labelled(predictor: SentimentPredictor, texts: Iterable[str], output: 
         with unfinished.open("w", encoding="utf-8", newline="") as stream:
             write_rows(predictor, texts, stream)
         unfinished.replace(output)
-    except OSError as error:
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise InputError(f"cannot write {output}: {error.strerror}") from error
     finally:
         with contextlib.suppress(OSError):  # where it could not be opened, it cannot be removed either

@@ -154,3 +154,9 @@ def test_prompts_end_with_the_input(
     monkeypatch.setattr("builtins.input", end)
     answer_prompts(predictor)
     assert "an empty line ends" in capsys.readouterr().out
+
+
+def test_a_label_column_of_any_kind_is_no_hindrance(tmp_path: Path) -> None:
+    path = tmp_path / "rated.csv"
+    path.write_text("review,label,sentiment\nfine film,5 stars,good\n", encoding="utf-8")
+    assert list(read_texts(str(path))) == ["fine film"]

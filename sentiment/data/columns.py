@@ -17,16 +17,17 @@ _LABELS = {
 }
 
 
-def match_columns(where: str, names: Iterable[str]) -> tuple[str, str | None]:
+def match_columns(where: str, names: Iterable[str], with_labels: bool = True) -> tuple[str, str | None]:
     """Names of the text column and, if there is one, of the label column; case and spaces do not count.
 
+    Without `with_labels` only the text column is looked for, and None given for the other.
     Raises `InputError` if there is no text column or more than one, or if a label column seems misnamed.
     """
     found = list(names)
     keys = [name.strip().lower() for name in found]
     listing = shorten(", ".join(repr(name) for name in found), 200) or "none"
     texts = [name for name, key in zip(found, keys, strict=True) if key in TEXT_COLUMNS]
-    labels = [name for name, key in zip(found, keys, strict=True) if key == LABEL_COLUMN]
+    labels = [name for name, key in zip(found, keys, strict=True) if with_labels and key == LABEL_COLUMN]
     if not texts:
         raise InputError(
             f"{where}: no text column; one must be named text, sentence or review; found columns: {listing}"
@@ -35,7 +36,7 @@ def match_columns(where: str, names: Iterable[str]) -> tuple[str, str | None]:
         several = " and ".join(repr(name) for name in (texts if len(texts) > 1 else labels))
         raise InputError(f"{where}: columns {several} stand for the same thing; keep one; found columns: {listing}")
     near = [name for name, key in zip(found, keys, strict=True) if key in NEAR_LABEL_COLUMNS]
-    if not labels and near:
+    if with_labels and not labels and near:
         raise InputError(
             f"{where}: no column 'label', but {near[0]!r}; rename it to 'label', or remove it if the reviews "
             f"are unlabelled; found columns: {listing}"

@@ -33,18 +33,19 @@ def read_rows(paths: list[str], stamps: list[tuple[int, int]], version: int = 1)
         yield from rows
 
 
-def read_file(path: str) -> Iterator[dict[str, Any]]:
+def read_file(path: str, with_labels: bool = True) -> Iterator[dict[str, Any]]:
     """Rows `{"text": str, "label": 0, 1 or -1}` of one file, read as they are asked for.
 
+    Without `with_labels` a label column may hold anything, and every label is -1.
     Raises `InputError` naming file, row and column of what cannot be used.
     """
     suffix = Path(path).suffix.lower()
     if suffix == ".parquet":
-        return read_parquet(path)
-    return read_jsonl(path) if suffix == ".jsonl" else read_delimited(path)
+        return read_parquet(path, with_labels)
+    return read_jsonl(path, with_labels) if suffix == ".jsonl" else read_delimited(path, with_labels)
 
 
-def read_delimited(path: str) -> Iterator[dict[str, Any]]:
+def read_delimited(path: str, with_labels: bool = True) -> Iterator[dict[str, Any]]:
     """Rows of a comma- or tab-separated file in UTF-8 whose first line names the columns.
 
     Commas: quoting as in RFC 4180. Tabs: a cell ends at a tab or at the line's end, and quotes around a
@@ -63,7 +64,7 @@ def read_delimited(path: str) -> Iterator[dict[str, Any]]:
         _, header = next(records, (0, []))
         if not header:
             return
-        columns = match_columns(path, header)
+        columns = match_columns(path, header, with_labels)
         text_at, label_at = (header.index(name) if name is not None else None for name in columns)
         assert text_at is not None  # match_columns found it
         for row, cells in records:
@@ -76,7 +77,7 @@ def read_delimited(path: str) -> Iterator[dict[str, Any]]:
             yield parse_row(path, row, columns, cells[text_at], label)
 
 
-def read_jsonl(path: str) -> Iterator[dict[str, Any]]:
+def read_jsonl(path: str, with_labels: bool = True) -> Iterator[dict[str, Any]]:
     """Rows of a file in UTF-8 with one JSON object a line; its rows are numbered by line."""
     names: dict[str, None] = {}  # in the order in which they turn up
     columns: tuple[str, str | None] = ("", None)
@@ -88,19 +89,19 @@ def read_jsonl(path: str) -> Iterator[dict[str, Any]]:
             record = _parse_object(path, number, line)
             if not names or not record.keys() <= names.keys():
                 names.update(dict.fromkeys(record))
-                columns = match_columns(f"{path}: row {number}", names)
+                columns = match_columns(f"{path}: row {number}", names, with_labels)
             if columns[0] not in record:
                 raise InputError(f"{path}: row {number} has no column {columns[0]!r}, which earlier rows have")
             label = None if columns[1] is None else record.get(columns[1])
             yield parse_row(path, number, columns, record[columns[0]], label)
 
 
-def read_parquet(path: str) -> Iterator[dict[str, Any]]:
+def read_parquet(path: str, with_labels: bool = True) -> Iterator[dict[str, Any]]:
     """Rows of a Parquet file, a batch in memory at a time; class names in its metadata do not count."""
     row = 0
     try:
         with pq.ParquetFile(path) as file:
-            columns = match_columns(path, file.schema_arrow.names)
+            columns = match_columns(path, file.schema_arrow.names, with_labels)
             for batch in file.iter_batches(columns=[name for name in columns if name is not None]):
                 labels = batch.column(columns[1]).to_pylist() if columns[1] else [None] * len(batch)
                 for text, label in zip(batch.column(columns[0]), labels, strict=True):

@@ -139,9 +139,11 @@ def load_bert_config(model_path: str) -> BertConfig:
 
 
 def load_weights(model_class: type[Model], model_path: str, config: BertConfig) -> tuple[Model, dict[str, Any]]:
-    """The model in fp32 and transformers' loading info (`missing_keys`, ...), without its table on the terminal."""
+    """The model in fp32 and transformers' loading info (`missing_keys`, ...), without its table and its bar on the terminal."""
     verbosity = transformers_logging.get_verbosity()
+    had_bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
     try:
         loaded: Any = model_class.from_pretrained(
             model_path, config=config, dtype=torch.float32, output_loading_info=True
@@ -150,6 +152,8 @@ def load_weights(model_class: type[Model], model_path: str, config: BertConfig) 
         raise InputError(f"cannot load the weights of {model_path}: {_first_line(error)}") from error
     finally:
         transformers_logging.set_verbosity(verbosity)
+        if had_bars:
+            transformers_logging.enable_progress_bar()
     model, info = loaded
     return model, info
 
