@@ -139,7 +139,7 @@ def load_bert_config(model_path: str) -> BertConfig:
 
 
 def load_weights(model_class: type[Model], model_path: str, config: BertConfig) -> tuple[Model, dict[str, Any]]:
-    """The model in fp32 and transformers' loading info (`missing_keys`, ...), without its table and its bar on the terminal."""
+    """The model in fp32 and transformers' loading info (`missing_keys`, ...), with nothing on the terminal."""
     verbosity = transformers_logging.get_verbosity()
     had_bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
