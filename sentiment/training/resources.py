@@ -16,12 +16,13 @@ LIBRARIES = ("torch", "transformers", "datasets", "evaluate", "accelerate", "sci
 
 
 def describe_hardware(processes: int) -> dict[str, Any]:
-    """Device, its name, cores, memory in MB and the number of processes that trained together."""
+    """Device, its name, cores, threads of this process, memory in MB, and processes that trained together."""
     has_cuda = torch.cuda.is_available()
     return {
         "device": "cuda" if has_cuda else "cpu",
         "name": torch.cuda.get_device_name() if has_cuda else read_cpu_name(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": torch.get_num_threads(),
         "memory_mb": round(psutil.virtual_memory().total / 2**20),
         "processes": processes,
     }

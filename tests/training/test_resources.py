@@ -10,7 +10,7 @@ from sentiment.training.resources import describe_hardware, list_versions, measu
 
 def test_hardware_of_this_machine() -> None:
     hardware = describe_hardware(processes=2)
-    assert set(hardware) == {"device", "name", "cores", "memory_mb", "processes"}
+    assert set(hardware) == {"device", "name", "cores", "threads", "memory_mb", "processes"}
     assert hardware["device"] == ("cuda" if torch.cuda.is_available() else "cpu")
     assert hardware["name"]
     assert hardware["cores"] >= 1
