@@ -1,5 +1,6 @@
 """The options of every run, and how a YAML file and flags become them."""
 
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
@@ -128,8 +129,10 @@ class FinetuningArguments:
     def __post_init__(self) -> None:
         """Refuses values that no run can use."""
         for name in ("lr", "layer_decay", "max_grad_norm"):
-            require(getattr(self, name) > 0, f"--{name} {getattr(self, name)}: must be above 0")
-        require(self.head_lr is None or self.head_lr > 0, f"--head_lr {self.head_lr}: must be above 0")
+            require(0 < getattr(self, name) < math.inf, f"--{name} {getattr(self, name)}: must be above 0 and finite")
+        require(
+            self.head_lr is None or 0 < self.head_lr < math.inf, f"--head_lr {self.head_lr}: must be above 0 and finite"
+        )
         require(
             self.layer_decay <= 1,
             f"--layer_decay {self.layer_decay}: at most 1 (rates fall towards the embeddings)",
@@ -138,7 +141,7 @@ class FinetuningArguments:
             0 <= self.warmup_ratio < 1,
             f"--warmup_ratio {self.warmup_ratio}: a share of the steps, from 0 to below 1",
         )
-        require(self.weight_decay >= 0, f"--weight_decay {self.weight_decay}: must not be negative")
+        require(0 <= self.weight_decay < math.inf, f"--weight_decay {self.weight_decay}: must be 0 or more, and finite")
         require(0 <= self.seed < 2**32, f"--seed {self.seed}: from 0 to 4294967295")
         for name in ("batch_size", "num_train_epochs", "early_stopping_patience"):
             require(getattr(self, name) >= 1, f"--{name} {getattr(self, name)}: at least 1")

@@ -18,7 +18,15 @@ from sentiment.exceptions import InputError
 EXIT_CODES = (
     "exit codes: 0 done, 1 a file cannot be written or read, 2 wrong input (one line says what to do), 130 interrupted"
 )
-SYSTEM_REFUSALS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
+SYSTEM_REFUSALS = {
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.ENOTDIR,
+    errno.ENAMETOOLONG,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -40,7 +48,8 @@ def run_command(command: Callable[..., Any], **options: Any) -> None:
         command(**options)
         sys.stdout.flush()
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        if int(os.environ.get("RANK", "0")) == 0:  # processes of one run fail alike
+            print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:  # the reader, such as `head`, has all that it wants
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -85,9 +94,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def fetch(name: str) -> None:
     """Prints the path of the embedded model or reviews, fetched if need be."""
-    from sentiment.data.embedded import fetch_minilm, fetch_snippets
+    from sentiment.data.embedded import EMBEDDED
 
-    print({"minilm": fetch_minilm, "snippets": fetch_snippets}[name]())
+    print(EMBEDDED[name]())
 
 
 @dataclass

@@ -54,10 +54,11 @@ def write_labelled(predictor: SentimentPredictor, texts: Iterable[str], output: 
         return
     unfinished = output.with_name(output.name + ".part")
     try:
+        output.parent.mkdir(parents=True, exist_ok=True)
         with unfinished.open("w", encoding="utf-8", newline="") as stream:
             write_rows(predictor, texts, stream)
         unfinished.replace(output)
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+    except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         raise InputError(f"cannot write {output}: {error.strerror}") from error
     finally:
         with contextlib.suppress(OSError):  # where it could not be opened, it cannot be removed either
@@ -65,18 +66,21 @@ def write_labelled(predictor: SentimentPredictor, texts: Iterable[str], output: 
 
 
 def write_rows(predictor: SentimentPredictor, texts: Iterable[str], stream: TextIO) -> None:
-    """Writes the header and the rows; a blank text gets its row, with neither label nor probability."""
+    """Writes header and rows; a text that cleaning leaves nothing of gets a row without label and probability."""
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(COLUMNS)
     remaining = iter(texts)
-    while chunk := list(itertools.islice(remaining, TEXTS_AT_ONCE)):
-        predictions = iter(predictor.predict([text for text in chunk if text.strip()]))
-        for text in chunk:
-            if text.strip():
+    chunk = list(itertools.islice(remaining, TEXTS_AT_ONCE))  # before the header: wrong input leaves no output
+    writer.writerow(COLUMNS)
+    while chunk:
+        has_text = [bool(predictor.clean(text)) for text in chunk]
+        predictions = iter(predictor.predict(list(itertools.compress(chunk, has_text))))
+        for text, known in zip(chunk, has_text, strict=True):
+            if known:
                 prediction = next(predictions)
                 writer.writerow([text, prediction.label, f"{prediction.probability:.6f}"])
             else:
                 writer.writerow([text, "", ""])
+        chunk = list(itertools.islice(remaining, TEXTS_AT_ONCE))
 
 
 def answer_prompts(predictor: SentimentPredictor) -> None:

@@ -30,8 +30,13 @@ def prepare_data(data_args: DataArguments, seed: int, tokenizer: PreTrainedToken
         splits=reviews.splits,
         tokenized=tokenize_reviews(reviews.splits, tokenizer, data_args.max_length, data_args.num_proc),
         audit=audit_reviews(reviews, data_args, tokenizer),
-        fingerprints={name: compute_fingerprint(part) for name, part in reviews.splits.items()},
+        fingerprints=compute_fingerprints(reviews.splits),
     )
+
+
+def compute_fingerprints(splits: DatasetDict) -> dict[str, str]:
+    """The fingerprint of each split (`compute_fingerprint`)."""
+    return {name: compute_fingerprint(part) for name, part in splits.items()}
 
 
 def load_split_reviews(data_args: DataArguments, seed: int) -> SplitReviews:

@@ -31,15 +31,17 @@ def is_finished(run_dir: Path, options: dict[str, Any], overwrite: bool = False,
         InputError: it holds files but no run; or another run or an unfinished one, and neither `overwrite` nor
             `resume` says what to do with it.
     """
-    if run_dir.exists() and not run_dir.is_dir():
-        raise InputError(f"{run_dir} is a file: pass another --output_dir")
-    if not run_dir.exists() or not any(run_dir.iterdir()):
-        return False
+    for path in (run_dir, *run_dir.parents):
+        if path.exists() and not path.is_dir():
+            raise InputError(f"{path} is a file: pass another --output_dir")
     if not (run_dir / "run.json").exists():
-        raise InputError(f"{run_dir} is not empty and holds no run: pass another --output_dir")
+        # A Trainer that was built and never ran leaves an empty folder of checkpoints.
+        if any(path.name != "checkpoints" or any(path.iterdir()) for path in list_folder(run_dir)):
+            raise InputError(f"{run_dir} is not empty and holds no run: pass another --output_dir")
+        return False
     if overwrite:
         return False
-    found = read_json(run_dir / "run.json")["options"]
+    found = read_run(run_dir)["options"]
     changed = sorted(
         name for name in options.keys() - NEUTRAL_OPTIONS if name not in found or found[name] != options[name]
     )
@@ -53,6 +55,42 @@ def is_finished(run_dir: Path, options: dict[str, Any], overwrite: bool = False,
     if not resume:
         raise InputError(f"{run_dir} holds an unfinished run: pass --resume to go on, or --overwrite to start again")
     return False
+
+
+def list_folder(folder: Path) -> list[Path]:
+    """What lies in the folder; nothing where there is none."""
+    return sorted(folder.iterdir()) if folder.exists() else []
+
+
+def check_same_data(run_dir: Path, fingerprints: dict[str, str]) -> None:
+    """Refuses to take a run up again, or for finished, whose data has changed since; a new folder passes.
+
+    Raises:
+        InputError: names the splits that differ.
+    """
+    if not (run_dir / "run.json").exists():
+        return
+    found = read_run(run_dir)["data"]["fingerprints"]
+    changed = ", ".join(name for name in fingerprints if found.get(name) != fingerprints[name])
+    if changed:
+        raise InputError(
+            f"{run_dir} holds a run on other data ({changed} changed since): pass another --output_dir, or --overwrite"
+        )
+
+
+def read_run(run_dir: Path) -> dict[str, Any]:
+    """The run's `run.json`.
+
+    Raises:
+        InputError: it is missing or damaged.
+    """
+    run = read_json(run_dir / "run.json")
+    try:
+        run["options"].keys()
+        run["data"]["fingerprints"].keys()
+    except (KeyError, TypeError, AttributeError):
+        raise InputError(f"{run_dir / 'run.json'} is damaged: pass another --output_dir, or --overwrite") from None
+    return run
 
 
 def clear_run(run_dir: Path) -> None:

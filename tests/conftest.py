@@ -1,8 +1,13 @@
 """What tests share: a tiny BERT, tiny reviews, a cache of their own, and the real data where it is set."""
 
-import csv
 import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # read when the libraries are imported
+
+import csv
+import json
 import random
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,8 +18,6 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from transformers import AutoTokenizer, BertConfig, BertModel, BertTokenizer
 
 from sentiment.models.classifier import load_classifier
-
-os.environ["HF_HUB_OFFLINE"] = "1"
 
 GOOD = ("good", "fine", "great", "moving", "funny", "bright")
 BAD = ("bad", "dull", "awful", "boring", "empty", "tired")
@@ -39,6 +42,17 @@ def own_dataset_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
 def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a BERT of two layers and 32 dimensions, random weights, and a tokenizer of 40 words."""
     return save_tiny_bert(tmp_path_factory.mktemp("tiny_bert"), num_hidden_layers=2)
+
+
+@pytest.fixture(scope="session")
+def tiny_bert_with_dropout(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny BERT with the dropout of a real one."""
+    folder = tmp_path_factory.mktemp("with_dropout") / "bert"
+    shutil.copytree(tiny_bert, folder)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config |= {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return folder
 
 
 def save_tiny_bert(folder: Path, num_hidden_layers: int) -> Path:

@@ -17,8 +17,9 @@ from safetensors.torch import load_file
 
 from sentiment.arguments import DataArguments, FinetuningArguments, ModelArguments
 from sentiment.exceptions import InputError
-from sentiment.finetuning import build_training_arguments, finetune
+from sentiment.finetuning import finetune
 from sentiment.serving.predictor import SentimentPredictor
+from sentiment.trainer import build_training_arguments
 
 ROOT = Path(__file__).parents[1]
 
@@ -32,9 +33,10 @@ def run(tiny_bert: Path, reviews_csv: Path, tmp_path: Path) -> Callable[..., Pat
         args = FinetuningArguments(
             output_dir=str(tmp_path / name), lr=5e-3, batch_size=32, num_train_epochs=3, precision="fp32"
         )
+        model = str(options.pop("model", tiny_bert))
         data_options = {name: options.pop(name) for name in ("dataset", "max_rows", "max_length") if name in options}
         data_args, args = replace(data_args, **data_options), replace(args, **options)
-        finetune("e2e", ModelArguments(model=str(tiny_bert)), data_args, args)
+        finetune("e2e", ModelArguments(model=model), data_args, args)
         return tmp_path / name
 
     return finetune_tiny
@@ -85,10 +87,13 @@ def test_predictions_stand_beside_their_texts_in_the_order_of_the_split(run: Cal
         assert predictor.predict([text])[0].probability == pytest.approx(probability, abs=1e-5)
 
 
-def test_the_same_seed_gives_the_same_weights_bit_for_bit(run: Callable[..., Path]) -> None:
-    weights = [
-        hash_file(run(name, seed=seed) / "model/model.safetensors") for name, seed in zip("abc", (1, 1, 2), strict=True)
-    ]
+@pytest.mark.parametrize("precision", ["fp32", "auto"])
+def test_the_same_seed_gives_the_same_weights_bit_for_bit(
+    run: Callable[..., Path], tiny_bert_with_dropout: Path, precision: str
+) -> None:
+    options = {"model": tiny_bert_with_dropout, "precision": precision, "num_train_epochs": 2}
+    folders = [run(name, seed=seed, **options) for name, seed in zip("abc", (1, 1, 2), strict=True)]
+    weights = [hash_file(folder / "model/model.safetensors") for folder in folders]
     assert weights[0] == weights[1] != weights[2]
 
 
@@ -107,6 +112,24 @@ def test_a_finished_run_is_not_run_again(run: Callable[..., Path]) -> None:
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     run()
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+def test_a_run_on_data_that_changed_since_is_not_taken_for_finished(
+    run: Callable[..., Path], reviews_csv: Path, tmp_path: Path
+) -> None:
+    own = tmp_path / "own.csv"
+    lines = reviews_csv.read_text(encoding="utf-8").splitlines()
+    own.write_text("\n".join(lines), encoding="utf-8")
+    run(dataset=str(own))
+    own.write_text("\n".join(lines[:-20]), encoding="utf-8")
+    for options in ({}, {"resume": True}):
+        with pytest.raises(InputError, match=r"other data \(train, .* changed since"):
+            run(dataset=str(own), **options)
+
+
+def test_a_run_that_failed_before_it_began_leaves_a_usable_folder(run: Callable[..., Path], tmp_path: Path) -> None:
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    assert (run(num_train_epochs=1) / "metrics.json").exists()
 
 
 def test_other_options_need_another_folder_or_overwrite(run: Callable[..., Path]) -> None:
@@ -165,23 +188,43 @@ def test_wrong_input_writes_nothing(
     assert not (tmp_path / "run").exists()
 
 
+def test_warm_up_is_a_share_of_the_steps(tmp_path: Path) -> None:
+    args = FinetuningArguments(output_dir=str(tmp_path), precision="fp32")
+    assert build_training_arguments(args).get_warmup_steps(1000) == 60
+    assert build_training_arguments(replace(args, warmup_ratio=0.0)).get_warmup_steps(1000) == 0
+
+
 def test_the_global_batch_is_dealt_to_processes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("transformers.TrainingArguments.world_size", 2)
+    monkeypatch.setattr("transformers.TrainingArguments.n_gpu", 1)
     args = FinetuningArguments(output_dir=str(tmp_path), batch_size=32, precision="fp32")
     assert build_training_arguments(args).per_device_train_batch_size == 16
     with pytest.raises(InputError, match="--batch_size 33 cannot be dealt evenly to 2"):
         build_training_arguments(replace(args, batch_size=33))
 
 
-def launch(processes: int, output_dir: Path, *flags: str) -> Path:
-    """Runs train_e2e.py as a user does, on one process or on two."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    command = [*launcher, str(ROOT / "train_e2e.py"), "--output_dir", str(output_dir), *flags]
-    done = subprocess.run(
-        command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False
-    )
+def launch(processes: int, output_dir: Path, *flags: str, script: Path = ROOT / "train_e2e.py") -> Path:
+    """Runs train_e2e.py on one process or on two, on CPUs."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    command += [str(script), "--output_dir", str(output_dir), *flags]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return output_dir
+
+
+def test_two_processes_see_each_row_once_an_epoch(
+    tiny_bert_with_dropout: Path, reviews_csv: Path, tmp_path: Path
+) -> None:
+    """With dropout and length groups, which use random numbers unequally, the processes must still share the rows."""
+    flags = ["--model", str(tiny_bert_with_dropout), "--dataset", str(reviews_csv), "--max_length", "32"]
+    flags += ["--precision", "fp32", "--batch_size", "40", "--num_train_epochs", "3", "--seed", "3"]
+    folder = launch(2, tmp_path / "run", *flags, script=ROOT / "tests" / "record_rows.py")
+    seen = [read(folder / f"rows_{rank}.json") for rank in (0, 1)]
+    assert len(seen[0]) == len(seen[1]) == 3 * 100
+    for epoch in range(3):
+        rows = [row for rank in (0, 1) for row in seen[rank][100 * epoch : 100 * (epoch + 1)]]
+        assert len(set(rows)) == 200
 
 
 def test_two_processes_train_as_one(tiny_bert: Path, reviews_csv: Path, tmp_path: Path) -> None:

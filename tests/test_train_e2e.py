@@ -11,6 +11,7 @@ import pyarrow.parquet
 import pytest
 
 from sentiment.data.embedded import MINILM, SNIPPETS, cached_package
+from sentiment.serving.predictor import SentimentPredictor
 
 ROOT = Path(__file__).parents[1]
 LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--quiet", "--num_processes", "1"]
@@ -20,7 +21,7 @@ import json, sys
 sys.modules["sentiment"] = None
 from transformers import pipeline
 texts = json.load(sys.stdin)
-answers = pipeline("text-classification", model=sys.argv[1], top_k=None)(texts)
+answers = pipeline("text-classification", model=sys.argv[1], top_k=None, truncation=True)(texts)
 print(json.dumps([{answer["label"]: answer["score"] for answer in scores} for scores in answers]))
 """
 
@@ -48,6 +49,12 @@ def test_the_offline_run_and_its_checkpoint_in_plain_transformers(tmp_path: Path
     for answer, probability, predicted in zip(answers, table["probability"], table["predicted"], strict=True):
         assert answer["positive"] == pytest.approx(probability, abs=1e-6)
         assert max(answer, key=lambda name: answer[name]) == ("negative", "positive")[predicted]
+
+    # Longer than the model takes: both must cut it at the same place.
+    long_text = "a film of some charm , but " * 60
+    predictor = SentimentPredictor.from_pretrained(str(tmp_path / "run"))
+    answer = ask_pipeline(tmp_path / "run" / "model", [long_text])[0]
+    assert answer["positive"] == pytest.approx(predictor.predict([long_text])[0].probability, abs=1e-6)
 
 
 def ask_pipeline(model: Path, texts: list[str]) -> list[dict[str, float]]:

@@ -43,7 +43,7 @@ def load_reviews(dataset: str, data_dir: str | None = None) -> DatasetDict:
     data_dir = data_dir or os.environ.get("SENTIMENT_DATA_DIR")
     if dataset == "snippets":
         return _load_snippets()
-    path = Path(dataset).expanduser()
+    path = Path(os.path.expanduser(dataset))  # noqa: PTH111 - leaves a user that does not exist as it is
     if dataset not in HUB_IDS and dataset:  # Path("") is the working folder
         if path.is_dir():
             return _load_folder(path)

@@ -63,7 +63,6 @@ def write_model_card(model_dir: Path, run: Mapping[str, Any], metrics: Mapping[s
             task_type="text-classification",
             dataset_type=hub_dataset or short_name,
             dataset_name=short_name,
-            dataset_split="test",
             metric_type=name,
             metric_value=round(after[name], 4),
         )

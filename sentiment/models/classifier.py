@@ -113,6 +113,12 @@ def load_trained_classifier(model_path: str, device: torch.device | str = "cpu")
     config = load_bert_config(model_path)
     if config.num_labels != len(LABEL_NAMES):
         raise InputError(f"{model_path} has {config.num_labels} labels: a sentiment classifier has 2")
+    id2label: Any = config.id2label
+    names = tuple(str(id2label[index]).lower() for index in range(len(LABEL_NAMES)))
+    if names not in (LABEL_NAMES, ("label_0", "label_1")):
+        raise InputError(
+            f"{model_path} calls its labels {names[0]} and {names[1]}: label 0 must be negative, 1 positive"
+        )
     model, info = load_weights(BertSentimentClassifier, model_path, config)
     if info["missing_keys"]:
         raise InputError(

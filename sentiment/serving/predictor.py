@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
+import torch
 from transformers import PreTrainedTokenizerBase
 
 from sentiment.data.cleaning import CLEANINGS
+from sentiment.data.pretrained import find_model_folder
 from sentiment.data.tokenization import tokenize_batch
 from sentiment.evaluation.predictions import choose_labels, predict_probabilities
 from sentiment.exceptions import InputError
@@ -49,15 +50,18 @@ class SentimentPredictor:
         Raises:
             InputError: no trained classifier is there.
         """
-        folder = Path(path) / "model" if (Path(path) / "model" / "config.json").is_file() else Path(path)
-        if not (folder / "config.json").is_file():
-            raise InputError(f"no trained model in {path}: pass the folder of a run or its model folder")
-        model = load_trained_classifier(str(folder))
-        tokenizer = load_tokenizer(str(folder))
+        folder = find_model_folder(path)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        model = load_trained_classifier(str(folder), device)
         preparation = DEFAULT_PREPARATION | getattr(model.config, "preparation", {})
-        if preparation["cleaning"] not in CLEANINGS:
-            raise InputError(f"{folder} was trained with the unknown cleaning {preparation['cleaning']!r}")
-        return cls(model, tokenizer, **preparation)
+        cleaning, max_length = preparation["cleaning"], preparation["max_length"]
+        if cleaning not in CLEANINGS or not isinstance(max_length, int):
+            raise InputError(f"{folder} says that its texts were prepared by {preparation}, which is not known here")
+        return cls(model, load_tokenizer(str(folder)), cleaning, max_length)
+
+    def clean(self, text: str) -> str:
+        """The text as the model sees it; empty where cleaning leaves nothing."""
+        return CLEANINGS[self.cleaning](text)
 
     def predict(self, texts: Sequence[str]) -> list[Prediction]:
         """The prediction for each raw text, in order."""
@@ -79,6 +83,6 @@ class SentimentPredictor:
             except UnicodeEncodeError as error:
                 raise InputError(f"text {number} holds a lone surrogate, not Unicode: pass it as UTF-8") from error
         limit = self.max_length * CHARACTERS_PER_TOKEN
-        cleaned = [CLEANINGS[self.cleaning](text)[:limit] for text in texts]
+        cleaned = [self.clean(text)[:limit] for text in texts]
         encoded = tokenize_batch({"text": cleaned}, self.tokenizer, self.max_length)
         return predict_probabilities(self.model, encoded["input_ids"], self.tokenizer.pad_token_id)

@@ -15,12 +15,16 @@ import sentiment
 LIBRARIES = ("torch", "transformers", "datasets", "evaluate", "accelerate", "scikit-learn")
 
 
-def describe_hardware(processes: int) -> dict[str, Any]:
-    """Device, its name, cores, threads of this process, memory in MB, and processes that trained together."""
-    has_cuda = torch.cuda.is_available()
+def is_main_process() -> bool:
+    """Whether this process writes and prints: the only one, or the first of several that a launcher started."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def describe_hardware(device: str, processes: int) -> dict[str, Any]:
+    """The device (cpu, cuda or mps), cores, threads of this process, memory in MB, and processes of the run."""
     return {
-        "device": "cuda" if has_cuda else "cpu",
-        "name": torch.cuda.get_device_name() if has_cuda else read_cpu_name(),
+        "device": device,
+        "name": torch.cuda.get_device_name() if device == "cuda" else read_cpu_name(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "threads": torch.get_num_threads(),
         "memory_mb": round(psutil.virtual_memory().total / 2**20),

@@ -1,0 +1,41 @@
+"""train_e2e.py that writes down which training rows each process was given, in order: rows_<rank>.json."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import DataCollatorWithPadding
+
+import sentiment.trainer
+from sentiment.arguments import DataArguments, FinetuningArguments, ModelArguments, parse_arguments
+from sentiment.finetuning import finetune
+from sentiment.models.tokenizer import load_tokenizer
+from sentiment.preparation import prepare_data
+
+collated: list[str] = []
+
+
+def name_row(input_ids: Sequence[int]) -> str:
+    return " ".join(map(str, input_ids))
+
+
+class RecordingCollator(DataCollatorWithPadding):
+    def __call__(self, features: list[dict[str, Any]]) -> Any:
+        collated.extend(name_row(feature["input_ids"]) for feature in features)
+        return super().__call__(features)
+
+
+def main() -> None:
+    sentiment.trainer.DataCollatorWithPadding = RecordingCollator  # type: ignore[misc]
+    model_args, data_args, args = parse_arguments([ModelArguments, DataArguments, FinetuningArguments])
+    finetune("e2e", model_args, data_args, args)
+    train = prepare_data(data_args, args.seed, load_tokenizer(model_args.model)).tokenized["train"]
+    training_rows = {name_row(ids) for ids in train["input_ids"]}
+    seen = [row for row in collated if row in training_rows]  # the others were validated on
+    Path(args.output_dir, f"rows_{os.environ['RANK']}.json").write_text(json.dumps(seen), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
