@@ -112,8 +112,13 @@ class FinetuningArguments:
     warmup_ratio: float = field(default=0.06, metadata={"help": "Share of all steps in which the rate rises."})
     weight_decay: float = field(default=0.01, metadata={"help": "AdamW's weight decay, on matrices only."})
     max_grad_norm: float = field(default=1.0, metadata={"help": "Gradients are clipped to this norm."})
-    group_by_length: bool = field(
-        default=True, metadata={"help": "Batches of like lengths, which saves padding; false: rows in random order."}
+    train_sampling_strategy: str = field(
+        default="group_by_length",
+        metadata={
+            "choices": ["group_by_length", "random", "sequential"],
+            "help": "group_by_length: batches of like lengths in random order, which saves padding. random or "
+            "sequential: rows in random order or in that of the data.",
+        },
     )
     precision: str = field(
         default="auto",

@@ -47,7 +47,7 @@ def build_training_arguments(args: FinetuningArguments) -> TrainingArguments:
         lr_scheduler_type="linear",
         warmup_steps=args.warmup_ratio,
         max_grad_norm=args.max_grad_norm,
-        train_sampling_strategy="group_by_length" if args.group_by_length else "random",
+        train_sampling_strategy=args.train_sampling_strategy,
         eval_strategy="epoch",
         save_strategy="epoch",
         logging_strategy="epoch",

@@ -233,7 +233,8 @@ def test_two_processes_train_as_one(tiny_bert: Path, reviews_csv: Path, tmp_path
     A loss that ignores the Trainer's count of rows is logged twice as high here, and moves the weights otherwise.
     """
     flags = ["--model", str(tiny_bert), "--dataset", str(reviews_csv), "--precision", "fp32", "--lr", "1e-3"]
-    flags += ["--batch_size", "40", "--num_train_epochs", "2", "--max_length", "32", "--group_by_length", "false"]
+    flags += ["--batch_size", "40", "--num_train_epochs", "2", "--max_length", "32"]
+    flags += ["--train_sampling_strategy", "sequential"]
     one, two = (launch(processes, tmp_path / str(processes), *flags) for processes in (1, 2))
     assert read(two / "run.json")["hardware"]["processes"] == 2
     first, second = read(one / "metrics.json"), read(two / "metrics.json")
