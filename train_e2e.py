@@ -2,13 +2,13 @@
 
 The lab's experiment (bert-base-uncased on SST-2's first 10,000 rows, from the Hugging Face Hub):
 
-    accelerate launch train_e2e.py
+    accelerate launch --quiet train_e2e.py
 
 Without a Hub, with the embedded model and reviews:
 
-    accelerate launch train_e2e.py sentiment/configs/offline.yaml
+    accelerate launch --quiet train_e2e.py sentiment/configs/offline.yaml
 
-On two CPU processes:
+On two CPU processes (on a machine with a GPU, with CUDA_VISIBLE_DEVICES set to nothing):
 
     torchrun --nproc_per_node 2 train_e2e.py sentiment/configs/offline.yaml
 """

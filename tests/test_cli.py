@@ -54,7 +54,7 @@ def rows_of(text: str) -> list[list[str]]:
 
 @pytest.mark.parametrize("name", ["minilm", "snippets"])
 def test_fetch_prints_the_path_alone(name: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
-    monkeypatch.setattr(embedded, f"fetch_{name}", lambda: Path("/cache") / name)
+    monkeypatch.setitem(embedded.EMBEDDED, name, lambda: Path("/cache") / name)
     call("fetch", name)
     assert capsys.readouterr().out == f"/cache/{name}\n"
 
@@ -113,7 +113,7 @@ def test_predict_refuses_wrong_input_and_keeps_the_old_output(
     output.write_text("old")
     (tmp_path / "in.csv").write_text("review\n" + "good\n" * 5 + '"good\n')
     for words, message in [
-        (["predict", tmp_path / "missing", "x"], "no trained model in"),
+        (["predict", tmp_path / "missing", "x"], "no model in"),
         (["predict", tiny_bert, "x"], "holds no trained classifier"),
         (["predict", tiny_classifier, "x", "--file", "y"], "either texts or --file"),
         (["predict", tiny_classifier, "--file", tmp_path / "missing.txt"], "no file"),

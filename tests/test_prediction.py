@@ -23,6 +23,9 @@ class WordPredictor:
     def __init__(self) -> None:
         self.calls: list[int] = []
 
+    def clean(self, text: str) -> str:
+        return text.replace("<br />", " ").strip()
+
     def predict(self, texts: Sequence[str]) -> list[Prediction]:
         self.calls.append(len(texts))
         return [Prediction("positive", 0.75) if "good" in text else Prediction("negative", 0.125) for text in texts]
@@ -52,10 +55,9 @@ def test_one_row_a_text_in_order_and_quoted(predictor: Any, tmp_path: Path) -> N
 
 
 def test_blank_texts_keep_their_row(predictor: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    write_labelled(predictor, ["", "good", " \t", "bad"], None)
-    assert (
-        capsys.readouterr().out == "text,label,probability\n,,\ngood,positive,0.750000\n \t,,\nbad,negative,0.125000\n"
-    )
+    write_labelled(predictor, ["", "good", " \t", "<br />", "bad"], None)
+    lines = ["text,label,probability", ",,", "good,positive,0.750000", " \t,,", "<br />,,", "bad,negative,0.125000"]
+    assert capsys.readouterr().out.splitlines() == lines
     write_labelled(predictor, [], None)
     assert capsys.readouterr().out == "text,label,probability\n"
 
@@ -82,7 +84,20 @@ def test_what_fails_leaves_the_old_file(predictor: Any, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["labelled.csv"]
 
 
-@pytest.mark.parametrize("path", ["missing/labelled.csv", "file/labelled.csv", "folder"])
+def test_wrong_input_leaves_no_header_on_stdout(
+    predictor: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(InputError, match="no file"):
+        write_labelled(predictor, read_texts(str(tmp_path / "missing.txt")), None)
+    assert capsys.readouterr().out == ""
+
+
+def test_folders_on_the_way_are_made(predictor: Any, tmp_path: Path) -> None:
+    write_labelled(predictor, ["good"], tmp_path / "new" / "folder" / "labelled.csv")
+    assert len(rows_of(tmp_path / "new" / "folder" / "labelled.csv")) == 2
+
+
+@pytest.mark.parametrize("path", ["file/labelled.csv", "folder"])
 def test_places_that_cannot_be_written(path: str, predictor: Any, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()

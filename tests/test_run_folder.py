@@ -7,7 +7,15 @@ from typing import Any
 import pytest
 
 from sentiment.exceptions import InputError
-from sentiment.run_folder import WRITTEN_FILES, WRITTEN_FOLDERS, clear_run, is_finished, read_json, write_json
+from sentiment.run_folder import (
+    WRITTEN_FILES,
+    WRITTEN_FOLDERS,
+    check_same_data,
+    clear_run,
+    is_finished,
+    read_json,
+    write_json,
+)
 
 OPTIONS = {"model": "minilm", "lr": 1e-4, "output_dir": "here", "num_proc": None, "overwrite": False}
 
@@ -16,7 +24,7 @@ OPTIONS = {"model": "minilm", "lr": 1e-4, "output_dir": "here", "num_proc": None
 def run_dir(tmp_path: Path) -> Path:
     """A folder with a finished run."""
     folder = tmp_path / "run"
-    write_json(folder / "run.json", {"options": OPTIONS})
+    write_json(folder / "run.json", {"options": OPTIONS, "data": {"fingerprints": {"train": "a", "test": "b"}}})
     write_json(folder / "metrics.json", {"test": {}})
     return folder
 
@@ -78,9 +86,30 @@ def test_folders_of_others_are_refused(tmp_path: Path) -> None:
     assert "is a file: pass another --output_dir" in refused(tmp_path / "file", overwrite=True)
 
 
-def test_damaged_run_is_named(run_dir: Path) -> None:
-    (run_dir / "run.json").write_text("{")
-    assert "run.json is not valid JSON" in refused(run_dir)
+def test_an_empty_folder_of_checkpoints_is_free(tmp_path: Path) -> None:
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    assert not is_finished(tmp_path / "run", OPTIONS)
+    (tmp_path / "run" / "checkpoints" / "checkpoint-5").mkdir()
+    assert "holds no run" in refused(tmp_path / "run")
+
+
+def test_a_file_on_the_way_is_named(tmp_path: Path) -> None:
+    (tmp_path / "data.csv").touch()
+    with pytest.raises(InputError, match=r"data\.csv is a file: pass another --output_dir"):
+        is_finished(tmp_path / "data.csv" / "run", OPTIONS)
+
+
+@pytest.mark.parametrize("content", ["{", "{}", "[]", '{"options": {}, "data": []}'])
+def test_damaged_run_is_named(run_dir: Path, content: str) -> None:
+    (run_dir / "run.json").write_text(content)
+    assert "run.json is " in refused(run_dir)
+
+
+def test_changed_data_is_named(run_dir: Path) -> None:
+    check_same_data(run_dir, {"train": "a", "test": "b"})
+    check_same_data(run_dir.parent / "new", {"train": "c", "test": "b"})
+    with pytest.raises(InputError, match=r"on other data \(train changed since\)"):
+        check_same_data(run_dir, {"train": "c", "test": "b"})
 
 
 def test_clear_removes_what_a_run_wrote_and_nothing_else(run_dir: Path) -> None:

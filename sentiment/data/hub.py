@@ -15,7 +15,7 @@ from sentiment.exceptions import InputError
 
 RepoType = Literal["dataset", "model"]
 TIMEOUT_SECONDS = 5.0
-OFFLINE_RUN = "accelerate launch train_e2e.py sentiment/configs/offline.yaml"
+OFFLINE_RUN = "accelerate launch --quiet train_e2e.py sentiment/configs/offline.yaml"
 
 
 def check_hub(repo_id: str, repo_type: RepoType) -> bool:

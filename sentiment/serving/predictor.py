@@ -53,7 +53,7 @@ class SentimentPredictor:
         folder = find_model_folder(path)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         model = load_trained_classifier(str(folder), device)
-        preparation = DEFAULT_PREPARATION | getattr(model.config, "preparation", {})
+        preparation = DEFAULT_PREPARATION | (getattr(model.config, "preparation", None) or {})
         cleaning, max_length = preparation["cleaning"], preparation["max_length"]
         if cleaning not in CLEANINGS or not isinstance(max_length, int):
             raise InputError(f"{folder} says that its texts were prepared by {preparation}, which is not known here")

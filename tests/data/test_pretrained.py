@@ -28,7 +28,13 @@ def test_minilm_is_the_embedded_model(monkeypatch: pytest.MonkeyPatch, asked: li
     assert asked == []
 
 
-def test_folder_is_taken_as_it_is(tmp_path: Path, asked: list[tuple[str, str]]) -> None:
+def test_folder_of_a_model_or_of_a_run_is_found(tmp_path: Path, asked: list[tuple[str, str]]) -> None:
+    with pytest.raises(InputError, match=f"no model in {tmp_path}"):
+        find_pretrained(str(tmp_path))
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").touch()
+    assert find_pretrained(str(tmp_path)) == str(tmp_path / "model")
+    (tmp_path / "config.json").touch()
     assert find_pretrained(str(tmp_path)) == str(tmp_path)
     assert asked == []
 

@@ -81,6 +81,7 @@ def write_run(folder: Path, run: dict[str, Any], metrics: dict[str, Any], rows: 
 
 
 def report_of(folder: Path, tokenizer: BertTokenizerFast) -> tuple[str, str]:
+    run, metrics = (json.loads((folder / name).read_text(encoding="utf-8")) for name in ("run.json", "metrics.json"))
     write_report(folder, run, metrics, tokenizer)
     markdown = (folder / "report.md").read_text(encoding="utf-8")
     return markdown, (folder / "report.html").read_text(encoding="utf-8")

@@ -92,8 +92,15 @@ def refused(folder: Path) -> str:
 
 
 def test_what_is_no_trained_model(tiny_classifier: Path, tiny_bert: Path, tmp_path: Path) -> None:
-    assert refused(tmp_path / "missing").startswith(f"no trained model in {tmp_path / 'missing'}: pass the folder")
-    assert refused(tmp_path).startswith(f"no trained model in {tmp_path}")
+    assert refused(tmp_path / "missing").startswith(f"no model in {tmp_path / 'missing'}: pass the folder")
+    assert refused(tmp_path).startswith(f"no model in {tmp_path}")
     assert "holds no trained classifier" in refused(tiny_bert)
     unknown = copy_with(tiny_classifier, tmp_path / "m", preparation={"cleaning": "shiny", "max_length": 5})
-    assert "unknown cleaning 'shiny'" in refused(unknown)
+    assert "{'cleaning': 'shiny', 'max_length': 5}" in refused(unknown)
+
+
+def test_labels_by_other_names_are_refused_and_not_read_by_their_place(tiny_classifier: Path, tmp_path: Path) -> None:
+    swapped = copy_with(tiny_classifier, tmp_path / "swapped", id2label={"0": "POSITIVE", "1": "NEGATIVE"})
+    assert "label 0 must be negative" in refused(swapped)
+    plain = copy_with(tiny_classifier, tmp_path / "plain", id2label={"0": "LABEL_0", "1": "LABEL_1"})
+    assert SentimentPredictor.from_pretrained(str(plain)).predict(["good"])[0].label in ("negative", "positive")
