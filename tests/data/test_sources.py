@@ -402,6 +402,8 @@ def answer(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             raise state["error"]
 
     monkeypatch.setattr(huggingface_hub.HfApi, "repo_info", repo_info)
+    # All tests run in offline mode; these have a Hub of their own.
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     return state
 
 
