@@ -404,6 +404,7 @@ def answer(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setattr(huggingface_hub.HfApi, "repo_info", repo_info)
     # All tests run in offline mode; these have a Hub of their own.
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
     return state
 
 
