@@ -1,4 +1,4 @@
-"""The one error that a user can mend."""
+"""The one error that a user can mend, and how others are quoted in it."""
 
 
 class InputError(ValueError):
@@ -6,3 +6,12 @@ class InputError(ValueError):
 
     Commands print it without a traceback and exit with code 2.
     """
+
+
+def first_line(error: Exception) -> str:
+    """What an error of a library says, as far as it fits into a message of one line; its type where it says nothing.
+
+    >>> first_line(ValueError("no such file\\nand much more"))
+    'no such file'
+    """
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

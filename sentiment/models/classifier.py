@@ -17,7 +17,7 @@ from transformers import (
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils import logging as transformers_logging
 
-from sentiment.exceptions import InputError
+from sentiment.exceptions import InputError, first_line
 
 LABEL_NAMES = ("negative", "positive")
 logger = logging.getLogger(__name__)
@@ -138,7 +138,7 @@ def load_bert_config(model_path: str) -> BertConfig:
     try:
         config = AutoConfig.from_pretrained(model_path)
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot read the model {model_path}: {_first_line(error)}") from error
+        raise InputError(f"cannot read the model {model_path}: {first_line(error)}") from error
     if not isinstance(config, BertConfig):
         raise InputError(f"{model_path} is a model of type {config.model_type}: only BERT models can be trained here")
     return config
@@ -155,14 +155,10 @@ def load_weights(model_class: type[Model], model_path: str, config: BertConfig) 
             model_path, config=config, dtype=torch.float32, output_loading_info=True
         )
     except Exception as error:  # safetensors, pickle and shape errors share no base class
-        raise InputError(f"cannot load the weights of {model_path}: {_first_line(error)}") from error
+        raise InputError(f"cannot load the weights of {model_path}: {first_line(error)}") from error
     finally:
         transformers_logging.set_verbosity(verbosity)
         if had_bars:
             transformers_logging.enable_progress_bar()
     model, info = loaded
     return model, info
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

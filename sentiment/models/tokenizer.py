@@ -2,7 +2,7 @@
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from sentiment.exceptions import InputError
+from sentiment.exceptions import InputError, first_line
 
 
 def load_tokenizer(model_path: str, max_length: int | None = None) -> PreTrainedTokenizerBase:
@@ -19,8 +19,7 @@ def load_tokenizer(model_path: str, max_length: int | None = None) -> PreTrained
     try:
         tokenizer = AutoTokenizer.from_pretrained(model_path, **options)
     except Exception as error:  # a damaged file raises whatever its parser raises
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise InputError(f"cannot read the tokenizer of {model_path}: {reason}") from error
+        raise InputError(f"cannot read the tokenizer of {model_path}: {first_line(error)}") from error
     if len(tokenizer) <= len(tokenizer.all_special_ids):  # made up by transformers, which misses no file
         raise InputError(f"cannot read the tokenizer of {model_path}: no tokenizer.json or vocab.txt with words in it")
     if not tokenizer.is_fast:
