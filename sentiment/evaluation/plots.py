@@ -1,4 +1,4 @@
-"""The four pictures of a report. Figures are drawn without pyplot, so nothing global is left behind."""
+"""The four pictures of a fine-tuning's report."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,31 +8,38 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from sentiment.evaluation.drawing import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    PURPLE,
+    add_legend,
+    new_figure,
+    save_figure,
+    style_axes,
+)
 from sentiment.evaluation.metrics import LABEL_NAMES
-
-# Okabe and Ito's palette, which colour-blind readers can tell apart.
-BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#AA4499", "#8A8F98"
-INK, FAINT = "#1F2328", "#E3E6EA"
-DOTS_PER_INCH = 144
 
 METRIC_NAMES = {"accuracy": "accuracy", "precision": "precision", "recall": "recall", "f1": "F1"}
 
 
 def plot_loss(history: Sequence[Mapping[str, Any]], best_epoch: int | None, path: Path) -> None:
     """Draw training and validation loss by epoch, with the restored epoch marked."""
-    figure, axes = _new_figure("Loss by epoch")
+    figure, axes = new_figure("Loss by epoch")
     _draw_line(axes, history, [entry.get("train_loss") for entry in history], "training", BLUE, "o")
     validation = [entry["validation"].get("loss") for entry in history]
     _draw_line(axes, history, validation, "validation", ORANGE, "s")
     axes.set_ylabel("cross-entropy per text (nats)")
     axes.set_ylim(bottom=0)
     _finish_epochs(axes, history, best_epoch)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_metrics(history: Sequence[Mapping[str, Any]], best_epoch: int | None, path: Path) -> None:
     """Draw validation accuracy, precision, recall and F1 by epoch, with the restored epoch marked."""
-    figure, axes = _new_figure("Validation metrics by epoch")
+    figure, axes = new_figure("Validation metrics by epoch")
     looks = zip(METRIC_NAMES.items(), (BLUE, ORANGE, GREEN, PURPLE), "os^D", strict=True)
     for (metric, name), colour, marker in looks:
         values = [entry["validation"].get(metric) for entry in history]
@@ -44,7 +51,7 @@ def plot_metrics(history: Sequence[Mapping[str, Any]], best_epoch: int | None, p
     spread = max(0.0, 0.10 - (high - low)) / 2
     axes.set_ylim(low - spread, high + spread)
     _finish_epochs(axes, history, best_epoch)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_confusion(matrices: Mapping[str, Sequence[Sequence[int]]], path: Path) -> None:
@@ -55,7 +62,7 @@ def plot_confusion(matrices: Mapping[str, Sequence[Sequence[int]]], path: Path) 
     figure = Figure(figsize=(3.6 * len(matrices) + 0.6, 4.0), layout="constrained")
     for position, (title, matrix) in enumerate(matrices.items()):
         axes = figure.add_subplot(1, len(matrices), position + 1)
-        _style(axes, title, pad=8)
+        style_axes(axes, title, pad=8)
         axes.grid(visible=False)
         shares = [[count / max(1, sum(row)) for count in row] for row in matrix]
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1.25)
@@ -73,7 +80,7 @@ def plot_confusion(matrices: Mapping[str, Sequence[Sequence[int]]], path: Path) 
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
     figure.supxlabel("texts, and their share of the row (of the true label)", fontsize=9, color=INK)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_before_after(before: Mapping[str, Any], after: Mapping[str, Any], path: Path) -> None:
@@ -81,7 +88,7 @@ def plot_before_after(before: Mapping[str, Any], after: Mapping[str, Any], path:
 
     The whiskers on accuracy are its 95% interval.
     """
-    figure, axes = _new_figure("Test metrics before and after training")
+    figure, axes = new_figure("Test metrics before and after training")
     width = 0.38
     for values, name, colour, shift in ((before, "before", GREY, -0.5), (after, "after", BLUE, 0.5)):
         places = [index + shift * (width + 0.03) for index in range(len(METRIC_NAMES))]
@@ -102,8 +109,8 @@ def plot_before_after(before: Mapping[str, Any], after: Mapping[str, Any], path:
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
     axes.set_ylim(0, 1.06)
     axes.set_xlabel("whiskers: 95% interval of accuracy", fontsize=9)
-    _add_legend(axes)
-    _save(figure, path)
+    add_legend(axes)
+    save_figure(figure, path)
 
 
 def _draw_line(
@@ -129,34 +136,4 @@ def _finish_epochs(axes: Axes, history: Sequence[Mapping[str, Any]], best_epoch:
     if best_epoch is not None:
         label = f"restored: epoch {best_epoch}"
         axes.axvline(best_epoch, color=INK, linestyle=(0, (4, 3)), linewidth=1.2, zorder=1, label=label)
-    _add_legend(axes)
-
-
-def _new_figure(title: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(7.2, 4.0), layout="constrained")
-    axes = figure.add_subplot()
-    _style(axes, title)
-    return figure, axes
-
-
-def _style(axes: Axes, title: str, pad: float = 28) -> None:
-    """Give the one look that all pictures share."""
-    axes.set_title(title, loc="left", color=INK, fontsize=12, fontweight="bold", pad=pad)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(GREY)
-    axes.grid(color=FAINT, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=INK, labelsize=10)
-    axes.xaxis.label.set_color(INK)
-    axes.yaxis.label.set_color(INK)
-
-
-def _add_legend(axes: Axes) -> None:
-    # Between title and picture, where it can hide no line.
-    axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=5, frameon=False, fontsize=9.5, columnspacing=1.4)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    unfinished = path.with_name(path.name + ".part")
-    figure.savefig(unfinished, format="png", dpi=DOTS_PER_INCH, bbox_inches="tight", pad_inches=0.15)
-    unfinished.replace(path)
+    add_legend(axes)

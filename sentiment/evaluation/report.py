@@ -1,30 +1,24 @@
-"""The story of a run for a reader: report.md, report.html and the model card.
+"""The story of a fine-tuning for a reader: report.md, report.html and the model card."""
 
-The wording stands in `templates/`: report.j2 tells the story, html.j2 and markdown.j2 know how to write it.
-"""
-
-import base64
 import re
-from collections.abc import Callable, Mapping
-from functools import cache
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet
 from huggingface_hub import EvalResult, ModelCardData
-from jinja2 import ChainableUndefined, Environment, PackageLoader, Undefined
 from transformers import PreTrainedTokenizerBase
 
 from sentiment.evaluation import plots
 from sentiment.evaluation.errors import compute_slices, most_confident_errors
 from sentiment.evaluation.metrics import LABEL_NAMES
+from sentiment.evaluation.rendering import render_template, write_pages, write_text
 from sentiment.evaluation.terminal import compare_metrics
 
 # What our short names are called on the Hub; the model card may only name what stands there.
 HUB_MODELS = {"minilm": "sentence-transformers/all-MiniLM-L6-v2"}
 HUB_DATASETS = {"sst2": "stanfordnlp/sst2", "imdb": "stanfordnlp/imdb"}
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
-LONGEST_QUOTE = 300  # characters of a review that the table of errors shows
 
 
 def write_report(
@@ -34,7 +28,7 @@ def write_report(
 
     `run` and `metrics` are what run.json and metrics.json hold; predictions.parquet is read for the error analysis.
     Without the latter, or without epochs or figures from before training, the sections that need them are
-    left out. The HTML page carries its pictures inside and asks for nothing outside.
+    left out.
     """
     story = {
         "run": run,
@@ -47,9 +41,7 @@ def write_report(
         "errors": _analyze_errors(run_dir / "predictions.parquet", tokenizer),
         "label_names": LABEL_NAMES,
     }
-    for name, writer in (("report.md", "markdown.j2"), ("report.html", "html.j2")):
-        report = _environment(writer).get_template("report.j2")
-        _write_text(run_dir / name, report.render(story, writer=writer, run_dir=run_dir))
+    write_pages(run_dir, "report.j2", story)
 
 
 def write_model_card(model_dir: Path, run: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
@@ -79,22 +71,8 @@ def write_model_card(model_dir: Path, run: Mapping[str, Any], metrics: Mapping[s
         model_name=f"{Path(base_model).name}-{short_name}-sentiment",
         eval_results=results,
     )
-    text = (
-        _environment("markdown.j2")
-        .get_template("model_card.j2")
-        .render(card=card, run=run, audit=run.get("data", {}).get("audit"), after=after)
-    )
-    _write_text(model_dir / "README.md", text)
-
-
-def escape_markdown(value: object) -> str:
-    r"""The text on one line, with every character escaped that Markdown, its tables or HTML would act on.
-
-    >>> print(escape_markdown("<b>5 | 4</b>\n`x` *y*"))
-    &lt;b&gt;5 \| 4&lt;/b&gt; \`x\` \*y\*
-    """
-    text = " ".join(str(value).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_\[\]|~$])", r"\\\1", text)
+    story = {"card": card, "run": run, "audit": run.get("data", {}).get("audit"), "after": after}
+    write_text(model_dir / "README.md", render_template("model_card.j2", story))
 
 
 def _write_plots(run_dir: Path, metrics: Mapping[str, Any]) -> list[str]:
@@ -134,57 +112,3 @@ def _hub_name(name: str, known: Mapping[str, str]) -> str | None:
     if name in known:
         return known[name]
     return name if HUB_NAME.fullmatch(name) and not Path(name).exists() else None
-
-
-@cache
-def _environment(writer: str) -> Environment:
-    environment = Environment(
-        loader=PackageLoader("sentiment.evaluation"),
-        autoescape=writer == "html.j2",
-        undefined=ChainableUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "count": _or_dash(lambda value: f"{value:,}"),
-        "decimal": _or_dash(lambda value: f"{value:.4f}"),
-        "duration": _or_dash(_format_duration),
-        "number": _or_dash(lambda value: f"{value:,.0f}" if value >= 100 else f"{value:,.1f}"),
-        "percent": _or_dash(_format_percent),
-        "range": _or_dash(lambda ends: f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f}%"),
-        "positive_share": _share_positive,
-        "data_uri": lambda path: "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode(),
-        "escape_markdown": escape_markdown,
-        "quote": lambda text: text if len(text) <= LONGEST_QUOTE else text[:LONGEST_QUOTE].rstrip() + " …",
-    }
-    return environment
-
-
-def _or_dash(form: Callable[[Any], str]) -> Callable[[Any], str]:
-    """The same filter, with a dash for a value that the run did not record."""
-    return lambda value: "-" if value is None or isinstance(value, Undefined) else form(value)
-
-
-def _share_positive(part: Mapping[str, Any]) -> float | None:
-    """Share of positive rows among the labelled ones of an audited split."""
-    labelled = part["labels"]["negative"] + part["labels"]["positive"]
-    return part["labels"]["positive"] / labelled if labelled else None
-
-
-def _format_percent(share: float) -> str:
-    # A leak of a few texts among many thousands must not read as none.
-    return "under 0.1%" if 0 < share < 0.0005 else f"{share:.1%}"
-
-
-def _format_duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
-
-
-def _write_text(path: Path, text: str) -> None:
-    unfinished = path.with_name(path.name + ".part")
-    unfinished.write_text(re.sub(r"\n{3,}", "\n\n", text).strip() + "\n", encoding="utf-8")
-    unfinished.replace(path)

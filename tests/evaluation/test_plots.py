@@ -33,7 +33,7 @@ def test_curves_mark_the_restored_epoch_and_skip_what_is_not_known(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    monkeypatch.setattr(plots, "_save", lambda figure, _: seen.append(figure))
+    monkeypatch.setattr(plots, "save_figure", lambda figure, _: seen.append(figure))
     history = fake_history(4)
     history[0]["train_loss"] = None
     plots.plot_loss(history, 3, tmp_path / "loss.png")
@@ -47,7 +47,7 @@ def test_curves_mark_the_restored_epoch_and_skip_what_is_not_known(
 
 def test_confusion_shows_counts_and_row_shares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    monkeypatch.setattr(plots, "_save", lambda figure, _: seen.append(figure))
+    monkeypatch.setattr(plots, "save_figure", lambda figure, _: seen.append(figure))
     plots.plot_confusion({"before": [[0, 4], [0, 6]], "after": [[3, 1], [1, 1499]]}, tmp_path / "confusion.png")
     before, after = seen[0].axes
     # Rows are true labels from top to bottom: (column, row) of each text.

@@ -13,7 +13,8 @@ import yaml
 from transformers import BertTokenizerFast
 
 from sentiment.evaluation.metrics import compute_metrics
-from sentiment.evaluation.report import escape_markdown, write_model_card, write_report
+from sentiment.evaluation.rendering import escape_markdown
+from sentiment.evaluation.report import write_model_card, write_report
 
 ATTACK = "<img src=x onerror=alert(1)>"
 TEXTS = ["good", f"not {ATTACK} | `good`\n# film", "dull film", "good film"]

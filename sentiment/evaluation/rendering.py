@@ -1,0 +1,97 @@
+"""How a story becomes Markdown and HTML: the templates' environment, their filters, and files written at once.
+
+The wording stands in `templates/`: each story is told once, and html.j2 and markdown.j2 know how to write it.
+"""
+
+import base64
+import re
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import ChainableUndefined, Environment, PackageLoader, Undefined
+
+LONGEST_QUOTE = 300  # characters of a review that a table shows
+
+
+def write_pages(folder: Path, template: str, story: Mapping[str, Any]) -> None:
+    """Write report.md and report.html into the folder; the page carries its pictures inside and asks for nothing."""
+    for name, writer in (("report.md", "markdown.j2"), ("report.html", "html.j2")):
+        write_text(folder / name, render_template(template, {**story, "folder": folder}, writer))
+
+
+def render_template(template: str, story: Mapping[str, Any], writer: str = "markdown.j2") -> str:
+    """The story as one of `templates/` tells it, in the form that `writer` (html.j2 or markdown.j2) knows."""
+    return build_environment(writer).get_template(template).render(story, writer=writer)
+
+
+def escape_markdown(value: object) -> str:
+    r"""The text on one line, with every character escaped that Markdown, its tables or HTML would act on.
+
+    >>> print(escape_markdown("<b>5 | 4</b>\n`x` *y*"))
+    &lt;b&gt;5 \| 4&lt;/b&gt; \`x\` \*y\*
+    """
+    text = " ".join(str(value).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_\[\]|~$])", r"\\\1", text)
+
+
+@cache
+def build_environment(writer: str) -> Environment:
+    """The templates with the filters that they use; autoescape is on for HTML."""
+    environment = Environment(
+        loader=PackageLoader("sentiment.evaluation"),
+        autoescape=writer == "html.j2",
+        undefined=ChainableUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "count": or_dash(lambda value: f"{value:,}"),
+        "decimal": or_dash(lambda value: f"{value:.4f}"),
+        "duration": or_dash(format_duration),
+        "number": or_dash(lambda value: f"{value:,.0f}" if value >= 100 else f"{value:,.1f}"),
+        "percent": or_dash(format_percent),
+        "range": or_dash(lambda ends: f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f}%"),
+        "positive_share": compute_positive_share,
+        "data_uri": lambda path: "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode(),
+        "escape_markdown": escape_markdown,
+        "quote": lambda text: text if len(text) <= LONGEST_QUOTE else text[:LONGEST_QUOTE].rstrip() + " …",
+    }
+    return environment
+
+
+def or_dash(form: Callable[[Any], str]) -> Callable[[Any], str]:
+    """The same filter, with a dash for a value that the run did not record."""
+    return lambda value: "-" if value is None or isinstance(value, Undefined) else form(value)
+
+
+def compute_positive_share(part: Mapping[str, Any]) -> float | None:
+    """Share of positive rows among the labelled ones of an audited split."""
+    labelled = part["labels"]["negative"] + part["labels"]["positive"]
+    return part["labels"]["positive"] / labelled if labelled else None
+
+
+def format_percent(share: float) -> str:
+    """A share in per cent; a leak of a few texts among many thousands must not read as none."""
+    return "under 0.1%" if 0 < share < 0.0005 else f"{share:.1%}"
+
+
+def format_duration(seconds: float) -> str:
+    """Seconds in the units that a reader thinks in.
+
+    >>> format_duration(4.26), format_duration(94), format_duration(3700)
+    ('4.3 s', '1 min 34 s', '1 h 1 min')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write the text without runs of blank lines, at once: a reader sees the old file or the new one, whole."""
+    unfinished = path.with_name(path.name + ".part")
+    unfinished.write_text(re.sub(r"\n{3,}", "\n\n", text).strip() + "\n", encoding="utf-8")
+    unfinished.replace(path)
