@@ -1,16 +1,20 @@
-"""The options of every run, and how a YAML file and flags become them."""
+"""The options of every run."""
 
 import math
-import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field
 
-import yaml
-from transformers import HfArgumentParser
+from sentiment.exceptions import require
 
-from sentiment.exceptions import InputError
+CLEANING = {
+    "choices": ["light", "classic"],
+    "help": "light: tags become spaces, punctuation and case stay. classic: the lab report's, which deletes tags and "
+    "punctuation and lowers case.",
+}
+SAMPLE = {"choices": ["first", "random"], "help": "Which rows --max_rows takes: the first ones or random."}
+DATA_DIR = {"help": "Folder with local copies, used in place of the Hub. Default: SENTIMENT_DATA_DIR."}
+MAX_LENGTH = {"help": "Tokens a text is cut at, special tokens included."}
+NUM_PROC = {"help": "Processes that clean and tokenize. Default: by the number of rows."}
+SEEDS = "from 0 to 4294967295"
 
 
 @dataclass
@@ -21,11 +25,6 @@ class ModelArguments:
         default="google-bert/bert-base-uncased",
         metadata={"help": "Hub id, a local folder, or 'minilm' (embedded: needs no Hub)."},
     )
-    dropout: float = field(default=0.0, metadata={"help": "Dropout between the pooler and the linear head."})
-
-    def __post_init__(self) -> None:
-        """Refuses values that no run can use."""
-        require(0 <= self.dropout < 1, f"--dropout {self.dropout}: a probability, from 0 to below 1")
 
 
 @dataclass
@@ -39,10 +38,7 @@ class DataArguments:
             "or a .csv, .tsv, .jsonl or .parquet file with a text column and a label column."
         },
     )
-    data_dir: str | None = field(
-        default=None,
-        metadata={"help": "Folder with local copies, used in place of the Hub. Default: SENTIMENT_DATA_DIR."},
-    )
+    data_dir: str | None = field(default=None, metadata=DATA_DIR)
     split: str = field(
         default="stratified",
         metadata={
@@ -54,61 +50,49 @@ class DataArguments:
     max_rows: str = field(
         default="10000", metadata={"help": "Labelled rows to use before splitting: a number, or 'all'."}
     )
-    sample: str = field(
-        default="first",
+    sample: str = field(default="first", metadata=SAMPLE)
+    split_seed: int | None = field(
+        default=None,
+        metadata={"help": "Seed of the split and of a random sample, where runs of several seeds are to share one."},
+    )
+    train_rows: int | None = field(
+        default=None,
         metadata={
-            "choices": ["first", "random"],
-            "help": "Which rows --max_rows takes: the first ones or random.",
+            "help": "Label budget: as many rows of the training split, drawn at random with its label shares. "
+            "Validation and test stay whole. Default: all."
         },
     )
-    cleaning: str = field(
-        default="light",
-        metadata={
-            "choices": ["light", "classic"],
-            "help": "light: tags become spaces, punctuation and case stay. classic: the lab report's, which deletes "
-            "tags and punctuation and lowers case.",
-        },
-    )
+    cleaning: str = field(default="light", metadata=CLEANING)
     keep_duplicates: bool = field(
         default=False,
         metadata={"help": "Deal every row by itself, as the lab report did: equal texts may then be on two sides."},
     )
-    max_length: int = field(default=128, metadata={"help": "Tokens a text is cut at, special tokens included."})
-    num_proc: int | None = field(
-        default=None, metadata={"help": "Processes that clean and tokenize. Default: by the number of rows."}
-    )
+    max_length: int = field(default=128, metadata=MAX_LENGTH)
+    num_proc: int | None = field(default=None, metadata=NUM_PROC)
 
     def __post_init__(self) -> None:
         """Refuses values that no run can use."""
-        self.max_rows = str(self.max_rows).lower().replace("_", "").replace(",", "")
-        if self.max_rows != "all" and not (self.max_rows.isdecimal() and int(self.max_rows) > 0):
-            raise InputError(f"--max_rows {self.max_rows}: pass a positive number or 'all'")
+        self.max_rows = normalise_limit("max_rows", self.max_rows)
         require(self.max_length >= 3, f"--max_length {self.max_length}: at least 3 (two are special tokens)")
-        require(self.num_proc is None or self.num_proc >= 1, f"--num_proc {self.num_proc}: at least 1")
+        for name in ("num_proc", "train_rows"):
+            require(at_least(1, getattr(self, name)), f"--{name} {getattr(self, name)}: at least 1")
+        require(self.split_seed is None or 0 <= self.split_seed < 2**32, f"--split_seed {self.split_seed}: {SEEDS}")
 
     @property
     def row_limit(self) -> int | None:
         """`max_rows` as a number; None for all."""
-        return None if self.max_rows == "all" else int(self.max_rows)
+        return parse_limit(self.max_rows)
 
 
 @dataclass
-class FinetuningArguments:
-    """How to fine-tune, and where to write."""
+class RunArguments:
+    """How to train, and where to write: what fine-tuning and adaptation share."""
 
-    output_dir: str = field(default="outputs/e2e", metadata={"help": "Where the run's folder is written."})
+    output_dir: str = field(default="outputs/run", metadata={"help": "Where the run's folder is written."})
     lr: float = field(default=5e-5, metadata={"help": "Peak learning rate of BERT."})
-    head_lr: float | None = field(default=None, metadata={"help": "Peak rate of the linear head. Default: --lr."})
-    layer_decay: float = field(
-        default=1.0,
-        metadata={"help": "Factor on the rate from each layer to the one below; 1.0 turns it off."},
-    )
-    batch_size: int = field(default=128, metadata={"help": "Rows a step, over all processes together."})
+    head_lr: float | None = field(default=None, metadata={"help": "Peak learning rate of the head. Default: --lr."})
+    batch_size: int = field(default=128, metadata={"help": "Texts a step, over all processes together."})
     num_train_epochs: int = field(default=20, metadata={"help": "Epochs at most."})
-    early_stopping_patience: int = field(
-        default=3,
-        metadata={"help": "Epochs in a row without better validation accuracy or loss before stopping."},
-    )
     warmup_ratio: float = field(default=0.06, metadata={"help": "Share of all steps in which the rate rises."})
     weight_decay: float = field(default=0.01, metadata={"help": "AdamW's weight decay, on matrices only."})
     max_grad_norm: float = field(default=1.0, metadata={"help": "Gradients are clipped to this norm."})
@@ -133,22 +117,16 @@ class FinetuningArguments:
 
     def __post_init__(self) -> None:
         """Refuses values that no run can use."""
-        for name in ("lr", "layer_decay", "max_grad_norm"):
-            require(0 < getattr(self, name) < math.inf, f"--{name} {getattr(self, name)}: must be above 0 and finite")
-        require(
-            self.head_lr is None or 0 < self.head_lr < math.inf, f"--head_lr {self.head_lr}: must be above 0 and finite"
-        )
-        require(
-            self.layer_decay <= 1,
-            f"--layer_decay {self.layer_decay}: at most 1 (rates fall towards the embeddings)",
-        )
+        for name in ("lr", "head_lr", "max_grad_norm"):
+            value = getattr(self, name)
+            require(value is None or 0 < value < math.inf, f"--{name} {value}: must be above 0 and finite")
         require(
             0 <= self.warmup_ratio < 1,
             f"--warmup_ratio {self.warmup_ratio}: a share of the steps, from 0 to below 1",
         )
         require(0 <= self.weight_decay < math.inf, f"--weight_decay {self.weight_decay}: must be 0 or more, and finite")
-        require(0 <= self.seed < 2**32, f"--seed {self.seed}: from 0 to 4294967295")
-        for name in ("batch_size", "num_train_epochs", "early_stopping_patience"):
+        require(0 <= self.seed < 2**32, f"--seed {self.seed}: {SEEDS}")
+        for name in ("batch_size", "num_train_epochs"):
             require(getattr(self, name) >= 1, f"--{name} {getattr(self, name)}: at least 1")
         require(
             not (self.resume and self.overwrite),
@@ -156,64 +134,152 @@ class FinetuningArguments:
         )
 
 
-def require(condition: bool, message: str) -> None:
-    """Raises InputError with the message unless the condition holds."""
-    if not condition:
-        raise InputError(message)
+@dataclass
+class FinetuningArguments(RunArguments):
+    """How to fine-tune, and where to write."""
+
+    output_dir: str = field(default="outputs/e2e", metadata={"help": "Where the run's folder is written."})
+    dropout: float = field(default=0.0, metadata={"help": "Dropout between the pooler and the linear head."})
+    layer_decay: float = field(
+        default=1.0,
+        metadata={"help": "Factor on the rate from each layer to the one below; 1.0 turns it off."},
+    )
+    early_stopping_patience: int = field(
+        default=3,
+        metadata={"help": "Epochs in a row without better validation accuracy or loss before stopping."},
+    )
+
+    def __post_init__(self) -> None:
+        """Refuses values that no run can use."""
+        super().__post_init__()
+        require(0 <= self.dropout < 1, f"--dropout {self.dropout}: a probability, from 0 to below 1")
+        decay, patience = self.layer_decay, self.early_stopping_patience
+        require(0 < decay <= 1, f"--layer_decay {decay}: above 0, and at most 1 (rates fall towards the embeddings)")
+        require(patience >= 1, f"--early_stopping_patience {patience}: at least 1")
 
 
-def parse_arguments(
-    argument_classes: Sequence[Any],
-    argv: Sequence[str] | None = None,
-    defaults: dict[str, Any] | None = None,
-    **parser_options: Any,
-) -> tuple[Any, ...]:
-    """One instance of each dataclass: a flag beats the YAML file, the YAML file beats the default.
+@dataclass
+class CorpusArguments:
+    """Which unlabelled reviews to adapt to, and which labelled ones must not be among them."""
 
-    Args:
-        argument_classes: dataclasses with distinct field names.
-        argv: the words after the program's name: at most one `run.yaml` in front, then flags.
-        defaults: values that replace the dataclasses' own.
-        parser_options: given to the parser (`prog`, `description`).
+    dataset: list[str] = field(
+        default_factory=lambda: ["imdb"],
+        metadata={
+            "help": "One or more of 'imdb', 'sst2', 'snippets' (embedded: needs no Hub), Hub ids, folders, or files "
+            "(.txt with one review a line, .csv, .tsv, .jsonl, .parquet). Labels are not read."
+        },
+    )
+    data_dir: str | None = field(default=None, metadata=DATA_DIR)
+    split: str = field(
+        default="auto",
+        metadata={
+            "help": "Published split to read. auto: 'unsupervised' where a dataset has it, else all but its test "
+            "split; of 'snippets', all sentences."
+        },
+    )
+    max_rows: str = field(default="10000", metadata={"help": "Reviews to read: a number, or 'all'."})
+    sample: str = field(default="first", metadata=SAMPLE)
+    validation_share: float = field(default=0.2, metadata={"help": "Share of the reviews held out for validation."})
+    target_dataset: str = field(
+        default="sst2",
+        metadata={
+            "help": "The labelled reviews that the model is for: no text of their validation or test split may be in "
+            "the training text. 'none' where there are none yet."
+        },
+    )
+    target_split: str = field(default="stratified", metadata={"help": "--split of the fine-tuning to come."})
+    target_max_rows: str = field(default="10000", metadata={"help": "--max_rows of the fine-tuning to come."})
+    target_sample: str = field(default="first", metadata={"help": "--sample of the fine-tuning to come."})
+    target_split_seed: int | None = field(
+        default=None, metadata={"help": "--split_seed of the fine-tuning to come. Default: --seed."}
+    )
+    cleaning: str = field(default="light", metadata=CLEANING)
+    max_length: int = field(default=128, metadata=MAX_LENGTH)
+    long_texts: str = field(
+        default="blocks",
+        metadata={
+            "choices": ["blocks", "cut"],
+            "help": "blocks: all of each review, in pieces of --max_length tokens. cut: its first piece, as in the "
+            "lab report.",
+        },
+    )
+    num_proc: int | None = field(default=None, metadata=NUM_PROC)
+
+    def __post_init__(self) -> None:
+        """Refuses values that no run can use."""
+        self.max_rows = normalise_limit("max_rows", self.max_rows)
+        require(self.max_length >= 8, f"--max_length {self.max_length}: at least 8 (two are special tokens)")
+        require(at_least(1, self.num_proc), f"--num_proc {self.num_proc}: at least 1")
+        require(
+            0 < self.validation_share <= 0.5, f"--validation_share {self.validation_share}: above 0 and at most 0.5"
+        )
+
+    @property
+    def row_limit(self) -> int | None:
+        """`max_rows` as a number; None for all."""
+        return parse_limit(self.max_rows)
+
+
+@dataclass
+class AdaptationArguments(RunArguments):
+    """How to adapt, and where to write."""
+
+    output_dir: str = field(default="outputs/mlm", metadata={"help": "Where the run's folder is written."})
+    batch_size: int = field(default=32, metadata={"help": "Texts a step, over all processes together."})
+    num_train_epochs: int = field(default=3, metadata={"help": "Epochs."})
+    mlm_probability: float = field(default=0.15, metadata={"help": "Share of the tokens that are to be predicted."})
+    head_warmup_ratio: float = field(
+        default=0.1,
+        metadata={
+            "help": "Where the checkpoint brings no head for masked tokens: share of the steps in which only the "
+            "fresh head learns."
+        },
+    )
+    streaming: bool = field(
+        default=False,
+        metadata={"help": "Read the reviews as they are needed, for corpora larger than memory and disk cache."},
+    )
+    max_steps: int | None = field(
+        default=None, metadata={"help": "Steps to train, in place of --num_train_epochs; a stream needs it."}
+    )
+    shuffle_buffer: int = field(
+        default=10_000, metadata={"help": "With --streaming: reviews in memory that the next one is drawn from."}
+    )
+
+    def __post_init__(self) -> None:
+        """Refuses values that no run can use."""
+        super().__post_init__()
+        for name, limit in (("mlm_probability", 0.9), ("head_warmup_ratio", 0.9)):
+            require(0 <= getattr(self, name) <= limit, f"--{name} {getattr(self, name)}: from 0 to {limit}")
+        require(self.mlm_probability > 0, "--mlm_probability 0: without masked tokens there is nothing to learn")
+        require(at_least(1, self.max_steps), f"--max_steps {self.max_steps}: at least 1")
+        require(self.shuffle_buffer >= 1, f"--shuffle_buffer {self.shuffle_buffer}: at least 1")
+        require(
+            self.max_steps is not None or not self.streaming,
+            "--streaming needs --max_steps: how many epochs a stream has is not known before its end",
+        )
+
+
+def at_least(smallest: int, value: int | None) -> bool:
+    """Whether the value is left out or large enough."""
+    return value is None or value >= smallest
+
+
+def normalise_limit(name: str, value: object) -> str:
+    """A number of rows, or `all`, in its plain form.
+
+    >>> normalise_limit("max_rows", "10_000")
+    '10000'
 
     Raises:
-        InputError: an unknown option, or a YAML file that is missing or malformed or has a key that is no option.
+        InputError: it is neither.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
-    parser = HfArgumentParser(
-        list(argument_classes), allow_abbrev=False, usage="%(prog)s [run.yaml] [--flags]", **parser_options
-    )
-    parser.set_defaults(**(defaults or {}))
-    if words and words[0].endswith((".yaml", ".yml")):
-        known = {option.name for arguments in argument_classes for option in fields(arguments)}
-        words = read_yaml_flags(Path(words[0]), known) + words[1:]
-    *parsed, unknown = parser.parse_args_into_dataclasses(
-        words, look_for_args_file=False, return_remaining_strings=True
-    )
-    require(not unknown, f"unknown option '{' '.join(unknown)}': see --help; a run.yaml stands before all flags")
-    return tuple(parsed)
+    plain = str(value).lower().replace("_", "").replace(",", "")
+    is_number = plain.isdecimal() and int(plain) > 0
+    require(plain == "all" or is_number, f"--{name} {plain}: pass a positive number or 'all'")
+    return plain
 
 
-def read_yaml_flags(path: Path, known: set[str]) -> list[str]:
-    """The file's keys and values as flags, so that one parser converts and checks both.
-
-    Raises:
-        InputError: see `parse_arguments`.
-    """
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise InputError(f"{path} must hold one 'key: value' a line")
-    flags = []
-    for key, value in values.items():
-        if key not in known:
-            raise InputError(f"{path}: unknown key '{key}'; the keys are {', '.join(sorted(known))}")
-        if isinstance(value, (dict, list)):
-            raise InputError(f"{path}: '{key}' must be a single value")
-        if value is not None:
-            flags += [f"--{key}={value}"]
-    return flags
+def parse_limit(limit: str) -> int | None:
+    """The number of rows; None for `all`."""
+    return None if limit == "all" else int(limit)

@@ -89,6 +89,12 @@ def build_parser() -> argparse.ArgumentParser:
     predicting.add_argument("--file", help=".csv, .tsv, .jsonl or .parquet with a text column, or one text a line")
     predicting.add_argument("--output", type=Path, metavar="FILE", help="write the CSV there, not to stdout")
     predicting.set_defaults(command=predict)
+
+    comparing = commands.add_parser("compare", help="which of two fine-tunings is better, by how much, and how sure")
+    comparing.add_argument("folder_a", metavar="RUN_A", help="the folder of a finished fine-tuning")
+    comparing.add_argument("folder_b", metavar="RUN_B", help="another, tested on the same rows; differences are B - A")
+    comparing.add_argument("--output_dir", default="outputs/comparison", help="where the report is written")
+    comparing.set_defaults(command=compare)
     return parser
 
 
@@ -118,10 +124,11 @@ class AuditArguments:
 
 def audit(flags: Sequence[str]) -> None:
     """Prints the audit of a dataset, as published and as a run would split it."""
-    from sentiment.arguments import DataArguments, parse_arguments
+    from sentiment.arguments import DataArguments
     from sentiment.data.pretrained import find_pretrained
     from sentiment.evaluation.terminal import render_audit
     from sentiment.models.tokenizer import load_tokenizer
+    from sentiment.parsing import parse_arguments
     from sentiment.preparation import audit_published, audit_reviews, load_split_reviews
     from sentiment.run_folder import write_json
 
@@ -158,7 +165,8 @@ def evaluate(model: str, dataset: str, data_dir: str | None, split: str | None, 
 
 def predict(model: str, texts: list[str], file: str | None, output: Path | None) -> None:
     """Writes `text,label,probability` (of positive) for each text, in order."""
-    from sentiment.prediction import answer_prompts, read_lines, read_texts, write_labelled
+    from sentiment.data.files import read_lines
+    from sentiment.prediction import answer_prompts, read_texts, write_labelled
     from sentiment.serving.predictor import SentimentPredictor
 
     if texts and file:
@@ -172,3 +180,12 @@ def predict(model: str, texts: list[str], file: str | None, output: Path | None)
         answer_prompts(predictor)
     else:
         write_labelled(predictor, read_lines(sys.stdin.buffer, "stdin"), output)
+
+
+def compare(folder_a: str, folder_b: str, output_dir: str) -> None:
+    """Prints the verdict on two fine-tunings and writes the report."""
+    from sentiment.comparison import compare_runs
+    from sentiment.evaluation.terminal import render_comparison
+
+    comparison = compare_runs(folder_a, folder_b, output_dir)
+    print(f"{render_comparison(comparison)}\n\nReport: {Path(output_dir) / 'report.html'}")

@@ -15,3 +15,9 @@ def first_line(error: Exception) -> str:
     'no such file'
     """
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def require(condition: bool, message: str) -> None:
+    """Raises InputError with the message unless the condition holds."""
+    if not condition:
+        raise InputError(message)

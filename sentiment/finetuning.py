@@ -1,34 +1,57 @@
 """The one sequence of `e2e` and `finetune`: data, model, trainer, train, evaluate, report."""
 
-import datetime
-import shlex
 import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from datasets import Dataset
-from transformers import PreTrainedTokenizerBase, TrainingArguments, set_seed
+from scipy.special import softmax
+from transformers import DataCollatorWithPadding, EvalPrediction, PreTrainedTokenizerBase, Trainer, set_seed
+from transformers import TrainingArguments as TransformersArguments
 from transformers.utils import logging as transformers_logging
 
-from sentiment.arguments import DataArguments, FinetuningArguments, ModelArguments, parse_arguments
+from sentiment.arguments import DataArguments, FinetuningArguments, ModelArguments
 from sentiment.data.pretrained import find_pretrained
 from sentiment.evaluation.predictions import evaluate_probabilities, predict_probabilities, write_predictions
 from sentiment.evaluation.report import write_model_card, write_report
 from sentiment.evaluation.terminal import render_before_after
+from sentiment.lineage import ADAPTED_RUN, check_adapted_model, describe_adaptation
 from sentiment.models.classifier import BertSentimentClassifier, load_classifier, load_trained_classifier
 from sentiment.models.tokenizer import load_tokenizer
+from sentiment.parsing import parse_arguments
 from sentiment.preparation import RunData, compute_fingerprints, load_split_reviews, prepare_data
 from sentiment.run_folder import check_same_data, clear_run, is_finished, read_json, write_json
-from sentiment.trainer import build_trainer, build_training_arguments, describe_precision, summarize_training, train
-from sentiment.training.resources import describe_hardware, is_main_process, list_versions
+from sentiment.run_record import describe_run
+from sentiment.trainer import (
+    build_history,
+    build_training_arguments,
+    check_length,
+    find_best,
+    find_timer,
+    show_progress_with,
+    summarize_resources,
+    train,
+)
+from sentiment.training.callbacks import DivergenceGuard, EitherImprovesStopping, EpochProgress, EpochTimer
+from sentiment.training.optimizer import build_optimizer
+from sentiment.training.resources import is_main_process
+from sentiment.training.sampler import LengthGroupedTrainer
+
+# What each strategy changes of the options' defaults.
+STRATEGIES: dict[str, dict[str, Any]] = {
+    "e2e": {},
+    "finetune": {"model": ADAPTED_RUN, "output_dir": "outputs/finetune", "layer_decay": 0.9},
+}
 
 
 def main(strategy: str) -> None:
     """Parses the command line, runs the strategy, and prints the before/after table."""
     transformers_logging.disable_progress_bar()  # of loading and saving; training has its own
-    model_args, data_args, args = parse_arguments([ModelArguments, DataArguments, FinetuningArguments])
+    classes = [ModelArguments, DataArguments, FinetuningArguments]
+    model_args, data_args, args = parse_arguments(classes, defaults=STRATEGIES[strategy])
     metrics = finetune(strategy, model_args, data_args, args)
     if is_main_process():
         print(f"\n{render_before_after(metrics)}\n\nReport: {Path(args.output_dir) / 'report.html'}")
@@ -51,21 +74,24 @@ def finetune(
         if is_main_process():
             print(f"{run_dir} holds this run already, finished: nothing is done again", file=sys.stderr)
         return read_json(run_dir / "metrics.json")
-    started, clock = datetime.datetime.now(datetime.UTC), time.perf_counter()
-    training_args = build_training_arguments(args)
+    clock = time.perf_counter()
+    training_args = build_training_arguments(args, metric_for_best_model="accuracy", greater_is_better=True)
     set_seed(args.seed)
 
+    check_adapted_model(model_args.model)
     model_path = find_pretrained(model_args.model)
     tokenizer = load_tokenizer(model_path, data_args.max_length)
     with training_args.main_process_first(desc="data"):
         data = prepare_data(data_args, args.seed, tokenizer)
     if args.resume:
         check_same_data(run_dir, data.fingerprints)
+    adaptation = describe_adaptation(model_path, data.splits["test"]["key"][:])
     preparation = {"cleaning": data_args.cleaning, "max_length": data_args.max_length}
-    model = load_classifier(model_path, model_args.dropout, preparation)
+    model = load_classifier(model_path, args.dropout, preparation)
+    check_length(data_args.max_length, model.config.max_position_embeddings)
     trainer = build_trainer(model, tokenizer, data, args, training_args)
-    run: dict[str, Any] = {"strategy": strategy, "started": started.isoformat(timespec="seconds"), "options": options}
-    run |= describe_run(model, training_args, data, options)
+    run = describe_run(strategy, options, model, training_args) | {"adaptation": adaptation}
+    run["data"] = {"dataset": data_args.dataset, "fingerprints": data.fingerprints, "audit": data.audit}
 
     before: dict[str, Any] = {}
     if trainer.is_world_process_zero():
@@ -79,11 +105,11 @@ def finetune(
     if trainer.is_world_process_zero():
         model.save_pretrained(run_dir / "model")
         tokenizer.save_pretrained(run_dir / "model")
-        summary = summarize_training(trainer, data.tokenized["train"]["length"][:])
         # Read back, and not the Trainer's own: that one's forward keeps rounding to the precision of training.
         trained = load_trained_classifier(str(run_dir / "model"), training_args.device)
         after, probabilities = evaluate(trained, data.tokenized["test"], tokenizer)
-        metrics: dict[str, Any] = {"test": {"before": before, "after": after}} | summary
+        summary = summarize_training(trainer, data.tokenized["train"]["length"][:])
+        metrics = {"test": {"before": before, "after": after}} | summary
         run["seconds"] = time.perf_counter() - clock
         run["peak_memory_mb"] = metrics["resources"]["peak_memory_mb"]
         write_predictions(run_dir / "predictions.parquet", data.splits["test"], probabilities)
@@ -92,23 +118,60 @@ def finetune(
     return read_json(run_dir / "metrics.json")
 
 
-def describe_run(
-    model: BertSentimentClassifier, training_args: TrainingArguments, data: RunData, options: dict[str, Any]
-) -> dict[str, Any]:
-    """What `run.json` says of the machine, the model and the data, beside the options."""
+def build_trainer(
+    model: BertSentimentClassifier,
+    tokenizer: PreTrainedTokenizerBase,
+    data: RunData,
+    args: FinetuningArguments,
+    training_args: TransformersArguments,
+) -> Trainer:
+    """A Trainer with our optimizer, early stopping and progress bar."""
+    optimizer = build_optimizer(model, args.lr, args.head_lr, args.layer_decay, args.weight_decay)
+    trainer = LengthGroupedTrainer(
+        model=model,
+        args=training_args,
+        train_dataset=data.tokenized["train"],
+        eval_dataset=data.tokenized["validation"],
+        data_collator=DataCollatorWithPadding(tokenizer),
+        processing_class=tokenizer,
+        compute_metrics=compute_trainer_metrics,
+        optimizers=(optimizer, None),
+        callbacks=[EitherImprovesStopping(args.early_stopping_patience), EpochTimer(), DivergenceGuard()],
+    )
+    return show_progress_with(trainer, EpochProgress())
+
+
+def compute_trainer_metrics(prediction: EvalPrediction) -> dict[str, Any]:
+    """The metrics of an evaluation inside training, from its logits.
+
+    The loss is among them, and replaces the Trainer's own, which averages over batches: where processes share the
+    rows, those that fill up the last batch would count twice.
+    """
+    probabilities = softmax(np.asarray(prediction.predictions, dtype=np.float64), axis=-1)[:, 1]
+    return evaluate_probabilities(probabilities, np.asarray(prediction.label_ids))
+
+
+def evaluate(
+    model: BertSentimentClassifier, part: Dataset, tokenizer: PreTrainedTokenizerBase
+) -> tuple[dict[str, Any], Any]:
+    """Metrics of the model on a tokenized split, and the probability of `positive` for each of its rows."""
+    probabilities = predict_probabilities(model, part["input_ids"][:], tokenizer.pad_token_id)
+    return evaluate_probabilities(probabilities, part["labels"][:]), probabilities
+
+
+def summarize_training(trainer: Trainer, lengths: list[int]) -> dict[str, Any]:
+    """`history`, `best_epoch` with its `validation` metrics, and `resources`, as `metrics.json` holds them.
+
+    `lengths`: real tokens of each training row.
+    """
+    history = build_history(trainer.state.log_history)
+    best = find_best(trainer, history)
+    epochs = find_timer(trainer).epochs
     return {
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "versions": list_versions(),
-        "hardware": describe_hardware(training_args.device.type, training_args.world_size),
-        "model": {
-            "name": options["model"],
-            "parameters": model.num_parameters(),
-            "num_hidden_layers": model.config.num_hidden_layers,
-            "hidden_size": model.config.hidden_size,
-        },
-        "precision": describe_precision(training_args),
-        "seed": options["seed"],
-        "data": {"dataset": options["dataset"], "fingerprints": data.fingerprints, "audit": data.audit},
+        "validation": best["validation"],
+        "history": history,
+        "best_epoch": best["epoch"],
+        "resources": summarize_resources(trainer, len(lengths) * epochs, sum(lengths) * epochs),
     }
 
 
@@ -120,11 +183,3 @@ def write_results(
     write_model_card(run_dir / "model", run, metrics)
     write_report(run_dir, run, metrics, tokenizer)
     write_json(run_dir / "metrics.json", metrics)
-
-
-def evaluate(
-    model: BertSentimentClassifier, part: Dataset, tokenizer: PreTrainedTokenizerBase
-) -> tuple[dict[str, Any], Any]:
-    """Metrics of the model on a tokenized split, and the probability of `positive` for each of its rows."""
-    probabilities = predict_probabilities(model, part["input_ids"][:], tokenizer.pad_token_id)
-    return evaluate_probabilities(probabilities, part["labels"][:]), probabilities

@@ -6,9 +6,9 @@ import itertools
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import TextIO
 
-from sentiment.data.files import read_file
+from sentiment.data.files import TABLES, read_file, read_lines
 from sentiment.exceptions import InputError
 from sentiment.serving.predictor import SentimentPredictor
 
@@ -25,26 +25,11 @@ def read_texts(file: str) -> Iterator[str]:
     path = Path(file)
     if not path.is_file():
         raise InputError(f"no file {file}: pass --file with an existing file")
-    if path.suffix.lower() in (".csv", ".tsv", ".jsonl", ".parquet"):
+    if path.suffix.lower() in TABLES:
         yield from (row["text"] for row in read_file(file, with_labels=False))
     else:
         with path.open("rb") as lines:
             yield from read_lines(lines, file)
-
-
-def read_lines(lines: BinaryIO, name: str) -> Iterator[str]:
-    """The lines of a UTF-8 stream, without their ends.
-
-    Raises:
-        InputError: a line is not UTF-8; names the stream and the line.
-    """
-    for number, line in enumerate(lines, start=1):
-        try:
-            yield line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-        except UnicodeDecodeError as error:
-            raise InputError(
-                f"{name}: line {number} is not UTF-8 (byte {error.start + 1}): save it as UTF-8"
-            ) from error
 
 
 def write_labelled(predictor: SentimentPredictor, texts: Iterable[str], output: Path | None) -> None:

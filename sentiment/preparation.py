@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 from sentiment.arguments import DataArguments
 from sentiment.data.audit import audit_splits
 from sentiment.data.sources import load_reviews
-from sentiment.data.splits import SplitReviews, add_keys, compute_fingerprint, split_reviews
+from sentiment.data.splits import SplitReviews, add_keys, compute_fingerprint, draw_budget, split_reviews
 from sentiment.data.tokenization import tokenize_reviews
 
 
@@ -40,17 +40,23 @@ def compute_fingerprints(splits: DatasetDict) -> dict[str, str]:
 
 
 def load_split_reviews(data_args: DataArguments, seed: int) -> SplitReviews:
-    """The labelled reviews, cleaned and split as the options say."""
-    return split_reviews(
+    """The labelled reviews, cleaned and split as the options say.
+
+    The training split is cut to the label budget by `seed`; the split itself is by `split_seed` where that is given.
+    """
+    reviews = split_reviews(
         load_reviews(data_args.dataset, data_args.data_dir),
         split=data_args.split,
         max_rows=data_args.row_limit,
         sample=data_args.sample,
-        seed=seed,
+        seed=seed if data_args.split_seed is None else data_args.split_seed,
         cleaning=data_args.cleaning,
         keep_duplicates=data_args.keep_duplicates,
         num_proc=data_args.num_proc,
     )
+    if data_args.train_rows is not None:
+        reviews.splits["train"] = draw_budget(reviews.splits["train"], data_args.train_rows, seed)
+    return reviews
 
 
 def audit_reviews(

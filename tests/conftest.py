@@ -8,15 +8,19 @@ import csv
 import json
 import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import datasets
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from transformers import AutoTokenizer, BertConfig, BertModel, BertTokenizer
 
+from sentiment.evaluation.metrics import compute_metrics
 from sentiment.models.classifier import load_classifier
 
 GOOD = ("good", "fine", "great", "moving", "funny", "bright")
@@ -138,3 +142,46 @@ def real_data_dir() -> str:
     if not folder:
         pytest.skip("SENTIMENT_DATA_DIR is not set: tests on the published SST-2 and IMDB files are left out")
     return folder
+
+
+@pytest.fixture
+def write_finished_run(tiny_bert: Path, tmp_path: Path) -> Callable[..., Path]:
+    """`write_finished_run(name, wrong=[3, 8], lr=...)`: the folder of a made-up fine-tuning of 40 test rows.
+
+    `wrong` are the rows that get the other label, `record` replaces parts of run.json, and the rest are options.
+    """
+
+    def write(name: str, wrong: Sequence[int] = (), strategy: str = "e2e", record: Any = None, **options: Any) -> Path:
+        texts, labels = zip(*make_reviews(40), strict=True)
+        predicted = [1 - label if row in wrong else label for row, label in enumerate(labels)]
+        after = compute_metrics(predicted, labels) | {"loss": 0.3}
+        metrics = {
+            "test": {"before": compute_metrics([1] * 40, labels) | {"loss": 0.7}, "after": after},
+            "validation": after,
+            "history": [{"epoch": epoch, "train_loss": 0.5, "validation": after} for epoch in (1, 2)],
+            "best_epoch": 2,
+            "resources": {"train_seconds": 100.0},
+        }
+        run = {
+            "strategy": strategy,
+            "options": {"model": "minilm", "dataset": "snippets", "split": "stratified", "cleaning": "light", "seed": 1}
+            | {"max_length": 128, "output_dir": name}
+            | options,
+            "versions": {"torch": "2.13.0"},
+            "hardware": {"device": "cpu", "name": "Chip", "cores": 2},
+            "precision": "bf16",
+            "data": {
+                "fingerprints": {"train": "ab12", "validation": "cd34", "test": "ef56"},
+                "audit": {"splits": {"train": {"rows": 320}}},
+            },
+        }
+        folder = tmp_path / name
+        shutil.copytree(tiny_bert, folder / "model")
+        (folder / "run.json").write_text(json.dumps(run | (record or {})), encoding="utf-8")
+        (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+        columns = {"row": list(range(40)), "text": texts, "label": labels, "predicted": predicted}
+        table = pa.table(columns | {"probability": [0.9 if label else 0.2 for label in predicted]})
+        pyarrow.parquet.write_table(table, folder / "predictions.parquet")
+        return folder
+
+    return write

@@ -8,10 +8,11 @@ from typing import Any
 
 from transformers import DataCollatorWithPadding
 
-import sentiment.trainer
-from sentiment.arguments import DataArguments, FinetuningArguments, ModelArguments, parse_arguments
+import sentiment.finetuning
+from sentiment.arguments import DataArguments, FinetuningArguments, ModelArguments
 from sentiment.finetuning import finetune
 from sentiment.models.tokenizer import load_tokenizer
+from sentiment.parsing import parse_arguments
 from sentiment.preparation import prepare_data
 
 collated: list[str] = []
@@ -28,7 +29,7 @@ class RecordingCollator(DataCollatorWithPadding):
 
 
 def main() -> None:
-    sentiment.trainer.DataCollatorWithPadding = RecordingCollator  # type: ignore[misc]
+    sentiment.finetuning.DataCollatorWithPadding = RecordingCollator  # type: ignore[misc]
     model_args, data_args, args = parse_arguments([ModelArguments, DataArguments, FinetuningArguments])
     finetune("e2e", model_args, data_args, args)
     train = prepare_data(data_args, args.seed, load_tokenizer(model_args.model)).tokenized["train"]

@@ -8,10 +8,18 @@ from typing import Any
 import pytest
 
 import sentiment
-from sentiment.arguments import DataArguments, FinetuningArguments, ModelArguments, parse_arguments
+from sentiment.arguments import (
+    AdaptationArguments,
+    CorpusArguments,
+    DataArguments,
+    FinetuningArguments,
+    ModelArguments,
+)
 from sentiment.exceptions import InputError
+from sentiment.parsing import parse_arguments
 
 CLASSES = [ModelArguments, DataArguments, FinetuningArguments]
+MLM_CLASSES = [ModelArguments, CorpusArguments, AdaptationArguments]
 
 
 @pytest.fixture
@@ -19,14 +27,14 @@ def run_yaml(tmp_path: Path) -> Path:
     return tmp_path / "run.yaml"
 
 
-def parse(*words: object) -> dict[str, Any]:
-    parsed = parse_arguments(CLASSES, [str(word) for word in words])
+def parse(*words: object, classes: list[Any] = CLASSES) -> dict[str, Any]:
+    parsed = parse_arguments(classes, [str(word) for word in words])
     return {name: value for arguments in parsed for name, value in vars(arguments).items()}
 
 
-def refused(*words: object) -> str:
+def refused(*words: object, classes: list[Any] = CLASSES) -> str:
     with pytest.raises(InputError) as refusal:
-        parse(*words)
+        parse(*words, classes=classes)
     assert "\n" not in str(refusal.value)
     return str(refusal.value)
 
@@ -205,7 +213,8 @@ def test_max_rows(value: str, limit: int | None, run_yaml: Path) -> None:
     "path", sorted((Path(sentiment.__file__).parent / "configs").glob("*.yaml")), ids=lambda path: path.name
 )
 def test_shipped_files_hold_only_what_differs_from_the_defaults(path: Path) -> None:
-    options, defaults = parse(path), parse()
+    classes = MLM_CLASSES if "mlm" in path.stem else CLASSES
+    options, defaults = parse(path, classes=classes), parse(classes=classes)
     keys = re.findall(r"^(\w+):", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
     assert keys
     assert [key for key in keys if options[key] == defaults[key]] == []
@@ -218,3 +227,36 @@ def test_other_dataclasses_can_be_parsed_with_them() -> None:
 
     data, other = parse_arguments([DataArguments, Other], ["--word", "y", "--dataset", "imdb"])
     assert (data.dataset, other.word) == ("imdb", "y")
+
+
+def test_several_datasets_by_flag_or_file(run_yaml: Path) -> None:
+    assert parse(classes=MLM_CLASSES)["dataset"] == ["imdb"]
+    assert parse("--dataset", "imdb", "own.txt", "--lr", 1, classes=MLM_CLASSES)["dataset"] == ["imdb", "own.txt"]
+    for content in ("dataset: [imdb, a b.txt]\nlr: 1.0\n", "lr: 1.0\ndataset:\n- imdb\n- a b.txt\n"):
+        run_yaml.write_text(content)
+        assert parse(run_yaml, classes=MLM_CLASSES)["dataset"] == ["imdb", "a b.txt"]
+    run_yaml.write_text("dataset: imdb\n")
+    assert parse(run_yaml, classes=MLM_CLASSES)["dataset"] == ["imdb"]
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--mlm_probability=0"],
+        ["--mlm_probability=1"],
+        ["--head_warmup_ratio=-0.1"],
+        ["--validation_share=0"],
+        ["--max_rows=none"],
+        ["--max_length=2"],
+        ["--streaming=true"],
+        ["--max_steps=0", "--streaming=true"],
+        ["--shuffle_buffer=0"],
+    ],
+)
+def test_values_that_no_adaptation_can_use(flags: list[str]) -> None:
+    assert flags[0].split("=")[0] in refused(*flags, classes=MLM_CLASSES)
+
+
+def test_a_stream_needs_its_steps() -> None:
+    options = parse("--streaming", "--max_steps", 10, classes=MLM_CLASSES)
+    assert (options["streaming"], options["max_steps"]) == (True, 10)

@@ -204,6 +204,33 @@ def test_audit_refuses_wrong_input(tiny_bert: Path, tmp_path: Path, refused: Cal
     assert "--nonsense" in refused(*audit, tmp_path, "--nonsense", "1")
 
 
+# --- compare ---
+
+
+def test_compare_prints_the_verdict_and_where_the_report_is(
+    write_finished_run: Callable[..., Path], tmp_path: Path, capsys: Capture
+) -> None:
+    first, second = write_finished_run("e2e", wrong=range(12)), write_finished_run("b", [0], strategy="finetune")
+    call("compare", first, second, "--output_dir", tmp_path / "out")
+    lines = capsys.readouterr().out.splitlines()
+    verdict = json.loads((tmp_path / "out" / "verdict.json").read_text())
+    assert lines[0] == verdict["sentence"]
+    assert lines[0].startswith("finetune is better than e2e by 27.5 points")
+    assert lines[-1] == f"Report: {tmp_path / 'out' / 'report.html'}"
+    assert (tmp_path / "out" / "report.html").is_file()
+
+
+def test_compare_refuses_wrong_input(
+    write_finished_run: Callable[..., Path], tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    first, second = write_finished_run("a"), write_finished_run("b", strategy="mlm")
+    output = ["--output_dir", tmp_path / "out"]
+    assert "no run in" in refused("compare", first, tmp_path / "missing", *output)
+    assert "holds an adaptation" in refused("compare", first, second, *output)
+    assert "RUN_B" in refused("compare", first)
+    assert not (tmp_path / "out").exists()
+
+
 # --- every command ---
 
 

@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from sentiment.data.files import read_lines
 from sentiment.exceptions import InputError
-from sentiment.prediction import TEXTS_AT_ONCE, answer_prompts, read_lines, read_texts, write_labelled
+from sentiment.prediction import TEXTS_AT_ONCE, answer_prompts, read_texts, write_labelled
 from sentiment.serving.predictor import Prediction
 
 TEXTS = ["a good, fine film", 'he said "good"', "line one\nline two", " bad ", "naïve 😀"]

@@ -17,4 +17,6 @@ def test_options() -> None:
 
 def test_commands() -> None:
     usage = build_parser().format_help()
-    assert [name for name in ("fetch", "audit", "evaluate", "predict") if f"\n    {name} " not in usage] == []
+    assert [
+        name for name in ("fetch", "audit", "evaluate", "predict", "compare") if f"\n    {name} " not in usage
+    ] == []

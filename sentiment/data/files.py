@@ -1,4 +1,4 @@
-"""Rows of a CSV, TSV, JSON Lines or Parquet file, each fault named by file, row and column.
+"""Rows of a CSV, TSV, JSON Lines, Parquet or text file, each fault named by file, row and column.
 
 The loaders of `datasets` read texts such as `NA` as missing, fill short rows, and replace or report bad
 bytes without a place; these readers stream as they do, and their rows go to its cache on disk.
@@ -8,24 +8,29 @@ import csv
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sentiment.data.columns import match_columns, parse_row, shorten
+from sentiment.data.columns import UNLABELLED, match_columns, parse_row, shorten
 from sentiment.exceptions import InputError
 
+TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
+SUFFIXES = (*TABLES, ".txt")
 
-def read_rows(paths: list[str], stamps: list[tuple[int, int]], version: int = 1) -> Iterator[dict[str, Any]]:
-    """Rows `{"text": str, "label": 0, 1 or -1}` of files that follow each other.
+
+def read_rows(
+    paths: list[str], stamps: list[tuple[int, int]], with_labels: bool = True, version: int = 1
+) -> Iterator[dict[str, Any]]:
+    """Rows `{"text": str, "label": 0, 1 or -1}` of files that follow each other; labels as in `read_file`.
 
     `stamps` (time and size of each file) and `version` (of this reader) are not read: they are here so
     that the cache of `datasets`, whose key is the arguments, notices a file or a reader that changed.
     """
     del stamps, version
     for path in paths:
-        rows = read_file(path)
+        rows = read_file(path, with_labels)
         first = next(rows, None)
         if first is None:
             raise InputError(f"{path}: no rows")
@@ -42,6 +47,8 @@ def read_file(path: str, with_labels: bool = True) -> Iterator[dict[str, Any]]:
     suffix = Path(path).suffix.lower()
     if suffix == ".parquet":
         return read_parquet(path, with_labels)
+    if suffix == ".txt":
+        return read_text(path)
     return read_jsonl(path, with_labels) if suffix == ".jsonl" else read_delimited(path, with_labels)
 
 
@@ -109,6 +116,29 @@ def read_parquet(path: str, with_labels: bool = True) -> Iterator[dict[str, Any]
                     yield parse_row(path, row, columns, _parquet_text(text), label)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}: not a Parquet file, or damaged or cut off; copy it again") from error
+
+
+def read_text(path: str) -> Iterator[dict[str, Any]]:
+    """Rows of a file in UTF-8 with one unlabelled review a line; a blank line is no row."""
+    with Path(path).open("rb") as lines:
+        for line in read_lines(lines, path):
+            if line.strip():
+                yield {"text": line, "label": UNLABELLED}
+
+
+def read_lines(lines: BinaryIO, name: str) -> Iterator[str]:
+    """The lines of a UTF-8 stream, without their ends.
+
+    Raises:
+        InputError: a line is not UTF-8; names the stream and the line.
+    """
+    for number, line in enumerate(lines, start=1):
+        try:
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"{name}: line {number} is not UTF-8 (byte {error.start + 1}): save it as UTF-8"
+            ) from error
 
 
 def _parquet_text(cell: Any) -> Any:

@@ -6,6 +6,7 @@ Rows lie in the cache of `datasets` on disk and are memory-mapped, so a second l
 import os
 import re
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,21 @@ from datasets.exceptions import DatasetsError
 
 from sentiment.data.columns import shorten
 from sentiment.data.embedded import fetch_snippets
+from sentiment.data.files import SUFFIXES
 from sentiment.data.hub import check_hub, offline_datasets
-from sentiment.data.tables import SUFFIXES, load_generated, load_split, normalise
+from sentiment.data.tables import load_generated, load_split, normalise
 from sentiment.exceptions import InputError
 
 HUB_IDS = {"sst2": "stanfordnlp/sst2", "imdb": "stanfordnlp/imdb"}
+SNIPPETS = {
+    "snippets": "movieReviewSnippets_GroundTruth.txt",
+    "snippets_amazon": "amazonReviewSnippets_GroundTruth.txt",
+    "snippets_nyt": "nytEditorialSnippets_GroundTruth.txt",
+    "snippets_tweets": "tweets_GroundTruth.txt",
+}
 # The mean of 15 to 20 ratings has a standard error of about 0.25 near zero, so within two of them, 0.5, the
 # sign of a mean is not certain. Of the film sentences 562 (5%) are that near.
 NEUTRAL_BOUND = 0.5
-_SNIPPETS_FILE = "movieReviewSnippets_GroundTruth.txt"
 _SPLIT_NAMES = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
@@ -32,34 +39,68 @@ _SPLIT_NAMES = {
 _SHARD = re.compile(r"(?P<split>\w+)-(?P<index>\d{5})-of-(?P<count>\d{5})")
 
 
-def load_reviews(dataset: str, data_dir: str | None = None) -> DatasetDict:
+def load_reviews(dataset: str, data_dir: str | None = None, with_labels: bool = True) -> DatasetDict:
     """Splits of a source, each with the columns `text` (string) and `label` (0, 1, or -1: unlabelled).
 
-    `dataset` is `sst2`, `imdb`, `snippets` (embedded), a Hub id `owner/name`, a folder with files named
-    after their splits, or one .csv, .tsv, .jsonl or .parquet file (split `train`). Where `data_dir`, or
-    else the variable `SENTIMENT_DATA_DIR`, is given, its local copies are read in place of the Hub.
+    `dataset` is `sst2`, `imdb`, `snippets` or another of the embedded `SNIPPETS`, a Hub id `owner/name`, a
+    folder with files named after their splits, or one .csv, .tsv, .jsonl, .parquet or .txt file (split `train`;
+    .txt: one unlabelled review a line). Where `data_dir`, or else the variable `SENTIMENT_DATA_DIR`, is given, its
+    local copies are read in place of the Hub. Without `with_labels`, labels of files and of the Hub may be anything
+    (five stars), and all are -1.
     Raises `InputError` naming file, row and column of what cannot be used.
     """
+    if dataset in SNIPPETS:
+        return _load_snippets(SNIPPETS[dataset])
+    files = find_files(dataset, data_dir)
+    if files is not None:
+        return DatasetDict({split: load_split(split, paths, with_labels) for split, paths in files.items()})
+    repo_id = HUB_IDS.get(dataset, dataset)
+    raw = load_hub(repo_id)
+    return DatasetDict(
+        {split: normalise(rows, [(f"{repo_id} ({split})", len(rows))], with_labels) for split, rows in raw.items()}
+    )
+
+
+def find_files(dataset: str, data_dir: str | None = None) -> dict[str, list[Path]] | None:
+    """The files of each split of a file, a folder or a local copy; None for a Hub id without a local copy's folder.
+
+    Raises:
+        InputError: no such source, or a folder whose files are no splits.
+    """
     data_dir = data_dir or os.environ.get("SENTIMENT_DATA_DIR")
-    if dataset == "snippets":
-        return _load_snippets()
     path = Path(os.path.expanduser(dataset))  # noqa: PTH111 - leaves a user that does not exist as it is
     if dataset not in HUB_IDS and dataset:  # Path("") is the working folder
         if path.is_dir():
-            return _load_folder(path)
+            return _find_splits(path)
         if path.is_file() or path.suffix.lower() in SUFFIXES:
-            return DatasetDict({"train": load_split("train", [path])})
+            _check_file(path)
+            return {"train": [path]}
     repo_id = HUB_IDS.get(dataset, dataset)
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo_id) or repo_id.startswith("."):
         raise InputError(
-            f"dataset {dataset!r} is no file or folder here; choose sst2, imdb, snippets, a Hub id "
+            f"dataset {dataset!r} is no file or folder here; choose sst2, imdb, {', '.join(SNIPPETS)}, a Hub id "
             f"(owner/name), a folder, or a {', '.join(SUFFIXES)} file"
         )
-    return _load_local_copy(repo_id, Path(data_dir).expanduser()) if data_dir else _load_hub(repo_id)
+    return _find_splits(_find_local_copy(repo_id, Path(data_dir).expanduser())) if data_dir else None
 
 
-def _load_snippets() -> DatasetDict:
-    path = fetch_snippets() / _SNIPPETS_FILE
+def load_hub(repo_id: str, **options: Any) -> Any:
+    """What `load_dataset` gives for a Hub id, or in seconds what its cache holds where the Hub is out of reach.
+
+    Raises:
+        InputError: it can be had from neither, or not be read.
+    """
+    online = check_hub(repo_id, "dataset")
+    try:
+        with nullcontext() if online else offline_datasets():
+            return load_dataset(repo_id, **options)
+    except (DatasetsError, OSError, ValueError) as error:
+        reason = shorten(str(error).strip().partition("\n")[0], 200)
+        raise InputError(f"cannot load dataset {repo_id} from the Hugging Face Hub: {reason}") from error
+
+
+def _load_snippets(file: str) -> DatasetDict:
+    path = fetch_snippets() / file
     splits = {}
     for split in ("train", "unsupervised"):
         arguments = {"path": str(path), "bound": NEUTRAL_BOUND, "neutral": split == "unsupervised"}
@@ -76,32 +117,25 @@ def read_ratings(path: str, bound: float, neutral: bool) -> Iterator[dict[str, A
                 yield {"text": text, "label": -1 if neutral else int(float(rating) > 0)}
 
 
-def _load_local_copy(repo_id: str, data_dir: Path) -> DatasetDict:
+def _check_file(path: Path) -> None:
+    if not path.is_file():
+        raise InputError(f"no such file: {path}")
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(f"{path}: cannot read files of this kind; use {', '.join(SUFFIXES)}")
+
+
+def _find_local_copy(repo_id: str, data_dir: Path) -> Path:
     owner, name = repo_id.split("/")
     for folder in (data_dir / owner / name, data_dir / name):
         if folder.is_dir():
-            return _load_folder(folder)
+            return folder
     raise InputError(
         f"no local copy of {repo_id}: there is no folder {data_dir / name}; correct --data_dir, "
         "or leave it and SENTIMENT_DATA_DIR out to use the Hugging Face Hub"
     )
 
 
-def _load_hub(repo_id: str) -> DatasetDict:
-    online = check_hub(repo_id, "dataset")
-    try:
-        if online:
-            raw = load_dataset(repo_id)
-        else:
-            with offline_datasets():
-                raw = load_dataset(repo_id)
-    except (DatasetsError, OSError, ValueError) as error:
-        reason = shorten(str(error).strip().partition("\n")[0], 200)
-        raise InputError(f"cannot load dataset {repo_id} from the Hugging Face Hub: {reason}") from error
-    return DatasetDict({split: normalise(rows, [(f"{repo_id} ({split})", len(rows))]) for split, rows in raw.items()})
-
-
-def _load_folder(folder: Path) -> DatasetDict:
+def _find_splits(folder: Path) -> dict[str, list[Path]]:
     splits: dict[str, list[Path]] = {}
     files = [
         path
@@ -119,15 +153,13 @@ def _load_folder(folder: Path) -> DatasetDict:
         found = shorten(", ".join(path.name for path in files), 200) or "none"
         raise InputError(
             f"folder {folder} holds no split: name its files train.csv, validation.csv, test.csv (or .tsv, "
-            f".jsonl, .parquet), or train-00000-of-00001.parquet as on the Hub; found data files: {found}"
+            f".jsonl, .parquet, .txt), or train-00000-of-00001.parquet as on the Hub; found data files: {found}"
         )
     for split, paths in splits.items():
         _check_shards(folder, split, paths)
     order = ["train", "validation", "test", "unsupervised"]
     known = [split for split in order if split in splits]
-    return DatasetDict(
-        {split: load_split(split, splits[split]) for split in [*known, *sorted(set(splits) - set(order))]}
-    )
+    return {split: splits[split] for split in [*known, *sorted(set(splits) - set(order))]}
 
 
 def _check_shards(folder: Path, split: str, paths: list[Path]) -> None:

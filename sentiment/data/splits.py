@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -138,17 +138,42 @@ def cap_rows(pool: Dataset, max_rows: int | None, sample: str, seed: int) -> Dat
     Raises:
         InputError: the first rows have one label only, where later ones have the other.
     """
-    if max_rows is None or max_rows >= len(pool):
-        return pool
-    if sample == "random":
-        return pool.select(np.sort(np.random.default_rng(seed).choice(len(pool), max_rows, replace=False)))
-    capped = pool.select(range(max_rows))
-    if len(set(capped["label"][:])) < len(set(pool["label"][:])):
+    capped = take_rows(pool, max_rows, sample, seed)
+    if sample == "first" and capped is not pool and len(set(capped["label"][:])) < len(set(pool["label"][:])):
         raise InputError(
-            f"the first {max_rows:,} of {len(pool):,} rows have one label only, since the rows are ordered by label: "
-            "pass --sample random or --max_rows all"
+            f"the first {len(capped):,} of {len(pool):,} rows have one label only, since the rows are ordered by "
+            "label: pass --sample random or --max_rows all"
         )
     return capped
+
+
+def take_rows(pool: Dataset, max_rows: int | None, sample: str, seed: int) -> Dataset:
+    """The first `max_rows` rows (`sample="first"`), or as many drawn at random, in their old order."""
+    if max_rows is None or max_rows >= len(pool):
+        return pool
+    if sample == "first":
+        return pool.select(range(max_rows))
+    return pool.select(np.sort(np.random.default_rng(seed).choice(len(pool), max_rows, replace=False)))
+
+
+def draw_budget(part: Dataset, rows: int, seed: int) -> Dataset:
+    """As many rows of the split, drawn at random with its label shares; those of a smaller budget are among them.
+
+    Raises:
+        InputError: the split has fewer rows, or the budget leaves a label out.
+    """
+    labels = np.asarray(part["label"][:])
+    if rows > len(part):
+        raise InputError(f"--train_rows {rows:,}: the training split has {len(part):,} rows")
+    shuffled = np.random.default_rng(seed).permutation(len(part))
+    ranks = np.empty(len(part))  # of each row among those of its label, as a share: equal shares, equal ranks
+    for label in np.unique(labels):
+        own = shuffled[labels[shuffled] == label]
+        ranks[own] = (np.arange(len(own)) + 0.5) / len(own)
+    chosen = np.sort(np.argsort(ranks, kind="stable")[:rows])
+    if len(np.unique(labels[chosen])) < len(np.unique(labels)):
+        raise InputError(f"--train_rows {rows}: too few to hold rows of both labels")
+    return part.select(chosen)
 
 
 def drop_unusable(pool: Dataset, keep_duplicates: bool) -> tuple[Dataset, Counter[str]]:
@@ -214,10 +239,10 @@ def finish_split(splits: DatasetDict, dropped: Counter[str], keep_duplicates: bo
     return SplitReviews(splits, {reason: count for reason, count in dropped.items() if count})
 
 
-def compute_fingerprint(dataset: Dataset) -> str:
-    """SHA-256 (first 16 hex digits) of rows, labels and texts in order: equal data, equal fingerprint."""
+def compute_fingerprint(dataset: Dataset, columns: Sequence[str] = ("row", "label", "text")) -> str:
+    """SHA-256 (first 16 hex digits) of these columns, row by row: equal data in equal order, equal fingerprint."""
     digest = hashlib.sha256()
-    for batch in dataset.select_columns(["row", "label", "text"]).iter(batch_size=1000):
-        for row, label, text in zip(batch["row"], batch["label"], batch["text"], strict=True):
-            digest.update(f"{row}\t{label}\t{text}\n".encode())
+    for batch in dataset.select_columns(list(columns)).iter(batch_size=1000):
+        for values in zip(*(batch[name] for name in columns), strict=True):
+            digest.update(("\t".join(map(str, values)) + "\n").encode())
     return digest.hexdigest()[:16]

@@ -15,24 +15,20 @@ from sentiment.data.files import read_rows
 from sentiment.exceptions import InputError
 
 FEATURES = Features({"text": Value("string"), "label": ClassLabel(names=["negative", "positive"])})
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
-def load_split(split: str, paths: list[Path]) -> Dataset:
+def load_split(split: str, paths: list[Path], with_labels: bool = True) -> Dataset:
     """Rows of one split from its files, which are of one kind and follow each other.
 
+    Without `with_labels` every label is -1, whatever the files hold.
     Raises `InputError` naming file, row and column of what cannot be used, or a file without rows.
     """
-    for path in paths:
-        if not path.is_file():
-            raise InputError(f"no such file: {path}")
-        if path.suffix.lower() not in SUFFIXES:
-            raise InputError(f"{path}: cannot read files of this kind; use {', '.join(SUFFIXES)}")
     if paths[0].suffix.lower() == ".parquet":
-        return _load_parquet(split, paths)
+        return _load_parquet(split, paths, with_labels)
     stats = [path.stat() for path in paths]
     stamps = [(stat.st_mtime_ns, stat.st_size) for stat in stats]
-    return load_generated(split, read_rows, {"paths": [str(path.absolute()) for path in paths], "stamps": stamps})
+    arguments = {"paths": [str(path.absolute()) for path in paths], "stamps": stamps, "with_labels": with_labels}
+    return load_generated(split, read_rows, arguments)
 
 
 def load_generated(
@@ -48,12 +44,12 @@ def load_generated(
     return cast(Dataset, rows)
 
 
-def normalise(rows: Dataset, parts: list[tuple[str, int]]) -> Dataset:
-    """The rows with `text` and `label` alone, labels by their names if they have names.
+def normalise(rows: Dataset, parts: list[tuple[str, int]], with_labels: bool = True) -> Dataset:
+    """The rows with `text` and `label` alone, labels by their names if they have names, or all -1.
 
     `parts` are the places that the rows come from, each with its number of rows; messages name them.
     """
-    columns = match_columns(parts[0][0], rows.column_names)
+    columns = match_columns(parts[0][0], rows.column_names, with_labels)
     feature = rows.features[columns[1]] if columns[1] else None
     names = feature.names if isinstance(feature, ClassLabel) else None
     arguments = {"columns": columns, "names": names, "parts": parts}
@@ -71,12 +67,12 @@ def normalise(rows: Dataset, parts: list[tuple[str, int]]) -> Dataset:
         raise InputError(f"{place}: row {row}, column {columns[0]!r}: the text is not UTF-8") from None
 
 
-def _load_parquet(split: str, paths: list[Path]) -> Dataset:
+def _load_parquet(split: str, paths: list[Path], with_labels: bool) -> Dataset:
     parts = []
     for path in paths:
         try:
             with pq.ParquetFile(path) as file:
-                columns = match_columns(str(path), file.schema_arrow.names)
+                columns = match_columns(str(path), file.schema_arrow.names, with_labels)
                 parts.append((str(path), file.metadata.num_rows))
         except (pa.ArrowException, OSError) as error:
             raise InputError(f"{path}: not a Parquet file, or damaged or cut off; copy it again") from error
@@ -92,7 +88,7 @@ def _load_parquet(split: str, paths: list[Path]) -> Dataset:
     except DatasetGenerationError as error:
         place = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and its other parts"
         raise InputError(f"{place}: damaged, or its parts differ in their columns; copy it again") from error
-    return normalise(rows, parts)
+    return normalise(rows, parts, with_labels)
 
 
 def _parse_batch(

@@ -57,6 +57,13 @@ def build_environment(writer: str) -> Environment:
         "data_uri": lambda path: "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode(),
         "escape_markdown": escape_markdown,
         "quote": lambda text: text if len(text) <= LONGEST_QUOTE else text[:LONGEST_QUOTE].rstrip() + " …",
+        "short": or_dash(lambda value: f"{value:.2f}"),
+        "points": or_dash(lambda ends: " to ".join(format_points(*ends))),
+        "signed_points": or_dash(
+            lambda share: format_points(share)[0] if share <= 0 else "+" + format_points(share)[0]
+        ),
+        "p_value": or_dash(format_p_value),
+        "rounded": or_dash(round_for_reading),
     }
     return environment
 
@@ -88,6 +95,35 @@ def format_duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
+
+
+def format_points(*shares: float) -> list[str]:
+    """Differences of shares in percentage points, with the decimals that it takes for none to read as 0.
+
+    >>> format_points(0.0192, -0.004), format_points(0.0004, 0.011), format_points(-0.0)
+    (['1.9', '-0.4'], ['0.04', '1.10'], ['0.0'])
+    """
+    points = [100 * share + 0.0 for share in shares]  # which makes -0.0 of no sign
+    decimals = next((count for count in (1, 2) if all(round(point, count) or not point for point in points)), 3)
+    return [f"{point:.{decimals}f}" for point in points]
+
+
+def format_p_value(value: float) -> str:
+    """A p-value with what a reader needs of it.
+
+    >>> format_p_value(0.03857), format_p_value(0.00004), format_p_value(1.0)
+    ('0.039', 'under 0.001', '1')
+    """
+    return "under 0.001" if value < 0.001 else f"{value:.2g}"
+
+
+def round_for_reading(count: int) -> str:
+    """The count with two digits that say something, more than which an estimate cannot have.
+
+    >>> round_for_reading(12_417), round_for_reading(87)
+    ('12,000', '87')
+    """
+    return f"{float(f'{count:.2g}'):,.0f}"
 
 
 def write_text(path: Path, text: str) -> None:

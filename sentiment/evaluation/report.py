@@ -1,6 +1,5 @@
 """The story of a fine-tuning for a reader: report.md, report.html and the model card."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,14 +10,10 @@ from transformers import PreTrainedTokenizerBase
 
 from sentiment.evaluation import plots
 from sentiment.evaluation.errors import compute_slices, most_confident_errors
+from sentiment.evaluation.hub_names import HUB_DATASETS, HUB_MODELS, find_hub_name, shorten_dataset_name
 from sentiment.evaluation.metrics import LABEL_NAMES
 from sentiment.evaluation.rendering import render_template, write_pages, write_text
 from sentiment.evaluation.terminal import compare_metrics
-
-# What our short names are called on the Hub; the model card may only name what stands there.
-HUB_MODELS = {"minilm": "sentence-transformers/all-MiniLM-L6-v2"}
-HUB_DATASETS = {"sst2": "stanfordnlp/sst2", "imdb": "stanfordnlp/imdb"}
-HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def write_report(
@@ -47,28 +42,30 @@ def write_report(
 def write_model_card(model_dir: Path, run: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
     """Write README.md into a model's folder: front matter in the Hub's format, then what a user must know."""
     options, after = run["options"], metrics["test"]["after"]
-    base_model, dataset = str(options["model"]), str(options["dataset"])
-    hub_dataset = _hub_name(dataset, HUB_DATASETS)
-    short_name = Path(dataset).name if hub_dataset else Path(dataset).stem
+    adaptation = run.get("adaptation") or {}
+    base_model, dataset = str(adaptation.get("base_model") or options["model"]), str(options["dataset"])
+    hub_datasets = [find_hub_name(name, HUB_DATASETS) for name in (dataset, *adaptation.get("datasets", []))]
+    short_name = shorten_dataset_name(dataset)
     results = [
         EvalResult(
             task_type="text-classification",
-            dataset_type=hub_dataset or short_name,
+            dataset_type=hub_datasets[0] or short_name,
             dataset_name=short_name,
             metric_type=name,
             metric_value=round(after[name], 4),
         )
         for name in ("accuracy", "precision", "recall", "f1")
     ]
+    adapted = "adapted-" if adaptation else ""
     card = ModelCardData(
         language="en",
         library_name="transformers",
         pipeline_tag="text-classification",
         tags=["sentiment-analysis", "bert"],
-        base_model=_hub_name(base_model, HUB_MODELS),
-        datasets=[hub_dataset] if hub_dataset else None,
+        base_model=find_hub_name(base_model, HUB_MODELS),
+        datasets=[name for name in dict.fromkeys(hub_datasets) if name] or None,
         metrics=["accuracy", "precision", "recall", "f1"],
-        model_name=f"{Path(base_model).name}-{short_name}-sentiment",
+        model_name=f"{Path(base_model).name}-{adapted}{short_name}-sentiment",
         eval_results=results,
     )
     story = {"card": card, "run": run, "audit": run.get("data", {}).get("audit"), "after": after}
@@ -106,9 +103,3 @@ def _analyze_errors(path: Path, tokenizer: PreTrainedTokenizerBase) -> dict[str,
             for error in most_confident_errors(texts, labels, predicted, table["probability"])
         ],
     }
-
-
-def _hub_name(name: str, known: Mapping[str, str]) -> str | None:
-    if name in known:
-        return known[name]
-    return name if HUB_NAME.fullmatch(name) and not Path(name).exists() else None

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sentiment.evaluation.rendering import format_p_value
+
 HEADLINE_METRICS = {
     "accuracy": "accuracy",
     "precision": "precision",
@@ -46,6 +48,46 @@ def render_metrics(metrics: Mapping[str, Any]) -> str:
         matrix.append([name, *(f"{count:,}" for count in counts)])
     interval = f"accuracy, 95% interval: {low:.4f} to {high:.4f}"
     return "\n\n".join([render_table(headline) + "\n" + interval, render_table(classes), render_table(matrix)])
+
+
+def render_comparison(comparison: Mapping[str, Any]) -> str:
+    """The verdict on two runs, what stands against it, their test metrics side by side, and what they cost."""
+    first, second = (run["name"] for run in comparison["runs"].values())
+    lines = [
+        comparison["sentence"],
+        f"On {comparison['test_rows']:,} test rows {second} mends {comparison['mended']:,} errors of {first} and makes "
+        f"{comparison['broken']:,} others (exact McNemar p {format_p_value(comparison['mcnemar_p'])}).",
+        *(f"Warning: {warning}" for warning in comparison["warnings"]),
+        f"Options that differ: {', '.join(comparison['differences']['options']) or 'none'}.",
+    ]
+    rows = [["test", first, second, "difference", "95% interval"], *compare_side_by_side(comparison["metrics"])]
+    cost = comparison["cost"]
+    rows.append(["training (s)", *(f"{cost[key]['train_seconds']:,.0f}" for key in "ab"), "", ""])
+    if any(cost[key]["adaptation_seconds"] for key in "ab"):
+        rows.append(["with adaptation (s)", *(f"{cost[key]['seconds']:,.0f}" for key in "ab"), "", ""])
+    rows[-1][3] = f"{cost['ratio']:.2f} times"
+    return "\n".join(lines) + "\n\n" + "\n".join(line.rstrip() for line in render_table(rows).splitlines())
+
+
+def compare_side_by_side(metrics: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
+    """Name, value of A and of B, difference and its 95% interval of each headline metric; a dash for no interval."""
+    rows = []
+    for key, name in HEADLINE_METRICS.items():
+        compared = metrics[key]
+        interval = compared.get("difference_ci95")
+        ends = "-" if interval is None else " to ".join(map(format_change, interval))
+        rows.append([name, f"{compared['a']:.4f}", f"{compared['b']:.4f}", format_change(compared["difference"]), ends])
+    return rows
+
+
+def format_change(value: float) -> str:
+    """A difference with its sign, and with none where it reads as 0.
+
+    >>> format_change(0.0123), format_change(-0.00001)
+    ('+0.0123', '0.0000')
+    """
+    text = f"{value:+.4f}"
+    return text if float(text) else text[1:]
 
 
 def render_audit(audit: Mapping[str, Any], title: str) -> str:

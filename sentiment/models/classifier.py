@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 import torch
@@ -98,10 +99,15 @@ def load_classifier(
     config.classifier_dropout = dropout
     config.preparation = preparation or {}
     model, info = load_weights(BertSentimentClassifier, model_path, config)
-    fresh = sorted(name for name in info["missing_keys"] if not name.startswith("classifier."))
+    warn_of_fresh_weights(model_path, info["missing_keys"], "classifier.")
+    return model
+
+
+def warn_of_fresh_weights(model_path: str, missing_keys: Iterable[str], head: str) -> None:
+    """Logs which weights the checkpoint does not bring, other than those of the head, which may well be fresh."""
+    fresh = sorted(name for name in missing_keys if not name.startswith(head))
     if fresh:
         logger.warning("%s brings no weights for %s: these start fresh", model_path, ", ".join(fresh))
-    return model
 
 
 def load_trained_classifier(model_path: str, device: torch.device | str = "cpu") -> BertSentimentClassifier:

@@ -56,12 +56,12 @@ class EitherImprovesStopping(EarlyStoppingCallback):
 
 
 class EpochTimer(TrainerCallback, ExportableState):
-    """Sums the seconds spent in training epochs; evaluation and saving, which come after an epoch, are not in them."""
+    """Sums the seconds spent in training epochs; an evaluation is not in them, wherever it comes."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
         self.epochs = 0
-        self._started = 0.0
+        self._started: float | None = None
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps, so that a resumed run counts all of its epochs."""
@@ -73,15 +73,30 @@ class EpochTimer(TrainerCallback, ExportableState):
 
     def on_epoch_end(self, *args: Any, **kwargs: Any) -> None:
         """Stops the clock."""
+        assert self._started is not None
         self.seconds += time.perf_counter() - self._started
+        self._started = None
         self.epochs += 1
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Takes an evaluation within an epoch out of its time."""
+        if self._started is not None:
+            self._started += metrics["eval_runtime"]
 
 
 class EpochProgress(ProgressCallback):
-    """The Trainer's progress bar, with one line an epoch: training loss, validation loss and accuracy."""
+    """The Trainer's progress bar, with one line an evaluation: training loss, validation loss and another metric."""
 
-    def __init__(self) -> None:
+    def __init__(self, metric: str = "accuracy") -> None:
         super().__init__()
+        self._metric = metric
         self._train_loss = float("nan")
 
     def on_log(
@@ -92,7 +107,7 @@ class EpochProgress(ProgressCallback):
         logs: Any = None,
         **kwargs: Any,
     ) -> None:
-        """Remembers the epoch's training loss for the line."""
+        """Remembers the last training loss for the line."""
         self._train_loss = logs.get("loss", self._train_loss)
 
     def on_evaluate(
@@ -105,12 +120,11 @@ class EpochProgress(ProgressCallback):
     ) -> None:
         """Prints the line, on the main process."""
         super().on_evaluate(args, state, control, **kwargs)
-        if state.is_world_process_zero:
-            tqdm.write(
-                f"epoch {round(state.epoch or 0)}: train loss {self._train_loss:.4f}, "
-                f"validation loss {metrics['eval_loss']:.4f}, validation accuracy {metrics['eval_accuracy']:.4f}",
-                file=sys.stderr,
-            )
+        if not state.is_world_process_zero:
+            return
+        moment = f"epoch {state.epoch:g}: train loss {self._train_loss:.4f}, " if state.global_step else "before: "
+        figures = f"validation loss {metrics['eval_loss']:.4f}, {self._metric} {metrics[f'eval_{self._metric}']:.4f}"
+        tqdm.write(moment + figures, file=sys.stderr)
 
 
 class DivergenceGuard(TrainerCallback):

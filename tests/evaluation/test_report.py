@@ -47,6 +47,12 @@ RUN: dict[str, Any] = {
     },
 }  # fmt: skip
 
+ADAPTATION: dict[str, Any] = {
+    "run_dir": "outputs/mlm", "base_model": "minilm", "datasets": ["imdb"], "rows": 8000, "texts": 24310,
+    "num_train_epochs": 2, "steps": 1520, "seconds": 1100.2, "train_seconds": 1060.0,
+    "loss_before": 10.8, "loss_after": 4.1, "test_texts_seen": 0,
+}  # fmt: skip
+
 
 @pytest.fixture(scope="module")
 def tokenizer() -> BertTokenizerFast:
@@ -208,6 +214,85 @@ def test_a_leak_of_a_few_texts_does_not_read_as_none(
     assert "under 0.1% of test texts stand word for word" in report_of(tmp_path, tokenizer)[0]
 
 
+@pytest.mark.parametrize("seen", [0, 35])
+def test_the_adaptation_before_it(
+    seen: int, tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any], tokenizer: BertTokenizerFast
+) -> None:
+    run |= {"strategy": "finetune", "adaptation": {**ADAPTATION, "test_texts_seen": seen}}
+    run["options"]["model"] = run["model"]["name"] = "outputs/mlm"
+    write_run(tmp_path, run, metrics)
+    markdown, html = report_of(tmp_path, tokenizer)
+    for text in (markdown, Page(html).words):
+        words = " ".join(text.split())
+        assert "minilm adapted to imdb, on snippets" in words
+        assert "minilm was first adapted to the domain, on 8,000 unlabelled reviews of imdb" in words
+        assert "the adapted model was fine-tuned on 8,000 texts of snippets" in words
+        assert "The adaptation before it" in words
+        assert ("None of this run's test texts stood in the text of the adaptation" in words) == (seen == 0)
+        assert ("Warning. 35 of the 4 test texts stood" in words.replace("*", "")) == (seen == 35)
+    for row in (
+        ["base model", "minilm"],
+        ["unlabelled reviews", "8,000"],
+        ["epochs", "2"],
+        ["masked-language-model loss after", "4.1000"],
+        ["training of the adaptation", "17 min 40 s"],
+        ["test texts of this run in the adaptation's text", str(seen)],
+        ["whole run, with the adaptation before it", "21 min 30 s"],
+    ):
+        assert f"| {' | '.join(row)} |" in markdown
+
+
+def test_an_adaptation_whose_stream_nobody_counted(
+    tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any], tokenizer: BertTokenizerFast
+) -> None:
+    run["adaptation"] = {**ADAPTATION, "rows": None, "texts": None, "test_texts_seen": None}
+    write_run(tmp_path, run, metrics)
+    markdown, _ = report_of(tmp_path, tokenizer)
+    assert "first adapted to the domain, on unlabelled reviews of imdb" in markdown
+    assert "Whether test texts of this run stood in its text was not counted" in markdown
+    assert "| unlabelled reviews | - |" in markdown
+
+
+def test_no_adaptation_is_claimed_where_there_was_none(
+    tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any], tokenizer: BertTokenizerFast
+) -> None:
+    run |= {"strategy": "finetune", "adaptation": None}
+    write_run(tmp_path, run, metrics)
+    assert "adapt" not in report_of(tmp_path, tokenizer)[0]
+    write_model_card(tmp_path, run, metrics)
+    assert "adapt" not in (tmp_path / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("counted", "said"), [(8000, "Only 300 of the 8,000 training rows"), (300, "Only 300 training")]
+)
+def test_a_label_budget_and_the_seed_of_the_split(
+    counted: int, said: str, tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any], tokenizer: BertTokenizerFast
+) -> None:
+    run["options"] |= {"train_rows": 300, "split_seed": 7}
+    run["data"]["audit"]["splits"]["train"] = {**SPLIT, "rows": counted}
+    write_run(tmp_path, run, metrics)
+    markdown, _ = report_of(tmp_path, tokenizer)
+    assert "fine-tuned end to end on 300 texts of snippets" in markdown
+    assert f"> **Note.** {said}" in markdown
+    assert "| seed of the split | 7 |" in markdown
+    write_model_card(tmp_path, run, metrics)
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "300 texts for training (a label budget)" in card
+    assert "- split: stratified, seed 7" in card
+
+
+@pytest.mark.parametrize("empty", [{}, {"train_rows": None, "split_seed": None}])
+def test_no_label_budget_is_no_news(
+    empty: dict[str, None], tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any], tokenizer: BertTokenizerFast
+) -> None:
+    run["options"] |= empty
+    write_run(tmp_path, run, metrics)
+    markdown, _ = report_of(tmp_path, tokenizer)
+    assert "label budget" not in markdown
+    assert "seed of the split" not in markdown
+
+
 def test_errors_carry_the_row_of_the_test_split(
     tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any], tokenizer: BertTokenizerFast
 ) -> None:
@@ -249,6 +334,18 @@ def test_model_card(
     assert {"type": "accuracy", "value": 0.75} in result["metrics"]
     assert 'pipeline("text-classification"' in body
     assert "0.3006 to 0.9544" in body
+
+
+def test_model_card_after_an_adaptation(tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any]) -> None:
+    run["options"] |= {"model": "outputs/mlm", "dataset": "sst2"}
+    run["adaptation"] = {**ADAPTATION, "datasets": ["imdb", "sst2"], "test_texts_seen": 2}
+    write_model_card(tmp_path, run, metrics)
+    _, front, body = (tmp_path / "README.md").read_text(encoding="utf-8").split("---\n", 2)
+    card = yaml.safe_load(front)
+    assert card["base_model"] == "sentence-transformers/all-MiniLM-L6-v2"
+    assert card["datasets"] == ["stanfordnlp/sst2", "stanfordnlp/imdb"]
+    assert "masked-language-model training on 8,000 unlabelled\nreviews of imdb and sst2" in body
+    assert "**2 of the test texts stood in the text of that adaptation**" in body
 
 
 def test_model_card_names_no_folder_as_a_hub_model(

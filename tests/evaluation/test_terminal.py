@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from sentiment.evaluation.metrics import compute_metrics
-from sentiment.evaluation.terminal import render_audit, render_before_after, render_metrics
+from sentiment.evaluation.terminal import render_audit, render_before_after, render_comparison, render_metrics
 
 LABELS, PREDICTED = [1, 0, 0, 1], [1, 1, 0, 1]
 
@@ -56,3 +56,25 @@ def test_audit() -> None:
     assert "test rows whose text stands in train: 4" in table
     assert "part of one: 5 (50.0%)" in table
     assert "rows left out, on several sides: 7" in table
+
+
+def test_comparison() -> None:
+    score = {"a": 0.9, "b": 0.92, "difference": 0.02, "difference_ci95": [-0.01, 0.05]}
+    loss = {"a": 0.3, "b": 0.25, "difference": -0.05}
+    costs = {"train_seconds": 518.2, "adaptation_seconds": 0.0, "seconds": 518.2}
+    comparison = {
+        "sentence": "Cannot tell.", "test_rows": 1994, "mended": 50, "broken": 10, "mcnemar_p": 0.0004,
+        "warnings": ["Other rows."], "runs": {"a": {"name": "e2e"}, "b": {"name": "finetune"}},
+        "metrics": dict.fromkeys(("accuracy", "precision", "recall", "f1", "macro_f1"), score) | {"loss": loss},
+        "cost": {"a": costs, "b": costs, "ratio": 1.0}, "differences": {"options": {"lr": [1, 2]}},
+    }  # fmt: skip
+    lines = render_comparison(comparison).splitlines()
+    assert lines[0] == "Cannot tell."
+    assert "On 1,994 test rows finetune mends 50 errors of e2e and makes 10 others" in lines[1]
+    assert "p under 0.001" in lines[1]
+    assert lines[2:4] == ["Warning: Other rows.", "Options that differ: lr."]
+    assert ["accuracy", "0.9000", "0.9200", "+0.0200", "-0.0100", "to", "+0.0500"] in [line.split() for line in lines]
+    assert ["loss", "0.3000", "0.2500", "-0.0500", "-"] in [line.split() for line in lines]
+    assert lines[-1].split() == ["training", "(s)", "518", "518", "1.00", "times"]
+    comparison["cost"]["b"] = {"train_seconds": 400.0, "adaptation_seconds": 1000.0, "seconds": 1400.0}
+    assert render_comparison(comparison).splitlines()[-1].split()[:5] == ["with", "adaptation", "(s)", "518", "1,400"]

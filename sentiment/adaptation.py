@@ -1,0 +1,251 @@
+"""The sequence of `mlm`: unlabelled reviews, masks, model, trainer, train, evaluate, report."""
+
+import logging
+import math
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch.optim.lr_scheduler import LRScheduler
+from transformers import EvalPrediction, PreTrainedTokenizerBase, TrainingArguments, set_seed
+from transformers.utils import logging as transformers_logging
+
+from sentiment.arguments import AdaptationArguments, CorpusArguments, ModelArguments
+from sentiment.corpora import (
+    AdaptationData,
+    compute_corpus_fingerprints,
+    load_training_corpus,
+    prepare_adaptation_data,
+)
+from sentiment.data.pretrained import find_pretrained
+from sentiment.evaluation.adaptation_report import write_adaptation_report, write_adapted_model_card
+from sentiment.evaluation.adaptation_terminal import render_adaptation
+from sentiment.evaluation.filled_masks import fill_masks, mask_words
+from sentiment.lineage import KEYS_FILE
+from sentiment.models.masked_lm import BertForSparseMaskedLM, load_masked_lm
+from sentiment.models.tokenizer import load_tokenizer
+from sentiment.parsing import parse_arguments
+from sentiment.run_folder import check_same_data, clear_run, is_finished, read_json, write_json
+from sentiment.run_record import describe_run
+from sentiment.trainer import (
+    build_history,
+    build_training_arguments,
+    check_length,
+    find_best,
+    find_timer,
+    show_progress_with,
+    summarize_resources,
+    train,
+)
+from sentiment.training.callbacks import DivergenceGuard, EpochProgress, EpochTimer
+from sentiment.training.masking import MaskingCollator, mask_once
+from sentiment.training.optimizer import build_optimizer
+from sentiment.training.resources import is_main_process
+from sentiment.training.sampler import LengthGroupedTrainer
+from sentiment.training.schedule import build_head_first_schedule
+
+LOGGED_STEPS = 200  # points of the loss curve
+STREAM_EVALUATIONS = 5  # of a stream, which has no epochs
+logger = logging.getLogger(__name__)
+
+
+def main() -> None:
+    """Parses the command line, adapts, and prints the losses before and after."""
+    transformers_logging.disable_progress_bar()  # of loading and saving; training has its own
+    model_args, corpus_args, args = parse_arguments([ModelArguments, CorpusArguments, AdaptationArguments])
+    metrics = adapt(model_args, corpus_args, args)
+    if is_main_process():
+        print(f"\n{render_adaptation(metrics)}\n\nReport: {Path(args.output_dir) / 'report.html'}")
+
+
+def adapt(model_args: ModelArguments, corpus_args: CorpusArguments, args: AdaptationArguments) -> dict[str, Any]:
+    """The run's metrics, as in its `metrics.json`; everything else is in its folder, `args.output_dir`.
+
+    A folder that already holds this very run, finished, is left as it is.
+
+    Raises:
+        InputError: wrong data, model or options; nothing is written then.
+    """
+    run_dir = Path(args.output_dir)
+    options = asdict(model_args) | asdict(corpus_args) | asdict(args)
+    if is_finished(run_dir, options, args.overwrite, args.resume):
+        if not args.streaming:
+            check_same_data(run_dir, compute_corpus_fingerprints(load_training_corpus(corpus_args, args.seed)))
+        if is_main_process():
+            print(f"{run_dir} holds this run already, finished: nothing is done again", file=sys.stderr)
+        return read_json(run_dir / "metrics.json")
+    clock = time.perf_counter()
+    training_args = build_mlm_arguments(args)
+    set_seed(args.seed)
+
+    model_path = find_pretrained(model_args.model)
+    tokenizer = load_tokenizer(model_path, corpus_args.max_length)
+    with training_args.main_process_first(desc="data"):
+        data = prepare_adaptation_data(corpus_args, args, tokenizer)
+    if args.resume:
+        check_same_data(run_dir, data.fingerprints)
+    preparation = {"cleaning": corpus_args.cleaning, "max_length": corpus_args.max_length}
+    model, has_fresh_head = load_masked_lm(model_path, preparation)
+    check_length(corpus_args.max_length, model.config.max_position_embeddings)
+    trainer = build_trainer(model, tokenizer, data, args, training_args, has_fresh_head)
+    run = describe_run("mlm", options, model, training_args)
+    run["data"] = {"datasets": corpus_args.dataset, "fingerprints": data.fingerprints, "audit": data.audit}
+
+    masks = mask_words(data.held_out_texts, tokenizer, seed=args.seed)
+    if trainer.is_world_process_zero():
+        if args.overwrite:
+            clear_run(run_dir)
+        write_json(run_dir / "run.json", run)
+        guesses_before = fill_masks(model, tokenizer, [mask["text"] for mask in masks])
+    before = read_evaluation(trainer.evaluate())
+
+    train(trainer, args.resume)
+    if trainer.is_world_process_zero():
+        model.save_pretrained(run_dir / "model")
+        tokenizer.save_pretrained(run_dir / "model")
+        metrics = summarize_training(trainer, before)
+        guesses_after = fill_masks(model, tokenizer, [mask["text"] for mask in masks])
+        metrics["filled_masks"] = [
+            mask | {"before": old, "after": new}
+            for mask, old, new in zip(masks, guesses_before, guesses_after, strict=True)
+        ]
+        metrics["resources"]["padding_share"] = find_padding_share(data.audit)
+        run["seconds"] = time.perf_counter() - clock
+        run["peak_memory_mb"] = metrics["resources"]["peak_memory_mb"]
+        if data.text_keys is not None:
+            np.save(run_dir / KEYS_FILE, data.text_keys, allow_pickle=False)
+        write_results(run_dir, run, metrics)
+    trainer.accelerator.wait_for_everyone()
+    return read_json(run_dir / "metrics.json")
+
+
+def build_mlm_arguments(args: AdaptationArguments) -> TrainingArguments:
+    """Transformers' options for an adaptation: the epoch of the lowest validation loss is kept."""
+    own: dict[str, Any] = {
+        "metric_for_best_model": "loss",
+        "greater_is_better": False,
+        "logging_strategy": "steps",
+        "include_num_input_tokens_seen": "non_padding",
+        "remove_unused_columns": False,  # the collator needs the mask of special tokens
+    }
+    if args.max_steps is not None:
+        own["max_steps"] = args.max_steps
+    if args.streaming:
+        every = max(1, math.ceil(own["max_steps"] / STREAM_EVALUATIONS))
+        own["train_sampling_strategy"] = "random"  # lengths are not known before a text is read
+        own |= {"eval_strategy": "steps", "eval_steps": every, "save_strategy": "steps", "save_steps": every}
+    return build_training_arguments(args, **own)
+
+
+class MaskedLMTrainer(LengthGroupedTrainer):
+    """A Trainer whose schedule may let the head learn alone at first."""
+
+    def __init__(self, *args: Any, head_warmup_ratio: float, warmup_ratio: float, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.head_warmup_ratio = head_warmup_ratio
+        self.warmup_ratio = warmup_ratio
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> LRScheduler:
+        """The schedule of `build_head_first_schedule`, for as many steps as this training takes."""
+        if self.lr_scheduler is None:
+            chosen = optimizer or self.optimizer
+            assert chosen is not None
+            steps = self.count_head_steps(num_training_steps)
+            self.lr_scheduler = build_head_first_schedule(chosen, num_training_steps, self.warmup_ratio, steps)
+            if steps:
+                logger.warning(
+                    "the head is fresh: for the first %d of %d steps only it learns", steps, num_training_steps
+                )
+        return self.lr_scheduler
+
+    def count_head_steps(self, num_training_steps: int) -> int:
+        """In how many steps only the head learns."""
+        return round(self.head_warmup_ratio * num_training_steps)
+
+
+def build_trainer(
+    model: BertForSparseMaskedLM,
+    tokenizer: PreTrainedTokenizerBase,
+    data: AdaptationData,
+    args: AdaptationArguments,
+    training_args: TrainingArguments,
+    has_fresh_head: bool,
+) -> MaskedLMTrainer:
+    """A Trainer that masks anew for each step of training and once for validation."""
+    steps = args.max_steps
+    if steps is None:
+        assert isinstance(data.train, Dataset)
+        steps = math.ceil(len(data.train) / args.batch_size) * args.num_train_epochs
+    training_args.logging_steps = max(1, steps // LOGGED_STEPS)
+    trainer = MaskedLMTrainer(
+        model=model,
+        args=training_args,
+        train_dataset=data.train,
+        eval_dataset=mask_once(data.validation, tokenizer, args.mlm_probability, args.seed),
+        data_collator=MaskingCollator(tokenizer, args.mlm_probability),
+        processing_class=tokenizer,
+        compute_metrics=compute_trainer_metrics,
+        optimizers=(build_optimizer(model, args.lr, args.head_lr, weight_decay=args.weight_decay), None),
+        callbacks=[EpochTimer(), DivergenceGuard()],
+        head_warmup_ratio=args.head_warmup_ratio if has_fresh_head else 0.0,
+        warmup_ratio=args.warmup_ratio,
+    )
+    show_progress_with(trainer, EpochProgress("perplexity"))
+    return trainer
+
+
+def compute_trainer_metrics(prediction: EvalPrediction) -> dict[str, float]:
+    """Loss (nats per masked token), perplexity, and accuracy at masked tokens, from the sums of each row.
+
+    The Trainer's own loss would be a mean over batches, in which a masked token of a short batch weighs more.
+    """
+    losses, correct, masked = (np.asarray(values, dtype=np.float64).sum() for values in prediction.predictions)
+    loss = float(losses / masked)
+    perplexity = math.exp(min(loss, 700.0))  # what a float can hold
+    return {"loss": loss, "perplexity": perplexity, "accuracy": float(correct / masked), "masked_tokens": int(masked)}
+
+
+def read_evaluation(logged: dict[str, float]) -> dict[str, float]:
+    """The metrics of `compute_trainer_metrics` as the Trainer gives them back."""
+    return {name: logged[f"eval_{name}"] for name in ("loss", "perplexity", "accuracy", "masked_tokens")}
+
+
+def summarize_training(trainer: MaskedLMTrainer, before: dict[str, float]) -> dict[str, Any]:
+    """`validation`, `history`, `best_epoch`, `steps` and `resources`, as `metrics.json` holds them."""
+    log = trainer.state.log_history
+    history = build_history(log)
+    best = find_best(trainer, history)
+    batch_size = trainer.args.train_batch_size * trainer.args.world_size
+    examples = trainer.state.global_step * batch_size
+    if trainer.args.max_steps <= 0 and isinstance(trainer.train_dataset, Dataset):
+        examples = len(trainer.train_dataset) * find_timer(trainer).epochs  # the last batch of each may be smaller
+    return {
+        "validation": {"before": before, "after": best["validation"]},
+        "history": history,
+        "best_epoch": best["epoch"],
+        "steps": [
+            {"step": entry["step"], "loss": entry["loss"], "lr": entry["learning_rate"]}
+            for entry in log
+            if "loss" in entry
+        ],
+        "head_warmup_steps": trainer.count_head_steps(trainer.state.max_steps),
+        "resources": summarize_resources(trainer, examples, trainer.state.num_input_tokens_seen),
+    }
+
+
+def find_padding_share(audit: dict[str, Any]) -> float | None:
+    """Share of padding in the batches of training; None for a stream, whose batches nobody has counted."""
+    return audit["ways"][audit["long_texts"]]["padding_share"] if "ways" in audit else None
+
+
+def write_results(run_dir: Path, run: dict[str, Any], metrics: dict[str, Any]) -> None:
+    """Writes `run.json`, the model card and the report, and `metrics.json` last: with it, the run is finished."""
+    write_json(run_dir / "run.json", run)
+    write_adapted_model_card(run_dir / "model", run, metrics)
+    write_adaptation_report(run_dir, run, metrics)
+    write_json(run_dir / "metrics.json", metrics)

@@ -1,0 +1,94 @@
+import pytest
+from transformers import BertTokenizerFast
+
+from sentiment.evaluation.slices import SLICES, assign_slices, describe_texts
+
+PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "good", "dull", "##ness", "film", "but", "does"]
+PIECES += ["n", "'", "t", "not", "street", "smart", "-", ",", "."]
+NEGATION = next(name for name in SLICES if name.startswith("negation"))
+CONTRAST = next(name for name in SLICES if name.startswith("contrast"))
+SPLIT = "a word that the vocabulary splits"
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> BertTokenizerFast:
+    return BertTokenizerFast(vocab={piece: number for number, piece in enumerate(PIECES)})
+
+
+def slices_of(text: str, tokenizer: BertTokenizerFast) -> set[str]:
+    (described,) = describe_texts([text], tokenizer)
+    return {name for name, belongs in SLICES.items() if belongs(described)}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "it does n't work",
+        "it doesn't work",
+        "it doesn\N{RIGHT SINGLE QUOTATION MARK}t work",
+        "it doesnt work",
+        "it does nt work",
+        "DON'T",
+        "isnt it",
+        "no",
+        "Not good",
+        "without a plot",
+        "there is hardly a plot",
+        "'never' again",
+    ],
+)
+def test_negation(text: str, tokenizer: BertTokenizerFast) -> None:
+    assert NEGATION in slices_of(text, tokenizer)
+
+
+@pytest.mark.parametrize("text", ["a note", "another knot", "it does work", "nonetheless good", "can it"])
+def test_no_negation(text: str, tokenizer: BertTokenizerFast) -> None:
+    assert NEGATION not in slices_of(text, tokenizer)
+
+
+def test_contrast(tokenizer: BertTokenizerFast) -> None:
+    assert CONTRAST in slices_of("good , But dull", tokenizer)
+    assert CONTRAST in slices_of("good (though dull)", tokenizer)
+    assert CONTRAST not in slices_of("butter and a throughout", tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [(1, "1 word"), (2, "2-5 words"), (5, "2-5 words"), (6, "6-10 words"), (10, "6-10 words"),
+     (11, "11-20 words"), (20, "11-20 words"), (21, "over 20 words"), (300, "over 20 words")],
+)  # fmt: skip
+def test_length(words: int, name: str, tokenizer: BertTokenizerFast) -> None:
+    # Free-standing punctuation is no word.
+    lengths = {found for found in slices_of("film " * words + ", .", tokenizer) if "word" in found} - {
+        SPLIT,
+        "only words of the vocabulary",
+    }
+    assert lengths == {name}
+
+
+def test_text_of_punctuation_alone_counts_among_the_shortest(tokenizer: BertTokenizerFast) -> None:
+    assert "1 word" in slices_of("...", tokenizer)
+
+
+def test_split_words(tokenizer: BertTokenizerFast) -> None:
+    assert SPLIT in slices_of("a good dullness", tokenizer)
+    # Punctuation parts words without splitting one; an unknown word is a single [UNK]; twins are two words.
+    for text in ["street-smart", "does n't", "zzz", "good good"]:
+        assert SPLIT not in slices_of(text, tokenizer)
+
+
+def test_long_text_neither_warns_nor_keeps_a_former_truncation(
+    tokenizer: BertTokenizerFast, caplog: pytest.LogCaptureFixture
+) -> None:
+    tokenizer(["good film"], truncation=True, max_length=3, padding="max_length")
+    assert SPLIT in slices_of("film " * 600 + "dullness", tokenizer)
+    assert not caplog.records
+
+
+def test_members_of_each_slice_in_order(tokenizer: BertTokenizerFast) -> None:
+    members = assign_slices(["good", "not good"], tokenizer)
+    assert list(members) == ["all texts", *SLICES]
+    assert members["all texts"] == [True, True]
+    assert members["1 word"] == [True, False]
+    assert members[NEGATION] == [False, True]
+    assert assign_slices([], tokenizer)["all texts"] == []
