@@ -14,7 +14,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from sentiment.data import blocks
 from sentiment.data.blocks import compute_padding_share, cut_tokens, describe_ways, tokenize_corpus
 
-WORDS = "the film is not good but very funny and the ending is a bad plot".split()
+WORDS = ["the", "film", "is", "not", "good", "but", "very", "funny", "and", "the", "ending", "is", "a", "bad", "plot"]
 
 
 @pytest.fixture(scope="module")

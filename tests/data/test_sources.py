@@ -15,10 +15,12 @@ import pytest
 from datasets.packaged_modules.parquet.parquet import Parquet
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
-from sentiment.data import hub, sources
+from sentiment.data import embedded, hub, sources
+from sentiment.data.embedded import cached_package
 from sentiment.data.files import read_file
 from sentiment.data.hub import check_hub
-from sentiment.data.sources import NEUTRAL_BOUND, load_reviews
+from sentiment.data.sources import NEUTRAL_BOUND, SNIPPETS, load_reviews
+from sentiment.data.tables import FEATURES
 from sentiment.exceptions import InputError
 
 REAL_DATA = os.environ.get("SENTIMENT_DATA_DIR")
@@ -155,6 +157,25 @@ def test_file_without_labels_is_unlabelled(folder: Path) -> None:
         assert rows_of(path) == [("good", -1)]
 
 
+def test_lines_of_a_text_file_are_unlabelled_reviews(folder: Path) -> None:
+    (folder / "a.txt").write_bytes('\ufeffa "good", film\r\n\r\n \t\nbad\u2028film '.encode())
+    assert rows_of(folder / "a.txt") == [('a "good", film', -1), ("bad\u2028film ", -1)]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
+def test_labels_that_are_not_asked_for_may_be_anything(folder: Path, name: str) -> None:
+    if name == "a.csv":
+        (folder / name).write_text("text,label,sentiment\ngood,5 stars,0.9\n")
+    elif name == "a.jsonl":
+        (folder / name).write_text('{"text": "good", "label": {"stars": 5}, "class": 5}\n')
+    else:
+        write_parquet(folder / name, text=["good"], label=[5], target=["x"])
+    assert_refused(folder / name, ["label"])
+    loaded = load_reviews(str(folder / name), with_labels=False)
+    assert loaded["train"].to_dict() == {"text": ["good"], "label": [-1]}
+    assert loaded["train"].features == FEATURES
+
+
 def test_column_names_match_whatever_their_case_and_spaces(folder: Path) -> None:
     (folder / "a.csv").write_text("Text, Label\ngood,1\n")
     assert rows_of(folder / "a.csv") == [("good", 1)]
@@ -217,7 +238,10 @@ FAULTS: dict[str, tuple[str, bytes, list[str]]] = {
     "json lost column": ("a.jsonl", b'{"text": "x"}\n{"review": "y"}\n', ["row 2", "'text'"]),
     "deep json": ("a.jsonl", b'{"text": ' + b"[" * 100_000 + b"\n", ["line 1", "not JSON"]),
     "no parquet": ("a.parquet", b"text,label\nx,1\n", ["not a Parquet file"]),
-    "other kind": ("a.txt", b"good\n", ["cannot read files of this kind", ".jsonl"]),
+    "other kind": ("a.xlsx", b"good\n", ["cannot read files of this kind", ".jsonl", ".txt"]),
+    "blank text": ("a.txt", b"\n \r\n", ["no rows"]),
+    "bad byte in text": ("a.txt", b"good\n\ncaf\xe9\n", ["line 3", "byte 4", "UTF-8"]),
+    "utf-16 text": ("a.txt", "good\n".encode("utf-16"), ["line 1", "UTF-8"]),
 }
 
 
@@ -306,12 +330,15 @@ def test_folder_with_files_named_after_splits(folder: Path) -> None:
     (folder / "train.csv").write_text("text,label\na,1\n")
     (folder / "dev.tsv").write_text("sentence\tlabel\nb\t0\n")
     (folder / "test.jsonl").write_text('{"review": "c"}\n')
+    (folder / "unsupervised.txt").write_text("d\n")
     (folder / "notes.csv").write_text("anything\n")
+    (folder / "README.txt").write_text("anything\n")
     loaded = load_reviews(str(folder))
     assert {split: rows.to_dict() for split, rows in loaded.items()} == {
         "train": {"text": ["a"], "label": [1]},
         "validation": {"text": ["b"], "label": [0]},
         "test": {"text": ["c"], "label": [-1]},
+        "unsupervised": {"text": ["d"], "label": [-1]},
     }
 
 
@@ -385,6 +412,35 @@ def test_snippets_are_split_by_their_rating(tmp_path: Path, monkeypatch: pytest.
     assert loaded["train"]["label"][:] == [1, 0, 1]
     assert loaded["train"]["text"][0] == 'NA \u2019quoted\u2019 "0'
     assert loaded["unsupervised"]["label"][:] == [-1, -1, -1]
+
+
+@pytest.mark.parametrize("name", SNIPPETS)
+def test_each_of_the_embedded_sources_reads_its_own_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    for file in SNIPPETS.values():
+        (tmp_path / file).write_text(f"1\t3.1\tgood {file}\r\n2\t0.2\tso so")
+    monkeypatch.setattr(sources, "fetch_snippets", lambda: tmp_path)
+    loaded = load_reviews(name)
+    assert loaded["train"].to_dict() == {"text": [f"good {SNIPPETS[name]}"], "label": [1]}
+    assert loaded["unsupervised"].to_dict() == {"text": ["so so"], "label": [-1]}
+
+
+@pytest.mark.parametrize(
+    ("name", "negative", "positive", "uncertain"),
+    [
+        ("snippets_amazon", 1_218, 1_725, 765),
+        ("snippets_nyt", 1_688, 1_100, 2_402),
+        ("snippets_tweets", 1_062, 2_300, 838),
+    ],
+)
+def test_embedded_sentences_have_the_counted_ratings(name: str, negative: int, positive: int, uncertain: int) -> None:
+    if cached_package("snippets", embedded.SNIPPETS) is None:
+        pytest.skip("the embedded snippets are not in the cache: run `sentiment fetch snippets` first")
+    loaded = load_reviews(name)
+    assert Counter(loaded["train"]["label"]) == {0: negative, 1: positive}
+    assert len(loaded["unsupervised"]) == uncertain
+    assert all(text.strip() for part in loaded.values() for text in part["text"])
 
 
 # --- the Hub ---
