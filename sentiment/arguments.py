@@ -173,8 +173,8 @@ class CorpusArguments:
     split: str = field(
         default="auto",
         metadata={
-            "help": "Published split to read. auto: 'unsupervised' where a dataset has it, else all but its test "
-            "split; of 'snippets', all sentences."
+            "help": "Published split to read. auto: 'unsupervised' where a dataset has it (of 'snippets': all "
+            "sentences), else all but its validation and test splits."
         },
     )
     max_rows: str = field(default="10000", metadata={"help": "Reviews to read: a number, or 'all'."})
@@ -243,7 +243,7 @@ class AdaptationArguments(RunArguments):
         default=None, metadata={"help": "Steps to train, in place of --num_train_epochs; a stream needs it."}
     )
     shuffle_buffer: int = field(
-        default=10_000, metadata={"help": "With --streaming: reviews in memory that the next one is drawn from."}
+        default=10_000, metadata={"help": "With --streaming: texts in memory that the next one is drawn from."}
     )
 
     def __post_init__(self) -> None:

@@ -16,7 +16,8 @@ import sentiment
 from sentiment.exceptions import InputError
 
 EXIT_CODES = (
-    "exit codes: 0 done, 1 a file cannot be written or read, 2 wrong input (one line says what to do), 130 interrupted"
+    "exit codes: 0 done, 1 a file cannot be written or read, or a run of a study failed, "
+    "2 wrong input (one line says what to do), 130 interrupted"
 )
 SYSTEM_REFUSALS = {
     errno.EACCES,
@@ -35,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     known, rest = parser.parse_known_args(argv)
     options = vars(known)
     command = options.pop("command")
-    if command is audit:  # its options are those of a run, which have a parser of their own
+    if command in (audit, study):  # their options are those of runs, which have a parser of their own
         options["flags"] = rest
     elif rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
@@ -95,6 +96,9 @@ def build_parser() -> argparse.ArgumentParser:
     comparing.add_argument("folder_b", metavar="RUN_B", help="another, tested on the same rows; differences are B - A")
     comparing.add_argument("--output_dir", default="outputs/comparison", help="where the report is written")
     comparing.set_defaults(command=compare)
+
+    studying = commands.add_parser("study", help="ways of training x seeds x label budgets", add_help=False)
+    studying.set_defaults(command=study)
     return parser
 
 
@@ -189,3 +193,14 @@ def compare(folder_a: str, folder_b: str, output_dir: str) -> None:
 
     comparison = compare_runs(folder_a, folder_b, output_dir)
     print(f"{render_comparison(comparison)}\n\nReport: {Path(output_dir) / 'report.html'}")
+
+
+def study(flags: Sequence[str]) -> None:
+    """Trains what is not finished yet of a study, prints what it shows and writes the report; exit code 1 if not."""
+    from sentiment.evaluation.study_report import render_study
+    from sentiment.study import run_study
+
+    verdict = run_study(flags)
+    if verdict is None:
+        sys.exit(1)
+    print(f"{render_study(verdict)}\n\nReport: {Path(verdict['options']['study']['output_dir']) / 'report.html'}")

@@ -10,9 +10,8 @@ from transformers import PreTrainedTokenizerBase
 from sentiment.arguments import AdaptationArguments, CorpusArguments, DataArguments
 from sentiment.data.blocks import describe_ways, tokenize_corpus
 from sentiment.data.corpus import Corpus, collect_forbidden_keys, hash_keys, load_corpus, prepare_corpus
-from sentiment.data.sources import load_reviews
 from sentiment.data.splits import compute_fingerprint
-from sentiment.data.streaming import stream_corpus
+from sentiment.data.streaming import stream_corpus, stream_splits
 from sentiment.preparation import load_split_reviews
 
 # Of a stream, how many usable reviews are held out for validation.
@@ -59,7 +58,7 @@ def find_forbidden_keys(corpus_args: CorpusArguments, seed: int) -> set[str]:
     """
     forbidden: set[str] = set()
     for dataset in corpus_args.dataset:
-        forbidden |= collect_forbidden_keys(load_reviews(dataset, corpus_args.data_dir))
+        forbidden |= collect_forbidden_keys(stream_splits(dataset, corpus_args.data_dir))
     if corpus_args.target_dataset != "none":
         target = DataArguments(
             dataset=corpus_args.target_dataset,
@@ -107,7 +106,9 @@ def prepare_adaptation_data(
         "dropped": corpus.dropped,
         "texts": {name: len(part) for name, part in tokenized.items()},
         "tokens": {name: int(np.sum(part["length"][:])) for name, part in tokenized.items()},
-        "ways": describe_ways(corpus.splits["train"], tokenizer, corpus_args.max_length, args.batch_size),
+        "ways": describe_ways(
+            corpus.splits["train"], tokenizer, corpus_args.max_length, args.batch_size, corpus_args.num_proc
+        ),
     }
     return AdaptationData(
         train=tokenized["train"],

@@ -38,7 +38,6 @@ from sentiment.trainer import (
 from sentiment.training.callbacks import DivergenceGuard, EitherImprovesStopping, EpochProgress, EpochTimer
 from sentiment.training.optimizer import build_optimizer
 from sentiment.training.resources import is_main_process
-from sentiment.training.sampler import LengthGroupedTrainer
 
 # What each strategy changes of the options' defaults.
 STRATEGIES: dict[str, dict[str, Any]] = {
@@ -127,7 +126,7 @@ def build_trainer(
 ) -> Trainer:
     """A Trainer with our optimizer, early stopping and progress bar."""
     optimizer = build_optimizer(model, args.lr, args.head_lr, args.layer_decay, args.weight_decay)
-    trainer = LengthGroupedTrainer(
+    trainer = Trainer(
         model=model,
         args=training_args,
         train_dataset=data.tokenized["train"],

@@ -5,14 +5,11 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TypeVar
-
-from sentiment.exceptions import InputError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -70,10 +67,15 @@ def begin_process(log: Path) -> None:
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+def end_with_parent() -> None:
+    """Ends this process when the one that started it is gone: it would write where the next study resumes."""
     parent = multiprocessing.parent_process()
     assert parent is not None
-    # A killed parent cannot end its children, and one that went on would write where the next study resumes.
-    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+    parent.join()
+    os._exit(1)
 
 
 @contextmanager

@@ -28,7 +28,7 @@ STRATEGIES = "both changes"  # strategy A against strategy B
 
 
 def summarize_study(runs: Sequence[Mapping[str, Any]], right: Sequence[ArrayLike]) -> dict[str, Any]:
-    """The `accuracy` of each arm at each budget, the `effects`, and the verdict on adaptation in `sentences`.
+    """The `accuracy` of each arm at each budget, the `effects` of each change, and the verdict in a `sentence`.
 
     Args:
         runs: one for each arm, budget and seed, as in results.parquet.
@@ -46,7 +46,11 @@ def summarize_study(runs: Sequence[Mapping[str, Any]], right: Sequence[ArrayLike
             effects.append({"effect": name, "budget": budget} | compare_arms(*pairs))
     paying = find_paying_budget([effect for effect in effects if effect["effect"] == STRATEGIES])
     return {
-        "sentences": describe_verdict(effects, paying, budgets),
+        "sentence": describe_verdict(effects, paying),
+        "effects_in_words": [
+            describe_effect([one for one in effects if one["effect"] == name])
+            for name in dict.fromkeys(one["effect"] for one in effects)
+        ],
         "arms": arms,
         "budgets": budgets,
         "seeds": seeds,
@@ -151,51 +155,41 @@ def find_paying_budget(effects: Sequence[Mapping[str, Any]]) -> dict[str, Any] |
     return {"budget": paying, "consistent": not exceptions, "exceptions": exceptions, "by_budget": verdicts}
 
 
-def describe_verdict(
-    effects: Sequence[Mapping[str, Any]], paying: Mapping[str, Any] | None, budgets: Sequence[int]
-) -> list[str]:
-    """What the study says of strategy B in plain sentences, and of adaptation and decay by themselves."""
-    if paying is None:
-        first = ["The study has not both of e2e and mlm+decay, so it cannot say which of the two strategies is better."]
-    else:
-        found = {effect["budget"]: effect for effect in effects if effect["effect"] == STRATEGIES}
-        first = describe_paying(found, paying, budgets)
-    names = dict.fromkeys(effect["effect"] for effect in effects if effect["effect"] != STRATEGIES)
-    return first + [describe_effect([one for one in effects if one["effect"] == name]) for name in names]
-
-
-def describe_paying(
-    effects: Mapping[int, Mapping[str, Any]], paying: Mapping[str, Any], budgets: Sequence[int]
-) -> list[str]:
+def describe_verdict(effects: Sequence[Mapping[str, Any]], paying: Mapping[str, Any] | None) -> str:
     """At which budgets adapting first and decaying rates beat e2e, and at which they lose to it."""
+    if paying is None:
+        return "The study has not both of e2e and mlm+decay, so it cannot say which of the two strategies is better."
+    found = {effect["budget"]: effect for effect in effects if effect["effect"] == STRATEGIES}
     budget, sentences = paying["budget"], []
     if budget is None:
-        sentences.append(f"At none of the budgets tried ({name_budgets(budgets)}) is mlm+decay shown to beat e2e.")
+        sentences.append(f"At none of the budgets tried ({name_budgets([*found])}) is mlm+decay shown to beat e2e.")
     else:
-        size = f"there it is ahead by {show_size(effects[budget])}"
         reach = f"mlm+decay beats e2e with up to {budget:,} labels, the most that were tried"
-        if budget < max(budgets):
+        if budget < max(found):
             reach = f"Of the budgets tried, {budget:,} labels is the largest at which mlm+decay is shown to beat e2e"
-        sentences.append(f"{reach}: {size}.")
+        sentences.append(f"{reach}: there it is ahead by {show_size(found[budget])}.")
         if paying["exceptions"]:
             exceptions = name_budgets(paying["exceptions"])
             sentences.append(f"But not at every smaller budget: it is not shown at {exceptions}.")
-        elif budget > min(budgets):
+        elif budget > min(found):
             sentences.append("So it does at every smaller budget.")
     worse = [size for size, verdict in paying["by_budget"].items() if verdict == "worse"]
     if worse:
-        sizes = " and ".join(f"by {show_size(effects[size], -1)} at {size:,} labels" for size in worse)
+        sizes = " and ".join(f"by {show_size(found[size], -1)} at {size:,} labels" for size in worse)
         sentences.append(f"It loses to e2e {sizes}.")
-    return sentences
+    return " ".join(sentences)
 
 
 def describe_effect(effects: Sequence[Mapping[str, Any]]) -> str:
     """One sentence on one effect over all budgets."""
     first, second = EFFECTS[effects[0]["effect"]]
     parts = []
-    for verdict, words in (("better", "helps at"), ("worse", "hurts at"), ("open", "cannot be told from no effect at")):
+    for verdict, words in (("better", "helps"), ("worse", "hurts"), ("open", "cannot be told from no effect")):
         if budgets := [effect["budget"] for effect in effects if judge(effect) == verdict]:
-            parts.append(f"{words} {name_budgets(budgets)}")
+            place = name_budgets(budgets)
+            if len(budgets) == len(effects) > 1:
+                place = f"{'any' if verdict == 'open' else 'every'} budget tried"
+            parts.append(f"{words} at {place}")
     name = effects[0]["effect"]
     return f"{name[0].upper()}{name[1:]} ({second} against {first}): {'; '.join(parts)}."
 

@@ -54,6 +54,10 @@ def measure_peak_memory() -> float:
         return torch.cuda.max_memory_allocated() / 2**20
     if sys.platform == "win32":
         return float(psutil.Process().memory_info().peak_wset) / 2**20
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux, where getrusage also counts what the process was forked from
+        lines = status.read_text(encoding="utf-8").splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 2**10  # of kB
     import resource  # not on Windows
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -11,7 +11,7 @@ from sentiment.evaluation.study import (
     compute_paired_interval,
     compute_seed_interval,
     describe_effect,
-    describe_paying,
+    describe_verdict,
     find_paying_budget,
     name_budgets,
     summarize_study,
@@ -95,8 +95,8 @@ def test_the_budget_up_to_which_adapting_first_pays(
     paying = find_paying_budget(effects)
     assert paying is not None
     assert paying["budget"] == expected
-    sentences = describe_paying({one["budget"]: one for one in effects}, paying, [100, 300])
-    assert [word for word in words if word not in " ".join(sentences)] == []
+    sentence = describe_verdict(effects, paying)
+    assert [word for word in words if word not in sentence] == []
 
 
 def test_an_exception_is_named() -> None:
@@ -164,4 +164,4 @@ def test_effects_are_those_of_the_arms_that_are_there() -> None:
     summary = summarize_study(*make_runs({"e2e": 0.8, "mlm": 0.8}))
     assert {one["effect"] for one in summary["effects"]} == {"adaptation, without decay"}
     assert summary["adaptation_pays"] is None
-    assert "has not both of e2e and mlm+decay" in summary["sentences"][0]
+    assert "has not both of e2e and mlm+decay" in summary["sentence"]
