@@ -100,7 +100,7 @@ class RunArguments:
         default="group_by_length",
         metadata={
             "choices": ["group_by_length", "random", "sequential"],
-            "help": "group_by_length: batches of like lengths in random order, which saves padding. random or "
+            "help": "group_by_length: batches of like lengths, which saves padding. random or "
             "sequential: rows in random order or in that of the data.",
         },
     )

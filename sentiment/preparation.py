@@ -8,8 +8,9 @@ from transformers import PreTrainedTokenizerBase
 
 from sentiment.arguments import DataArguments
 from sentiment.data.audit import audit_splits
+from sentiment.data.sampling import draw_budget
 from sentiment.data.sources import load_reviews
-from sentiment.data.splits import SplitReviews, add_keys, compute_fingerprint, draw_budget, split_reviews
+from sentiment.data.splits import SplitReviews, add_keys, compute_fingerprint, split_reviews
 from sentiment.data.tokenization import tokenize_reviews
 
 

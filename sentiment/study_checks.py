@@ -7,7 +7,8 @@ from typing import Any
 
 from sentiment.data.corpus import load_corpus
 from sentiment.data.pretrained import find_pretrained
-from sentiment.data.splits import compute_fingerprint, draw_budget
+from sentiment.data.sampling import draw_budget
+from sentiment.data.splits import compute_fingerprint
 from sentiment.evaluation.study_report import PICTURES
 from sentiment.exceptions import InputError, require
 from sentiment.preparation import load_split_reviews

@@ -110,7 +110,7 @@ def build_history(log_history: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
     `train_loss` is the mean over the steps since the evaluation before.
     """
-    speed = ("eval_runtime", "eval_samples_per_second", "eval_steps_per_second")
+    timings = {"eval_runtime", "eval_samples_per_second", "eval_steps_per_second", "eval_model_preparation_time"}
     history: list[dict[str, Any]] = []
     losses: list[tuple[int, float]] = []  # steps that a logged loss is the mean of, and that loss
     last_step = 0
@@ -127,7 +127,7 @@ def build_history(log_history: list[dict[str, Any]]) -> list[dict[str, Any]]:
                     "validation": {
                         name.removeprefix("eval_"): value
                         for name, value in entry.items()
-                        if name.startswith("eval_") and name not in speed
+                        if name.startswith("eval_") and name not in timings
                     },
                 }
             )

@@ -8,6 +8,8 @@ import csv
 import json
 import random
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -133,6 +135,22 @@ def build_reviews() -> Callable[..., DatasetDict]:
         )
 
     return build
+
+
+@pytest.fixture(scope="session")
+def launch() -> Callable[..., Path]:
+    """`launch(processes, script, output_dir, *flags)` runs a script of this repository on so many CPU processes."""
+    root = Path(__file__).parents[1]
+
+    def run_script(processes: int, script: str, output_dir: Path, *flags: str) -> Path:
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+        command += [str(root / script), "--output_dir", str(output_dir), *flags]
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(root)}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return output_dir
+
+    return run_script
 
 
 @pytest.fixture(scope="session")

@@ -144,6 +144,42 @@ def test_a_finished_run_is_not_run_again_and_one_on_other_reviews_is_refused(
         run(dataset=[str(own)], num_train_epochs=1)
 
 
+def test_a_resumed_run_ends_like_one_that_was_never_cut_off(
+    run: Callable[..., Path], tiny_bert_with_dropout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Masks, dropout and the head's warm-up go on where they were."""
+    options = {"model": tiny_bert_with_dropout, "num_train_epochs": 2, "head_warmup_ratio": 0.6}
+    whole = run("whole", **options)
+    with monkeypatch.context() as patch:
+        patch.setattr("sentiment.training.callbacks.EpochProgress.on_epoch_begin", stop_in_second_epoch, raising=False)
+        with pytest.raises(KeyboardInterrupt):
+            run("cut", **options)
+    cut = run("cut", resume=True, **options)
+    assert (cut / "model/model.safetensors").read_bytes() == (whole / "model/model.safetensors").read_bytes()
+    expected, found = read(whole / "metrics.json"), read(cut / "metrics.json")
+    for name in ("validation", "history", "steps", "filled_masks"):
+        assert found[name] == expected[name]
+
+
+def stop_in_second_epoch(_self: Any, _args: Any, state: Any, *_: Any, **__: Any) -> None:
+    if state.epoch and state.epoch >= 1:
+        raise KeyboardInterrupt
+
+
+def test_two_processes_adapt_and_count_each_masked_token_once(
+    launch: Callable[..., Path], tiny_bert: Path, corpus_file: Path, tmp_path: Path
+) -> None:
+    flags = ["--model", str(tiny_bert), "--dataset", str(corpus_file), "--target_dataset", "none", "--max_length", "32"]
+    flags += ["--precision", "fp32", "--batch_size", "20", "--num_train_epochs", "1", "--lr", "5e-3"]
+    one, two = (launch(processes, "train_mlm.py", tmp_path / str(processes), *flags) for processes in (1, 2))
+    assert read(two / "run.json")["hardware"]["processes"] == 2
+    alone, together = (read(folder / "metrics.json")["validation"] for folder in (one, two))
+    assert together["before"] == pytest.approx(alone["before"], rel=1e-5)
+    assert together["after"]["masked_tokens"] == alone["after"]["masked_tokens"]
+    # Other masks are drawn, and as much is learned: a loss counted twice would move the weights twice as far.
+    assert together["after"]["loss"] == pytest.approx(alone["after"]["loss"], rel=0.05)
+
+
 def test_a_stream_is_trained_on_for_its_steps(run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sentiment.corpora.STREAM_VALIDATION_ROWS", 50)
     folder = run(streaming=True, max_steps=20, shuffle_buffer=50)

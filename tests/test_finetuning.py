@@ -3,9 +3,6 @@
 import hashlib
 import json
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,8 +17,6 @@ from sentiment.exceptions import InputError
 from sentiment.finetuning import finetune
 from sentiment.serving.predictor import SentimentPredictor
 from sentiment.trainer import build_training_arguments
-
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -203,23 +198,13 @@ def test_the_global_batch_is_dealt_to_processes(monkeypatch: pytest.MonkeyPatch,
         build_training_arguments(replace(args, batch_size=33))
 
 
-def launch(processes: int, output_dir: Path, *flags: str, script: Path = ROOT / "train_e2e.py") -> Path:
-    """Runs train_e2e.py on one process or on two, on CPUs."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    command += [str(script), "--output_dir", str(output_dir), *flags]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return output_dir
-
-
 def test_two_processes_see_each_row_once_an_epoch(
-    tiny_bert_with_dropout: Path, reviews_csv: Path, tmp_path: Path
+    launch: Callable[..., Path], tiny_bert_with_dropout: Path, reviews_csv: Path, tmp_path: Path
 ) -> None:
     """With dropout and length groups, which use random numbers unequally, the processes must still share the rows."""
     flags = ["--model", str(tiny_bert_with_dropout), "--dataset", str(reviews_csv), "--max_length", "32"]
     flags += ["--precision", "fp32", "--batch_size", "40", "--num_train_epochs", "3", "--seed", "3"]
-    folder = launch(2, tmp_path / "run", *flags, script=ROOT / "tests" / "record_rows.py")
+    folder = launch(2, "tests/record_rows.py", tmp_path / "run", *flags)
     seen = [read(folder / f"rows_{rank}.json") for rank in (0, 1)]
     assert len(seen[0]) == len(seen[1]) == 3 * 100
     for epoch in range(3):
@@ -227,7 +212,9 @@ def test_two_processes_see_each_row_once_an_epoch(
         assert len(set(rows)) == 200
 
 
-def test_two_processes_train_as_one(tiny_bert: Path, reviews_csv: Path, tmp_path: Path) -> None:
+def test_two_processes_train_as_one(
+    launch: Callable[..., Path], tiny_bert: Path, reviews_csv: Path, tmp_path: Path
+) -> None:
     """Same rows in the same order, no dropout: the losses, weights and metrics of one process, within rounding.
 
     A loss that ignores the Trainer's count of rows is logged twice as high here, and moves the weights otherwise.
@@ -235,7 +222,7 @@ def test_two_processes_train_as_one(tiny_bert: Path, reviews_csv: Path, tmp_path
     flags = ["--model", str(tiny_bert), "--dataset", str(reviews_csv), "--precision", "fp32", "--lr", "1e-3"]
     flags += ["--batch_size", "40", "--num_train_epochs", "2", "--max_length", "32"]
     flags += ["--train_sampling_strategy", "sequential"]
-    one, two = (launch(processes, tmp_path / str(processes), *flags) for processes in (1, 2))
+    one, two = (launch(processes, "train_e2e.py", tmp_path / str(processes), *flags) for processes in (1, 2))
     assert read(two / "run.json")["hardware"]["processes"] == 2
     first, second = read(one / "metrics.json"), read(two / "metrics.json")
     for alone, together in zip(first["history"], second["history"], strict=True):

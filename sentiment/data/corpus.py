@@ -10,8 +10,9 @@ from datasets import Dataset, DatasetDict, IterableDataset, concatenate_datasets
 from sklearn.model_selection import train_test_split
 
 from sentiment.data.cleaning import compute_text_key
+from sentiment.data.sampling import take_rows
 from sentiment.data.sources import SNIPPETS, load_reviews
-from sentiment.data.splits import clean_batch, take_rows
+from sentiment.data.splits import clean_batch
 from sentiment.data.workers import count_workers
 from sentiment.exceptions import require
 
