@@ -1,13 +1,19 @@
-# make demo: train and report the offline example; make test: every test. Both set up .venv first, once.
+# make demo: train and report the offline example; make verdict: the second strategy too, and which is better;
+# make test: every test. All set up .venv first, once.
 PYTHON ?= python3
 BIN := .venv/bin
 SETUP := .venv/.installed
 
-.PHONY: demo test lint check setup clean
+.PHONY: demo verdict test lint check setup clean
 
 demo: setup
 	@$(BIN)/accelerate launch --quiet --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
 		train_e2e.py sentiment/configs/offline.yaml --resume
+
+verdict: demo
+	@$(BIN)/python train_mlm.py sentiment/configs/offline_mlm.yaml --resume
+	@$(BIN)/python train_finetune.py sentiment/configs/offline_finetune.yaml --resume
+	@$(BIN)/sentiment compare outputs/e2e outputs/finetune
 
 test: setup
 	$(BIN)/python -m pytest

@@ -16,7 +16,7 @@ from sentiment.evaluation.study import summarize_study
 from sentiment.evaluation.study_report import write_study_report
 from sentiment.exceptions import first_line
 from sentiment.finetuning import finetune
-from sentiment.run_folder import read_json, write_json
+from sentiment.run_folder import write_json
 from sentiment.study_checks import (
     WRITTEN_FILES,
     StudyData,
@@ -27,9 +27,12 @@ from sentiment.study_checks import (
     load_study_data,
     mend_advice,
 )
-from sentiment.study_plan import PlannedAdaptation, PlannedFinetuning, StudyPlan, plan_study, set_steps
+from sentiment.study_plan import PlannedAdaptation, PlannedFinetuning, StudyPlan, fill_in_steps, plan_study
 from sentiment.study_processes import log_to, run_tasks
 from sentiment.study_results import describe_study, read_results, write_results
+
+# What loading, auditing and reporting take of a run's time, in rows that it could train on meanwhile.
+PREPARATION = 2_000
 
 
 def run_study(argv: Sequence[str]) -> dict[str, Any] | None:
@@ -60,8 +63,8 @@ def run_study(argv: Sequence[str]) -> dict[str, Any] | None:
     missing = len(plan.finetunings) - len(finished) - trained
     if missing:
         say(
-            f"error: {missing} of {len(plan.finetunings)} runs failed, and there is no verdict without them: mend what "
-            "is said above, and give the same command again; finished runs are kept"
+            f"error: {missing} of {len(plan.finetunings)} runs are missing, and there is no verdict without them: mend "
+            "what is said above, and give the same command again; finished runs are kept"
         )
         return None
     return write_study(plan, data)
@@ -77,20 +80,6 @@ def write_study(plan: StudyPlan, data: StudyData) -> dict[str, Any]:
     write_study_report(plan.folder, verdict)
     write_json(plan.folder / "verdict.json", verdict)
     return verdict
-
-
-def fill_in_steps(adaptations: Sequence[PlannedAdaptation]) -> list[PlannedAdaptation]:
-    """Those whose options are all known: a placebo's steps are, once the adaptation to reviews is finished."""
-    known = []
-    for adaptation in adaptations:
-        if adaptation.kind == "mlm":
-            known.append(adaptation)
-            continue
-        model = adaptation.folder.with_name(adaptation.folder.name.replace("placebo", "mlm"))
-        if (model / "metrics.json").exists():
-            steps = read_json(model / "metrics.json")["history"][-1]["step"]
-            known.append(set_steps(adaptation, steps))
-    return known
 
 
 def train_adaptations(plan: StudyPlan, adapted: set[Path]) -> set[Path]:
@@ -190,7 +179,7 @@ def remove_bulk(run_dir: Path, keep_models: bool) -> None:
 def estimate_work(run: PlannedFinetuning, data: StudyData) -> float:
     """How long a run may take beside others: rows that it sees, one without gradients counting a third."""
     held_out = run.args.num_train_epochs * data.validation_rows + 2 * data.test_rows
-    return run.args.num_train_epochs * data.train_rows[run.budget] + held_out / 3
+    return run.args.num_train_epochs * data.train_rows[run.budget] + held_out / 3 + PREPARATION
 
 
 def describe_outcome(outcome: Outcome, seconds_left: float) -> str:

@@ -12,6 +12,7 @@ from sentiment.arguments import (
     FinetuningArguments,
     ModelArguments,
 )
+from sentiment.run_folder import read_json
 from sentiment.study_arguments import ARMS, StudyArguments, StudyOptions, read_study
 
 
@@ -141,6 +142,14 @@ def choose_adaptation_folder(args: StudyArguments, kind: str, seed: int) -> Path
     return Path(args.output_dir) / (f"{kind}_{seed}" if args.adapt_each_seed else kind)
 
 
-def set_steps(placebo: PlannedAdaptation, steps: int) -> PlannedAdaptation:
-    """The placebo with as many steps as the adaptation to reviews took."""
-    return replace(placebo, args=replace(placebo.args, max_steps=steps))
+def fill_in_steps(adaptations: Sequence[PlannedAdaptation]) -> list[PlannedAdaptation]:
+    """Those whose options are all known: a placebo takes as many steps as the adaptation to reviews did."""
+    known = []
+    for adaptation in adaptations:
+        model = adaptation.folder.with_name(adaptation.folder.name.replace("placebo", "mlm"))
+        if adaptation.kind == "mlm":
+            known.append(adaptation)
+        elif (model / "metrics.json").exists():
+            steps = read_json(model / "metrics.json")["history"][-1]["step"]
+            known.append(replace(adaptation, args=replace(adaptation.args, max_steps=steps)))
+    return known

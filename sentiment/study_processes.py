@@ -11,6 +11,8 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TypeVar
 
+from tqdm import tqdm
+
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 # Their handlers hold on to the stderr that they found when they were made.
@@ -67,6 +69,7 @@ def begin_process(log: Path) -> None:
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    tqdm.set_lock(threading.RLock())  # its own, between processes, would be left behind, and complained of, by an exit
     threading.Thread(target=end_with_parent, daemon=True).start()
 
 

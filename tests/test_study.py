@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from sentiment import study as module
+from sentiment.cli import main
 from sentiment.exceptions import InputError
 from sentiment.study import run_study
 from sentiment.study_arguments import DEFAULT_STUDY
@@ -154,14 +155,20 @@ def test_one_run_that_fails_stops_no_other_and_the_verdict(
 
     with monkeypatch.context() as patch:
         patch.setattr(module, "finetune", fail_first)
-        assert run_study(words) is None
+        with pytest.raises(SystemExit) as end:
+            main(["study", *words])
+    assert end.value.code == 1
     printed = capsys.readouterr().err
     assert "[1/2] e2e, 40 labels, seed 1: failed: no more (see " in printed
     assert "[2/2] e2e+decay, 40 labels, seed 1: test accuracy" in printed
-    assert "error: 1 of 2 runs failed" in printed
+    assert "error: 1 of 2 runs are missing" in printed
     assert "Traceback" in (tmp_path / "study/logs/e2e_40_1.log").read_text(encoding="utf-8")
     assert not (tmp_path / "study/verdict.json").exists()
-    assert run_study(words) is not None
+    main(["study", *words])
+    printed = capsys.readouterr()
+    assert "[2/2] e2e, 40 labels, seed 1: test accuracy" in printed.err
+    assert printed.out.startswith("The study has not both of e2e and mlm+decay")
+    assert printed.out.endswith(f"Report: {tmp_path / 'study' / 'report.html'}\n")
 
 
 def test_an_adaptation_that_fails_stops_only_those_that_need_it(
@@ -175,7 +182,7 @@ def test_an_adaptation_that_fails_stops_only_those_that_need_it(
     assert counted == ["e2e_40_1"]
     printed = capsys.readouterr().err
     assert "failed: out of words" in printed
-    assert "error: 1 of 2 runs failed" in printed
+    assert "error: 1 of 2 runs are missing" in printed
 
 
 def test_two_jobs_and_a_placebo(write_study_file: Callable[..., list[str]], tmp_path: Path, capsys: Capture) -> None:
@@ -250,6 +257,13 @@ def test_what_is_refused_before_anything_is_trained(
     assert "\n" not in str(refusal.value)
     assert counted == []
     assert not (tmp_path / "study").exists()
+
+
+def test_wrong_input_ends_with_one_line_and_code_2(capsys: Capture) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["study", "no_such.yaml", "--seeds", "1", "2"])
+    assert end.value.code == 2
+    assert capsys.readouterr().err == "error: cannot read no_such.yaml: No such file or directory\n"
 
 
 def test_a_folder_of_other_things_is_left_alone(

@@ -1,5 +1,6 @@
 """Whether the Hugging Face Hub can be reached, found out in seconds rather than by its libraries' retries."""
 
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,11 @@ from sentiment.exceptions import InputError
 
 RepoType = Literal["dataset", "model"]
 TIMEOUT_SECONDS = 5.0
+# What to start instead, by the script that was started.
+OFFLINE_RUNS = {
+    "train_mlm.py": "python train_mlm.py sentiment/configs/offline_mlm.yaml",
+    "train_finetune.py": "python train_finetune.py sentiment/configs/offline_finetune.yaml",
+}
 OFFLINE_RUN = "accelerate launch --quiet train_e2e.py sentiment/configs/offline.yaml"
 
 
@@ -34,7 +40,8 @@ def check_hub(repo_id: str, repo_type: RepoType) -> bool:
     own = "--data_dir with a local copy"
     if repo_type == "model":
         own = "--model with a local folder (and --data_dir, if the data is not to come from the Hub either)"
-    ways = f"pass {own}, or run `{OFFLINE_RUN}`, which needs no Hub"
+    offline_run = OFFLINE_RUNS.get(Path(sys.argv[0]).name, OFFLINE_RUN)
+    ways = f"pass {own}, or run `{offline_run}`, which needs no Hub"
     if isinstance(problem, GatedRepoError):
         raise InputError(f"{repo_type} {repo_id} is gated on the Hugging Face Hub: log in with access to it; or {ways}")
     if isinstance(problem, RepositoryNotFoundError):

@@ -15,7 +15,7 @@ PICTURES = ("accuracy.png", "effects.png", "cost.png")
 # Options of fine-tuning that a reader of a study asks for; verdict.json has them all.
 SHOWN_OPTIONS = (
     "model", "dataset", "split", "split_seed", "max_rows", "cleaning", "max_length", "lr", "head_lr", "batch_size",
-    "num_train_epochs", "early_stopping_patience", "warmup_ratio", "dropout", "weight_decay",
+    "num_train_epochs", "early_stopping_patience", "warmup_ratio", "dropout", "token_dropout", "weight_decay",
 )  # fmt: skip
 
 
