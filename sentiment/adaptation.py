@@ -26,12 +26,12 @@ from sentiment.data.pretrained import find_pretrained
 from sentiment.evaluation.adaptation_report import write_adaptation_report, write_adapted_model_card
 from sentiment.evaluation.adaptation_terminal import render_adaptation
 from sentiment.evaluation.filled_masks import fill_masks, mask_words
-from sentiment.lineage import KEYS_FILE
 from sentiment.models.masked_lm import BertForSparseMaskedLM, load_masked_lm
 from sentiment.models.tokenizer import load_tokenizer
 from sentiment.parsing import parse_arguments
-from sentiment.run_folder import check_same_data, clear_run, is_finished, read_json, write_json
-from sentiment.run_record import describe_run
+from sentiment.runs.folder import check_same_data, clear_run, is_finished, read_json, write_json
+from sentiment.runs.lineage import KEYS_FILE
+from sentiment.runs.record import describe_run
 from sentiment.trainer import (
     build_history,
     build_training_arguments,

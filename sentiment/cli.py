@@ -134,7 +134,7 @@ def audit(flags: Sequence[str]) -> None:
     from sentiment.models.tokenizer import load_tokenizer
     from sentiment.parsing import parse_arguments
     from sentiment.preparation import audit_published, audit_reviews, load_split_reviews
-    from sentiment.run_folder import write_json
+    from sentiment.runs.folder import write_json
 
     data_args, args = parse_arguments([DataArguments, AuditArguments], flags, prog="sentiment audit")
     tokenizer = load_tokenizer(find_pretrained(args.model))
@@ -154,7 +154,7 @@ def evaluate(model: str, dataset: str, data_dir: str | None, split: str | None, 
     from sentiment.data.splits import choose_labelled_split, join_labelled
     from sentiment.evaluation.predictions import evaluate_probabilities
     from sentiment.evaluation.terminal import render_metrics
-    from sentiment.run_folder import write_json
+    from sentiment.runs.folder import write_json
     from sentiment.serving.predictor import SentimentPredictor
 
     predictor = SentimentPredictor.from_pretrained(model)
@@ -198,7 +198,7 @@ def compare(folder_a: str, folder_b: str, output_dir: str) -> None:
 def study(flags: Sequence[str]) -> None:
     """Trains what is not finished yet of a study, prints what it shows and writes the report; exit code 1 if not."""
     from sentiment.evaluation.study_report import render_study
-    from sentiment.study import run_study
+    from sentiment.study.sequence import run_study
 
     verdict = run_study(flags)
     if verdict is None:

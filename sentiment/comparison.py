@@ -11,9 +11,9 @@ from sentiment.evaluation.cost import compare_costs
 from sentiment.evaluation.flips import count_flips, most_confident_flips
 from sentiment.evaluation.slices import assign_slices
 from sentiment.exceptions import InputError, first_line, require
-from sentiment.finished_run import FinishedRun, read_adaptation_metrics, read_finished_run
-from sentiment.run_differences import check_same_test, list_differences, list_warnings
-from sentiment.run_folder import list_folder, write_json
+from sentiment.runs.differences import check_same_test, list_differences, list_warnings
+from sentiment.runs.finished import FinishedRun, read_adaptation_metrics, read_finished_run
+from sentiment.runs.folder import list_folder, write_json
 
 # In the order in which they are written.
 WRITTEN_FILES = (*PICTURES, "report.md", "report.html", "verdict.json")

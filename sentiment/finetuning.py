@@ -19,13 +19,13 @@ from sentiment.data.pretrained import find_pretrained
 from sentiment.evaluation.predictions import evaluate_probabilities, predict_probabilities, write_predictions
 from sentiment.evaluation.report import write_model_card, write_report
 from sentiment.evaluation.terminal import render_before_after
-from sentiment.lineage import ADAPTED_RUN, check_adapted_model, describe_adaptation
 from sentiment.models.classifier import BertSentimentClassifier, load_classifier, load_trained_classifier
 from sentiment.models.tokenizer import load_tokenizer
 from sentiment.parsing import parse_arguments
 from sentiment.preparation import RunData, compute_fingerprints, load_split_reviews, prepare_data
-from sentiment.run_folder import check_same_data, clear_run, is_finished, read_json, write_json
-from sentiment.run_record import describe_run
+from sentiment.runs.folder import check_same_data, clear_run, is_finished, read_json, write_json
+from sentiment.runs.lineage import ADAPTED_RUN, check_adapted_model, describe_adaptation
+from sentiment.runs.record import describe_run
 from sentiment.trainer import (
     build_history,
     build_training_arguments,

@@ -9,7 +9,7 @@ import pyarrow
 import pyarrow.parquet
 
 from sentiment.exceptions import InputError, first_line, require
-from sentiment.run_folder import read_json
+from sentiment.runs.folder import read_json
 
 RECORD_KEYS = ("data.fingerprints", "options.model", "options.dataset", "options.cleaning", "options.seed")
 METRICS_KEYS = (

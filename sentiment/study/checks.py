@@ -12,8 +12,8 @@ from sentiment.data.splits import compute_fingerprint
 from sentiment.evaluation.study_report import PICTURES
 from sentiment.exceptions import InputError, require
 from sentiment.preparation import load_split_reviews
-from sentiment.run_folder import check_same_data, is_finished, list_folder, read_json, read_run
-from sentiment.study_plan import PlannedAdaptation, PlannedFinetuning, StudyPlan
+from sentiment.runs.folder import check_same_data, is_finished, list_folder, read_json, read_run
+from sentiment.study.plan import PlannedAdaptation, PlannedFinetuning, StudyPlan
 
 # In the order in which they are written.
 WRITTEN_FILES = ("results.parquet", *PICTURES, "report.md", "report.html", "verdict.json")

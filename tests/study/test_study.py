@@ -9,12 +9,12 @@ import pyarrow.parquet
 import pytest
 import yaml
 
-from sentiment import study as module
 from sentiment.cli import main
 from sentiment.exceptions import InputError
-from sentiment.study import run_study
-from sentiment.study_arguments import DEFAULT_STUDY
-from sentiment.study_plan import plan_study
+from sentiment.study import sequence as module
+from sentiment.study.arguments import DEFAULT_STUDY
+from sentiment.study.plan import plan_study
+from sentiment.study.sequence import run_study
 
 WORDS = ("film", "story", "plot", "actor", "scene", "ending", "good", "dull")
 PLACEBO = {"dataset": "snippets_nyt"}

@@ -12,8 +12,8 @@ from sentiment.arguments import (
     FinetuningArguments,
     ModelArguments,
 )
-from sentiment.run_folder import read_json
-from sentiment.study_arguments import ARMS, StudyArguments, StudyOptions, read_study
+from sentiment.runs.folder import read_json
+from sentiment.study.arguments import ARMS, StudyArguments, StudyOptions, read_study
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ import pyarrow.parquet
 
 from sentiment.evaluation.adaptation_plots import find_restored
 from sentiment.exceptions import require
-from sentiment.finished_run import read_finished_run
-from sentiment.run_folder import read_json, read_run
-from sentiment.study_checks import StudyData, check_data
-from sentiment.study_plan import PlannedAdaptation, StudyPlan
+from sentiment.runs.finished import read_finished_run
+from sentiment.runs.folder import read_json, read_run
+from sentiment.study.checks import StudyData, check_data
+from sentiment.study.plan import PlannedAdaptation, StudyPlan
 
 
 def read_results(plan: StudyPlan, data: StudyData) -> tuple[list[dict[str, Any]], list[list[bool]]]:

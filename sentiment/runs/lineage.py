@@ -8,7 +8,7 @@ import numpy as np
 
 from sentiment.data.corpus import count_seen
 from sentiment.exceptions import InputError
-from sentiment.run_folder import read_json, read_run
+from sentiment.runs.folder import read_json, read_run
 
 ADAPTED_RUN = "outputs/mlm"
 KEYS_FILE = "text_keys.npy"

@@ -7,7 +7,7 @@ import pyarrow.parquet
 import pytest
 
 from sentiment.exceptions import InputError
-from sentiment.finished_run import read_adaptation_metrics, read_finished_run
+from sentiment.runs.finished import read_adaptation_metrics, read_finished_run
 
 ADAPTATION = {"run_dir": "gone/mlm", "loss_after": 4.1}
 

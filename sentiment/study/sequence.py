@@ -16,8 +16,8 @@ from sentiment.evaluation.study import summarize_study
 from sentiment.evaluation.study_report import write_study_report
 from sentiment.exceptions import first_line
 from sentiment.finetuning import finetune
-from sentiment.run_folder import write_json
-from sentiment.study_checks import (
+from sentiment.runs.folder import write_json
+from sentiment.study.checks import (
     WRITTEN_FILES,
     StudyData,
     check_output,
@@ -27,9 +27,9 @@ from sentiment.study_checks import (
     load_study_data,
     mend_advice,
 )
-from sentiment.study_plan import PlannedAdaptation, PlannedFinetuning, StudyPlan, fill_in_steps, plan_study
-from sentiment.study_processes import log_to, run_tasks
-from sentiment.study_results import describe_study, read_results, write_results
+from sentiment.study.plan import PlannedAdaptation, PlannedFinetuning, StudyPlan, fill_in_steps, plan_study
+from sentiment.study.processes import log_to, run_tasks
+from sentiment.study.results import describe_study, read_results, write_results
 
 # What loading, auditing and reporting take of a run's time, in rows that it could train on meanwhile.
 PREPARATION = 2_000

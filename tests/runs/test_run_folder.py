@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sentiment.exceptions import InputError
-from sentiment.run_folder import (
+from sentiment.runs.folder import (
     WRITTEN_FILES,
     WRITTEN_FOLDERS,
     check_same_data,

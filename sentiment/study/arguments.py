@@ -17,7 +17,7 @@ from sentiment.arguments import (
 from sentiment.exceptions import require
 from sentiment.parsing import build_flags, list_options, parse_arguments, parse_section, read_yaml
 
-DEFAULT_STUDY = Path(__file__).parent / "configs" / "study.yaml"
+DEFAULT_STUDY = Path(__file__).parents[1] / "configs" / "study.yaml"
 DEFAULT_SPLIT_SEED = 42
 # Each arm: which adaptation it starts from, and whether rates decay from layer to layer.
 ARMS: dict[str, tuple[str | None, bool]] = {

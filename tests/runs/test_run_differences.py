@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from sentiment.exceptions import InputError
-from sentiment.finished_run import FinishedRun, read_finished_run
-from sentiment.run_differences import check_same_test, list_differences, list_warnings
+from sentiment.runs.differences import check_same_test, list_differences, list_warnings
+from sentiment.runs.finished import FinishedRun, read_finished_run
 
 
 @pytest.fixture
