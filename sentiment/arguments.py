@@ -140,10 +140,6 @@ class FinetuningArguments(RunArguments):
 
     output_dir: str = field(default="outputs/e2e", metadata={"help": "Where the run's folder is written."})
     dropout: float = field(default=0.0, metadata={"help": "Dropout between the pooler and the linear head."})
-    token_dropout: float = field(
-        default=0.0,
-        metadata={"help": "Share of a training text's tokens that the mask takes the place of, drawn anew each time."},
-    )
     layer_decay: float = field(
         default=1.0,
         metadata={"help": "Factor on the rate from each layer to the one below; 1.0 turns it off."},
@@ -156,8 +152,7 @@ class FinetuningArguments(RunArguments):
     def __post_init__(self) -> None:
         """Refuses values that no run can use."""
         super().__post_init__()
-        for name in ("dropout", "token_dropout"):
-            require(0 <= getattr(self, name) < 1, f"--{name} {getattr(self, name)}: a probability, from 0 to below 1")
+        require(0 <= self.dropout < 1, f"--dropout {self.dropout}: a probability, from 0 to below 1")
         decay, patience = self.layer_decay, self.early_stopping_patience
         require(0 < decay <= 1, f"--layer_decay {decay}: above 0, and at most 1 (rates fall towards the embeddings)")
         require(patience >= 1, f"--early_stopping_patience {patience}: at least 1")

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from datasets import Dataset
 from scipy.special import softmax
 from transformers import DataCollatorWithPadding, EvalPrediction, PreTrainedTokenizerBase, Trainer, set_seed
@@ -37,7 +36,6 @@ from sentiment.trainer import (
     train,
 )
 from sentiment.training.callbacks import DivergenceGuard, EitherImprovesStopping, EpochProgress, EpochTimer
-from sentiment.training.masking import drop_tokens
 from sentiment.training.optimizer import build_optimizer
 from sentiment.training.resources import is_main_process
 
@@ -119,21 +117,6 @@ def finetune(
     return read_json(run_dir / "metrics.json")
 
 
-class TokenDropoutTrainer(Trainer):
-    """A Trainer that hides some tokens of each batch that it trains on, and none of those it evaluates."""
-
-    def __init__(self, *args: Any, token_dropout: float, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        self.token_dropout = token_dropout
-
-    def training_step(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
-        """The loss of one batch, its gradients computed."""
-        if self.token_dropout:
-            tokenizer: Any = self.processing_class
-            inputs["input_ids"] = drop_tokens(inputs["input_ids"], tokenizer, self.token_dropout)
-        return super().training_step(model, inputs, *args, **kwargs)
-
-
 def build_trainer(
     model: BertSentimentClassifier,
     tokenizer: PreTrainedTokenizerBase,
@@ -143,7 +126,7 @@ def build_trainer(
 ) -> Trainer:
     """A Trainer with our optimizer, early stopping and progress bar."""
     optimizer = build_optimizer(model, args.lr, args.head_lr, args.layer_decay, args.weight_decay)
-    trainer = TokenDropoutTrainer(
+    trainer = Trainer(
         model=model,
         args=training_args,
         train_dataset=data.tokenized["train"],
@@ -153,7 +136,6 @@ def build_trainer(
         compute_metrics=compute_trainer_metrics,
         optimizers=(optimizer, None),
         callbacks=[EitherImprovesStopping(args.early_stopping_patience), EpochTimer(), DivergenceGuard()],
-        token_dropout=args.token_dropout,
     )
     return show_progress_with(trainer, EpochProgress())
 

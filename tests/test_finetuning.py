@@ -102,22 +102,6 @@ def test_layer_decay_and_head_rate_reach_the_optimizer(run: Callable[..., Path],
     assert moved["decayed"] < moved["even"] / 50  # the first of two layers is scaled by 0.01 ** 2
 
 
-def test_tokens_are_dropped_in_training_and_not_in_evaluation(
-    run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls: list[float] = []
-
-    def count(input_ids: Any, _tokenizer: Any, share: float) -> Any:
-        calls.append(share)
-        return input_ids
-
-    monkeypatch.setattr("sentiment.finetuning.drop_tokens", count)
-    run("without", num_train_epochs=1)
-    assert calls == []
-    run("with", num_train_epochs=1, token_dropout=0.2)
-    assert calls == [0.2] * 7  # 200 rows in batches of 32; none of validation or test
-
-
 def test_a_finished_run_is_not_run_again(run: Callable[..., Path]) -> None:
     folder = run()
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}

@@ -1,4 +1,4 @@
-"""Masks: for masked-language modelling, drawn anew for training and once for validation; and to drop tokens.
+"""Masks for masked-language modelling: drawn anew for training, drawn once for validation.
 
 Devlin et al. 2019 (arXiv:1810.04805), section 3.1: of the tokens to predict, 80% become the mask, 10% a random token,
 and 10% stay. The labels are the collator's own: the true ids where a token is to be predicted, and -100 elsewhere.
@@ -6,7 +6,6 @@ and 10% stay. The labels are the collator's own: the true ids where a token is t
 
 from typing import Any
 
-import torch
 from datasets import Dataset
 from transformers import (
     DataCollatorForLanguageModeling,
@@ -48,14 +47,3 @@ def mask_once(texts: Dataset, tokenizer: PreTrainedTokenizerBase, mlm_probabilit
     return texts.map(
         mask, batched=True, remove_columns=["special_tokens_mask"], load_from_cache_file=False, desc="Masking"
     )
-
-
-def drop_tokens(input_ids: torch.Tensor, tokenizer: PreTrainedTokenizerBase, token_dropout: float) -> torch.Tensor:
-    """The token ids with as large a share of them at random replaced by the mask, special tokens never; same shape.
-
-    Word dropout, Iyyer et al. 2015 (aclanthology.org/P15-1162), section 2.4, with the one token that a BERT knows as a
-    gap: a classifier that may not see every word of a training text cannot learn the text by heart.
-    """
-    special = torch.isin(input_ids, torch.tensor(tokenizer.all_special_ids, device=input_ids.device))
-    dropped = (torch.rand(input_ids.shape, device=input_ids.device) < token_dropout) & ~special
-    return input_ids.masked_fill(dropped, tokenizer.mask_token_id)

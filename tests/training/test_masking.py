@@ -7,7 +7,7 @@ import torch
 from datasets import Dataset
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from sentiment.training.masking import MaskingCollator, drop_tokens, mask_once
+from sentiment.training.masking import MaskingCollator, mask_once
 
 
 @pytest.fixture
@@ -81,17 +81,3 @@ def test_a_model_that_copies_its_input_has_a_high_loss(texts: Dataset, tokenizer
         assert loss > 5
         of_masked_ids = torch.nn.functional.cross_entropy(copied.flatten(0, 1), batch["input_ids"].flatten())
         assert of_masked_ids < 0.01
-
-
-@pytest.mark.parametrize("share", [0.0, 0.3])
-def test_dropped_tokens_are_a_share_of_the_words(
-    texts: Dataset, tokenizer: PreTrainedTokenizerBase, share: float
-) -> None:
-    torch.manual_seed(0)
-    ids = tokenizer.pad({"input_ids": texts["input_ids"][:]}, return_tensors="pt")["input_ids"]
-    dropped = drop_tokens(ids, tokenizer, share)
-    special = torch.isin(ids, torch.tensor(tokenizer.all_special_ids))
-    assert torch.equal(dropped[special], ids[special])
-    changed = dropped != ids
-    assert (dropped[changed] == tokenizer.mask_token_id).all()
-    assert (changed.sum() / (~special).sum()).item() == pytest.approx(share, abs=0.03)
