@@ -2,7 +2,13 @@
 
 from dataclasses import fields
 
-from sentiment.arguments import DataArguments, FinetuningArguments, ModelArguments
+from sentiment.arguments import (
+    AdaptationArguments,
+    CorpusArguments,
+    DataArguments,
+    FinetuningArguments,
+    ModelArguments,
+)
 from sentiment.cli import build_parser
 
 
@@ -11,7 +17,15 @@ def test_options() -> None:
     assert names >= {
         *("model", "dataset", "data_dir", "output_dir", "split", "max_rows", "cleaning", "keep_duplicates"),
         *("max_length", "lr", "head_lr", "layer_decay", "batch_size", "num_train_epochs", "dropout"),
-        *("precision", "seed", "resume", "overwrite"),
+        *("precision", "seed", "resume", "overwrite", "train_rows", "split_seed"),
+    }
+
+
+def test_options_of_an_adaptation() -> None:
+    names = {field.name for group in (ModelArguments, CorpusArguments, AdaptationArguments) for field in fields(group)}
+    assert names >= {
+        *("model", "dataset", "data_dir", "output_dir", "max_rows", "max_length", "long_texts", "mlm_probability"),
+        *("target_dataset", "head_warmup_ratio", "streaming", "max_steps", "num_train_epochs", "lr", "resume"),
     }
 
 
