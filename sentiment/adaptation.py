@@ -26,7 +26,8 @@ from sentiment.data.pretrained import find_pretrained
 from sentiment.evaluation.adaptation_report import write_adaptation_report, write_adapted_model_card
 from sentiment.evaluation.adaptation_terminal import render_adaptation
 from sentiment.evaluation.filled_masks import fill_masks, mask_words
-from sentiment.models.masked_lm import BertForSparseMaskedLM, load_masked_lm
+from sentiment.exceptions import InputError
+from sentiment.models.masked_lm import IGNORED, BertForSparseMaskedLM, load_masked_lm
 from sentiment.models.tokenizer import load_tokenizer
 from sentiment.parsing import parse_arguments
 from sentiment.runs.folder import check_same_data, clear_run, is_finished, read_json, write_json
@@ -93,6 +94,7 @@ def adapt(model_args: ModelArguments, corpus_args: CorpusArguments, args: Adapta
     check_length(corpus_args.max_length, model.config.max_position_embeddings)
     trainer = build_trainer(model, tokenizer, data, args, training_args, has_fresh_head)
     run = describe_run("mlm", options, model, training_args)
+    run["model"]["has_fresh_head"] = has_fresh_head
     run["data"] = {"datasets": corpus_args.dataset, "fingerprints": data.fingerprints, "audit": data.audit}
 
     masks = mask_words(data.held_out_texts, tokenizer, seed=args.seed)
@@ -100,6 +102,8 @@ def adapt(model_args: ModelArguments, corpus_args: CorpusArguments, args: Adapta
         if args.overwrite:
             clear_run(run_dir)
         write_json(run_dir / "run.json", run)
+        if data.text_keys is not None:
+            np.save(run_dir / KEYS_FILE, data.text_keys, allow_pickle=False)
         guesses_before = fill_masks(model, tokenizer, [mask["text"] for mask in masks])
     before = read_evaluation(trainer.evaluate())
 
@@ -108,16 +112,15 @@ def adapt(model_args: ModelArguments, corpus_args: CorpusArguments, args: Adapta
         model.save_pretrained(run_dir / "model")
         tokenizer.save_pretrained(run_dir / "model")
         metrics = summarize_training(trainer, before)
-        guesses_after = fill_masks(model, tokenizer, [mask["text"] for mask in masks])
+        adapted, _ = load_masked_lm(str(run_dir / "model"))  # the Trainer's own rounds to the precision of training
+        guesses_after = fill_masks(adapted, tokenizer, [mask["text"] for mask in masks])
         metrics["filled_masks"] = [
             mask | {"before": old, "after": new}
             for mask, old, new in zip(masks, guesses_before, guesses_after, strict=True)
         ]
-        metrics["resources"]["padding_share"] = find_padding_share(data.audit)
+        metrics["resources"]["padding_share"] = find_padding_share(data.audit, args.train_sampling_strategy)
         run["seconds"] = time.perf_counter() - clock
         run["peak_memory_mb"] = metrics["resources"]["peak_memory_mb"]
-        if data.text_keys is not None:
-            np.save(run_dir / KEYS_FILE, data.text_keys, allow_pickle=False)
         write_results(run_dir, run, metrics)
     trainer.accelerator.wait_for_everyone()
     return read_json(run_dir / "metrics.json")
@@ -181,11 +184,14 @@ def build_trainer(
         assert isinstance(data.train, Dataset)
         steps = math.ceil(len(data.train) / args.batch_size) * args.num_train_epochs
     training_args.logging_steps = max(1, steps // LOGGED_STEPS)
+    validation = mask_once(data.validation, tokenizer, args.mlm_probability, args.seed)
+    if not any(label != IGNORED for labels in validation["labels"] for label in labels):
+        raise InputError("no token of the validation texts is masked: pass more or longer reviews")
     trainer = MaskedLMTrainer(
         model=model,
         args=training_args,
         train_dataset=data.train,
-        eval_dataset=mask_once(data.validation, tokenizer, args.mlm_probability, args.seed),
+        eval_dataset=validation,
         data_collator=MaskingCollator(tokenizer, args.mlm_probability),
         processing_class=tokenizer,
         compute_metrics=compute_trainer_metrics,
@@ -237,9 +243,11 @@ def summarize_training(trainer: MaskedLMTrainer, before: dict[str, float]) -> di
     }
 
 
-def find_padding_share(audit: dict[str, Any]) -> float | None:
-    """Share of padding in the batches of training; None for a stream, whose batches nobody has counted."""
-    return audit["ways"][audit["long_texts"]]["padding_share"] if "ways" in audit else None
+def find_padding_share(audit: dict[str, Any], sampling_strategy: str) -> float | None:
+    """Share of padding in batches of like lengths; None for others and for streams, where nobody has counted it."""
+    if "ways" not in audit or sampling_strategy != "group_by_length":
+        return None
+    return audit["ways"][audit["long_texts"]]["padding_share"]
 
 
 def write_results(run_dir: Path, run: dict[str, Any], metrics: dict[str, Any]) -> None:

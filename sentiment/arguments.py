@@ -140,6 +140,13 @@ class FinetuningArguments(RunArguments):
 
     output_dir: str = field(default="outputs/e2e", metadata={"help": "Where the run's folder is written."})
     dropout: float = field(default=0.0, metadata={"help": "Dropout between the pooler and the linear head."})
+    adversarial_epsilon: float = field(
+        default=0.0,
+        metadata={
+            "help": "Adversarial training: each batch a second time, with the word embeddings moved this far along "
+            "their gradient. About twice the time; 0 turns it off."
+        },
+    )
     layer_decay: float = field(
         default=1.0,
         metadata={"help": "Factor on the rate from each layer to the one below; 1.0 turns it off."},
@@ -153,6 +160,8 @@ class FinetuningArguments(RunArguments):
         """Refuses values that no run can use."""
         super().__post_init__()
         require(0 <= self.dropout < 1, f"--dropout {self.dropout}: a probability, from 0 to below 1")
+        epsilon = self.adversarial_epsilon
+        require(0 <= epsilon < math.inf, f"--adversarial_epsilon {epsilon}: must be 0 or more, and finite")
         decay, patience = self.layer_decay, self.early_stopping_patience
         require(0 < decay <= 1, f"--layer_decay {decay}: above 0, and at most 1 (rates fall towards the embeddings)")
         require(patience >= 1, f"--early_stopping_patience {patience}: at least 1")
@@ -187,9 +196,14 @@ class CorpusArguments:
             "the training text. 'none' where there are none yet."
         },
     )
-    target_split: str = field(default="stratified", metadata={"help": "--split of the fine-tuning to come."})
+    target_split: str = field(
+        default="stratified",
+        metadata={"choices": ["stratified", "official", "grouped"], "help": "--split of the fine-tuning to come."},
+    )
     target_max_rows: str = field(default="10000", metadata={"help": "--max_rows of the fine-tuning to come."})
-    target_sample: str = field(default="first", metadata={"help": "--sample of the fine-tuning to come."})
+    target_sample: str = field(
+        default="first", metadata={"choices": ["first", "random"], "help": "--sample of the fine-tuning to come."}
+    )
     target_split_seed: int | None = field(
         default=None, metadata={"help": "--split_seed of the fine-tuning to come. Default: --seed."}
     )
@@ -208,6 +222,9 @@ class CorpusArguments:
     def __post_init__(self) -> None:
         """Refuses values that no run can use."""
         self.max_rows = normalise_limit("max_rows", self.max_rows)
+        self.target_max_rows = normalise_limit("target_max_rows", self.target_max_rows)
+        seed = self.target_split_seed
+        require(seed is None or 0 <= seed < 2**32, f"--target_split_seed {seed}: {SEEDS}")
         require(self.max_length >= 8, f"--max_length {self.max_length}: at least 8 (two are special tokens)")
         require(at_least(1, self.num_proc), f"--num_proc {self.num_proc}: at least 1")
         require(
@@ -237,7 +254,10 @@ class AdaptationArguments(RunArguments):
     )
     streaming: bool = field(
         default=False,
-        metadata={"help": "Read the reviews as they are needed, for corpora larger than memory and disk cache."},
+        metadata={
+            "help": "Read the reviews as they are needed, for corpora larger than memory and disk cache: all of them, "
+            "in an order that is random within --shuffle_buffer, for --max_steps."
+        },
     )
     max_steps: int | None = field(
         default=None, metadata={"help": "Steps to train, in place of --num_train_epochs; a stream needs it."}

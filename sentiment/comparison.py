@@ -57,7 +57,7 @@ def compare_finished(run_a: FinishedRun, run_b: FinishedRun, tokenizer: PreTrain
     outcome["metrics"]["accuracy"] |= {"a_ci95": after_a["accuracy_ci95"], "b_ci95": after_b["accuracy_ci95"]}
     losses = {"a": after_a["loss"], "b": after_b["loss"], "difference": after_b["loss"] - after_a["loss"]}
     train_a, train_b = (run.metrics["resources"]["train_seconds"] for run in (run_a, run_b))
-    adaptation_a, adaptation_b = ((run.adaptation or {}).get("seconds", 0.0) for run in (run_a, run_b))
+    adaptation_a, adaptation_b = ((run.adaptation or {}).get("train_seconds", 0.0) for run in (run_a, run_b))
     return {
         "sentence": describe_verdict(name_a, name_b, outcome),
         "rule": RULE,

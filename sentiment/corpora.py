@@ -9,9 +9,17 @@ from transformers import PreTrainedTokenizerBase
 
 from sentiment.arguments import AdaptationArguments, CorpusArguments, DataArguments
 from sentiment.data.blocks import describe_ways, tokenize_corpus
-from sentiment.data.corpus import Corpus, collect_forbidden_keys, hash_keys, load_corpus, prepare_corpus
+from sentiment.data.corpus import (
+    Corpus,
+    collect_forbidden_keys,
+    compute_corpus_key,
+    hash_keys,
+    load_corpus,
+    prepare_corpus,
+)
 from sentiment.data.splits import compute_fingerprint
 from sentiment.data.streaming import stream_corpus, stream_splits
+from sentiment.exceptions import InputError
 from sentiment.preparation import load_split_reviews
 
 # Of a stream, how many usable reviews are held out for validation.
@@ -70,8 +78,14 @@ def find_forbidden_keys(corpus_args: CorpusArguments, seed: int) -> set[str]:
             cleaning=corpus_args.cleaning,
             num_proc=corpus_args.num_proc,
         )
-        splits = load_split_reviews(target, seed).splits
-        forbidden.update(splits["validation"]["key"][:], splits["test"]["key"][:])
+        try:
+            splits = load_split_reviews(target, seed).splits
+        except InputError as error:
+            raise InputError(
+                f"{error} (to keep its test texts out of the corpus, {corpus_args.target_dataset} is read: name other "
+                "labelled reviews with --target_dataset, or 'none')"
+            ) from error
+        forbidden.update(compute_corpus_key(text) for name in ("validation", "test") for text in splits[name]["text"])
     return forbidden
 
 

@@ -35,6 +35,7 @@ from sentiment.trainer import (
     summarize_resources,
     train,
 )
+from sentiment.training.adversarial import AdversarialTrainer
 from sentiment.training.callbacks import DivergenceGuard, EitherImprovesStopping, EpochProgress, EpochTimer
 from sentiment.training.optimizer import build_optimizer
 from sentiment.training.resources import is_main_process
@@ -84,7 +85,7 @@ def finetune(
         data = prepare_data(data_args, args.seed, tokenizer)
     if args.resume:
         check_same_data(run_dir, data.fingerprints)
-    adaptation = describe_adaptation(model_path, data.splits["test"]["key"][:])
+    adaptation = describe_adaptation(model_path, data.splits["test"]["text"][:])
     preparation = {"cleaning": data_args.cleaning, "max_length": data_args.max_length}
     model = load_classifier(model_path, args.dropout, preparation)
     check_length(data_args.max_length, model.config.max_position_embeddings)
@@ -126,7 +127,7 @@ def build_trainer(
 ) -> Trainer:
     """A Trainer with our optimizer, early stopping and progress bar."""
     optimizer = build_optimizer(model, args.lr, args.head_lr, args.layer_decay, args.weight_decay)
-    trainer = Trainer(
+    trainer = AdversarialTrainer(
         model=model,
         args=training_args,
         train_dataset=data.tokenized["train"],
@@ -136,6 +137,7 @@ def build_trainer(
         compute_metrics=compute_trainer_metrics,
         optimizers=(optimizer, None),
         callbacks=[EitherImprovesStopping(args.early_stopping_patience), EpochTimer(), DivergenceGuard()],
+        epsilon=args.adversarial_epsilon,
     )
     return show_progress_with(trainer, EpochProgress())
 

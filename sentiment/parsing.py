@@ -112,10 +112,14 @@ def build_flags(values: Mapping[Any, Any], known: Mapping[str, Any], where: str)
     for key, value in values.items():
         if key not in known:
             raise InputError(f"{where}: unknown key '{key}'; the keys are {', '.join(sorted(known))}")
+        if value is None:  # as if it were not there
+            continue
+        if value == []:
+            raise InputError(f"{where}: '{key}' must name one at least")
         if get_origin(known[key]) is list:
             flags += [f"--{key}", *map(str, value if isinstance(value, list) else [value])]
         elif isinstance(value, (dict, list)):
             raise InputError(f"{where}: '{key}' must be a single value")
-        elif value is not None:
+        else:
             flags += [f"--{key}={value}"]
     return flags

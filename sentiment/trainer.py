@@ -52,7 +52,8 @@ def build_training_arguments(args: RunArguments, **own: Any) -> TrainingArgument
         "dataloader_pin_memory": has_cuda,
         # Each process draws the order of rows for itself. With accelerate's own sampler they drift apart once dropout
         # has used their random numbers unequally, and some rows are seen twice and others not at all.
-        "accelerator_config": {"use_seedable_sampler": False},
+        # A stream is read by each process, which keeps its own share: one could not deal batches of unequal shape.
+        "accelerator_config": {"use_seedable_sampler": False, "dispatch_batches": False},
         "ddp_find_unused_parameters": False,
         "report_to": "none",
     }

@@ -176,8 +176,10 @@ def test_two_processes_adapt_and_count_each_masked_token_once(
     alone, together = (read(folder / "metrics.json")["validation"] for folder in (one, two))
     assert together["before"] == pytest.approx(alone["before"], rel=1e-5)
     assert together["after"]["masked_tokens"] == alone["after"]["masked_tokens"]
-    # Other masks are drawn, and as much is learned: a loss counted twice would move the weights twice as far.
+    # Other masks are drawn, and as much is learned; a loss that were counted twice would be logged twice as high.
     assert together["after"]["loss"] == pytest.approx(alone["after"]["loss"], rel=0.05)
+    losses = [read(folder / "metrics.json")["history"][0]["train_loss"] for folder in (one, two)]
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)
 
 
 def test_a_stream_is_trained_on_for_its_steps(run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:

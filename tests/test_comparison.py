@@ -29,7 +29,7 @@ def refusal(first: Path, second: Path, output: Path) -> str:
 def test_what_is_written_and_said(write_finished_run: Callable[..., Path], tmp_path: Path) -> None:
     adaptation = {
         "run_dir": str(tmp_path / "mlm"), "base_model": "minilm", "datasets": ["imdb"], "rows": 8000, "steps": 1520,
-        "num_train_epochs": 2, "seconds": 400.0, "loss_before": 10.8, "loss_after": 4.1, "test_texts_seen": 0,
+        "num_train_epochs": 2, "train_seconds": 400.0, "loss_before": 10.8, "loss_after": 4.1, "test_texts_seen": 0,
     }  # fmt: skip
     first = write_finished_run("a", wrong=range(12))
     second = write_finished_run("b", wrong=[0, 20], strategy="finetune", record={"adaptation": adaptation})

@@ -9,7 +9,7 @@ import numpy as np
 from datasets import Dataset, DatasetDict, IterableDataset, concatenate_datasets
 from sklearn.model_selection import train_test_split
 
-from sentiment.data.cleaning import compute_text_key
+from sentiment.data.cleaning import clean_light, compute_text_key
 from sentiment.data.sampling import take_rows
 from sentiment.data.sources import SNIPPETS, load_reviews
 from sentiment.data.splits import clean_batch
@@ -134,7 +134,7 @@ def find_usable(cleaned: Dataset, forbidden: np.ndarray) -> tuple[np.ndarray, di
 
 def hash_batch(batch: dict[str, list[str]], cleaning: str) -> dict[str, Any]:
     """One batch of `datasets.map`: raw texts become cleaned texts, their keys and hashes, and whether they hold any."""
-    cleaned = clean_batch(batch, cleaning)
+    cleaned = clean_batch(batch, cleaning) | {"key": [compute_corpus_key(text) for text in batch["text"]]}
     return cleaned | {"hash": hash_in_order(cleaned["key"]), "filled": [bool(text) for text in cleaned["text"]]}
 
 
@@ -151,7 +151,18 @@ def collect_forbidden_keys(reviews: DatasetDict | dict[str, IterableDataset]) ->
 def key_labelled_batch(batch: dict[str, list[Any]]) -> dict[str, list[str]]:
     """One batch of `map`: texts become their keys, but for those that have a label column and no label."""
     labels = batch.get("label", [0] * len(batch["text"]))
-    return {"key": [compute_text_key(text) for text, label in zip(batch["text"], labels, strict=True) if label >= 0]}
+    return {"key": [compute_corpus_key(text) for text, label in zip(batch["text"], labels, strict=True) if label >= 0]}
+
+
+def compute_corpus_key(text: str) -> str:
+    """`compute_text_key` of the text with its character references decoded and its tags as spaces.
+
+    Copies of a review from different places differ in these, and a text that is tested on must be found in any.
+
+    >>> compute_corpus_key("It&#39;s love &amp; war") == compute_corpus_key("It's love & war")
+    True
+    """
+    return compute_text_key(clean_light(text))
 
 
 def hash_keys(keys: Iterable[str]) -> np.ndarray:

@@ -98,7 +98,7 @@ def stream_splits(dataset: str, data_dir: str | None) -> dict[str, IterableDatas
         }
     repo_id = HUB_IDS.get(dataset, dataset)
     if dataset in SNIPPETS or not check_hub(repo_id, "dataset"):  # they lie on disk, ready to be read
-        loaded = load_reviews(dataset, data_dir)
+        loaded = load_reviews(dataset, data_dir, with_labels=False)
         return {split: part.select_columns(["text"]).to_iterable_dataset() for split, part in loaded.items()}
     published = load_hub(repo_id, streaming=True)
     return {split: take_texts(rows, f"{repo_id} ({split})") for split, rows in published.items()}

@@ -44,8 +44,7 @@ def write_adaptation_report(run_dir: Path, run: Mapping[str, Any], metrics: Mapp
         "restored": find_restored(metrics) if history else None,
         "vocabulary": vocabulary,
         "even_guessing": math.log(vocabulary),
-        # A pretrained head is far below on any text of its language.
-        "head_is_fresh": before is not None and before["loss"] > 0.9 * math.log(vocabulary),
+        "head_is_fresh": run.get("model", {}).get("has_fresh_head", False),
         "is_copying": after["loss"] < COPYING_LOSS,
     }
     write_pages(run_dir, "adaptation.j2", story)

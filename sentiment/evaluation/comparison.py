@@ -151,7 +151,6 @@ def describe_verdict(name_a: str, name_b: str, outcome: Mapping[str, Any]) -> st
         needed, size = outcome["needed_rows_for_one_point"], "one point"
         found = f"{name_b} and {name_a} are right on equally many rows {range_in_words}"
     if needed <= outcome["test_rows"]:
-        return f"{start} {found}, where a difference of {size} would have been seen."
-    return (
-        f"{start} {found}; about {round_for_reading(needed)} test rows would be needed to see a difference of {size}."
-    )
+        return f"{start} {found}, where a difference of {size} would be seen four times out of five."
+    needed_rows = f"about {round_for_reading(needed)} test rows would be needed"
+    return f"{start} {found}; {needed_rows} to see a difference of {size} four times out of five."

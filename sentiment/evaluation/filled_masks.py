@@ -1,5 +1,6 @@
 """What a model puts in the place of a masked word, for a reader to look at."""
 
+import itertools
 import random
 import re
 from collections.abc import Sequence
@@ -8,7 +9,7 @@ import torch
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-WORDS_AROUND = 15  # on each side of the mask: enough to judge by, short enough to read
+WORDS_AROUND = (15, 8, 4, 2)  # on each side of the mask: enough to judge by, or as many as the model takes
 PLAIN_WORD = re.compile(r"[A-Za-z]{4,}")
 
 
@@ -18,7 +19,8 @@ def mask_words(
     """Excerpts of texts in which one telling word is masked: `text` with the mask in it, and the true `word`.
 
     A telling word has four letters at least, is no stop word, and is one token of the vocabulary. Texts are drawn by
-    the seed, and give one excerpt each; those without such a word are passed over.
+    the seed, and give one excerpt each, of no more tokens than the model takes; those without such a word are passed
+    over.
     """
     generator = random.Random(seed)
     excerpts: list[dict[str, str]] = []
@@ -27,9 +29,10 @@ def mask_words(
         places = [place for place, word in enumerate(words) if is_telling(word, tokenizer)]
         if places:
             place = generator.choice(places)
-            start = max(0, place - WORDS_AROUND)
-            window = [*words[start:place], str(tokenizer.mask_token), *words[place + 1 : place + 1 + WORDS_AROUND]]
-            excerpts.append({"text": " ".join(window), "word": words[place]})
+            masked = [*words[:place], str(tokenizer.mask_token), *words[place + 1 :]]
+            windows = (" ".join(masked[max(0, place - around) : place + 1 + around]) for around in WORDS_AROUND)
+            fitting = (text for text in windows if len(tokenizer(text)["input_ids"]) <= tokenizer.model_max_length)
+            excerpts.extend({"text": text, "word": words[place]} for text in itertools.islice(fitting, 1))
         if len(excerpts) == count:
             break
     return excerpts
@@ -52,7 +55,7 @@ def fill_masks(
     model.eval()
     answers = []
     for text in texts:
-        encoded = tokenizer(text, truncation=True, max_length=128, return_tensors="pt")
+        encoded = tokenizer(text, return_tensors="pt")
         scores = model(encoded["input_ids"].to(model.device)).logits[0].float()
         at_mask = scores[encoded["input_ids"][0] == tokenizer.mask_token_id][0].softmax(-1)
         likeliest = at_mask.topk(top_k)

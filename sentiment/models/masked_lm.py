@@ -89,8 +89,8 @@ class BertForSparseMaskedLM(BertPreTrainedModel):
         targets = labels[is_masked]
         losses = nn.functional.cross_entropy(scores, targets, reduction="none")
         # A batch of a few short texts may have no masked token at all: its loss is 0, not 0 / 0.
-        count = max(len(targets), 1) if num_items_in_batch is None else num_items_in_batch
-        output = MaskedTokensOutput(loss=losses.sum() / count)
+        count = torch.as_tensor(len(targets) if num_items_in_batch is None else num_items_in_batch).clamp(min=1)
+        output = MaskedTokensOutput(loss=losses.sum() / count.to(losses.device))
         if not self.training:
             row_of = is_masked.nonzero()[:, 0]
             zeros = losses.new_zeros(len(labels))

@@ -11,6 +11,7 @@ from sentiment.exceptions import InputError
 WRITTEN_FILES = (
     "run.json",
     "metrics.json",
+    "text_keys.npy",
     "predictions.parquet",
     "report.md",
     "report.html",
@@ -42,11 +43,14 @@ def is_finished(run_dir: Path, options: dict[str, Any], overwrite: bool = False,
     if overwrite:
         return False
     found = read_run(run_dir)["options"]
-    changed = sorted(
-        name for name in options.keys() - NEUTRAL_OPTIONS if name not in found or found[name] != options[name]
-    )
+    if unknown := sorted(options.keys() - found.keys() - NEUTRAL_OPTIONS):
+        raise InputError(
+            f"{run_dir} holds a run of another kind or version (it has no {', '.join(unknown)}): "
+            "pass another --output_dir, or --overwrite"
+        )
+    changed = sorted(name for name in options.keys() - NEUTRAL_OPTIONS if found[name] != options[name])
     if changed:
-        difference = ", ".join(f"{name} {found.get(name)} -> {options[name]}" for name in changed)
+        difference = ", ".join(f"{name} {found[name]} -> {options[name]}" for name in changed)
         raise InputError(
             f"{run_dir} holds a run with other options ({difference}): pass another --output_dir, or --overwrite"
         )

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from sentiment.data.corpus import count_seen
+from sentiment.data.corpus import compute_corpus_key, count_seen
 from sentiment.exceptions import InputError
 from sentiment.runs.folder import read_json, read_run
 
@@ -15,39 +15,49 @@ KEYS_FILE = "text_keys.npy"
 
 
 def check_adapted_model(model: str) -> None:
-    """Refuses to fine-tune from the folder that an adaptation writes by default where it holds no model yet.
+    """Refuses to fine-tune from the folder of an adaptation that holds no model yet.
 
     Raises:
         InputError: says what to run.
     """
-    if model == ADAPTED_RUN and not (Path(model) / "model" / "config.json").is_file():
-        begun = (Path(model) / "run.json").exists()
+    folder = Path(model)
+    if (folder / "config.json").is_file() or (folder / "model" / "config.json").is_file():
+        return
+    begun = find_adaptation(folder) is not None
+    if begun or folder == Path(ADAPTED_RUN):
         raise InputError(
             f"no adapted model in {model}: run `python train_mlm.py{' --resume' if begun else ''}` first "
             "(without a Hub: `python train_mlm.py sentiment/configs/offline_mlm.yaml`), or pass --model"
         )
 
 
-def describe_adaptation(model_path: str, test_keys: Iterable[str]) -> dict[str, Any] | None:
+def find_adaptation(folder: Path) -> Path | None:
+    """The run of `train_mlm.py` that this folder is, or is the model or a checkpoint of; None where it is neither."""
+    for candidate in (folder, *folder.resolve().parents[:2]):
+        if (candidate / "run.json").is_file():
+            return candidate if read_run(candidate).get("strategy") == "mlm" else None
+    return None
+
+
+def describe_adaptation(model_path: str, test_texts: Iterable[str]) -> dict[str, Any] | None:
     """What `run.json` says of the adaptation that a base model comes from; None where it is not from one.
 
     An adaptation on a stream counts neither its reviews nor their texts: what it cannot say is None.
 
     Args:
         model_path: the folder of the base model.
-        test_keys: of the texts that the fine-tuned model will be tested on.
+        test_texts: what the fine-tuned model will be tested on.
 
     Raises:
-        InputError: some of the texts of the test split stood in the text of the adaptation.
+        InputError: some of the texts of the test split stood in the text of the adaptation, or it is unfinished.
     """
-    run_dir = Path(model_path).parent
-    if not (run_dir / "run.json").is_file() or not (run_dir / "metrics.json").is_file():
+    run_dir = find_adaptation(Path(model_path))
+    if run_dir is None:
         return None
+    if not (run_dir / "metrics.json").is_file():
+        raise InputError(f"the adaptation in {run_dir} is unfinished: run `python train_mlm.py --resume` as before")
     run, metrics = read_run(run_dir), read_json(run_dir / "metrics.json")
-    if run.get("strategy") != "mlm":
-        return None
-    keys_file = run_dir / KEYS_FILE
-    seen = count_seen(test_keys, np.load(keys_file, allow_pickle=False)) if keys_file.exists() else None
+    seen = count_texts_seen(run_dir / KEYS_FILE, test_texts)
     if seen:
         raise InputError(
             f"{seen:,} texts of the test split stand in the text that {run_dir} was adapted on: pass the same --seed, "
@@ -60,7 +70,7 @@ def describe_adaptation(model_path: str, test_keys: Iterable[str]) -> dict[str, 
         "datasets": run["data"]["datasets"],
         "rows": audit.get("rows", {}).get("train"),
         "texts": audit.get("texts", {}).get("train"),
-        "num_train_epochs": run["options"]["num_train_epochs"],
+        "num_train_epochs": None if run["options"]["max_steps"] else run["options"]["num_train_epochs"],
         "steps": metrics["history"][-1]["step"],
         "seconds": run["seconds"],
         "train_seconds": metrics["resources"]["train_seconds"],
@@ -68,3 +78,18 @@ def describe_adaptation(model_path: str, test_keys: Iterable[str]) -> dict[str, 
         "loss_after": validation["after"]["loss"],
         "test_texts_seen": seen,
     }
+
+
+def count_texts_seen(keys_file: Path, texts: Iterable[str]) -> int | None:
+    """How many of the texts an adaptation has read; None where it did not write down what it read.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    if not keys_file.exists():
+        return None
+    try:
+        hashes = np.load(keys_file, allow_pickle=False)
+    except (ValueError, OSError) as error:
+        raise InputError(f"{keys_file} is damaged: adapt again with --overwrite") from error
+    return count_seen(map(compute_corpus_key, texts), hashes)

@@ -65,7 +65,8 @@ class EpochTimer(TrainerCallback, ExportableState):
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps, so that a resumed run counts all of its epochs."""
-        return {"args": {}, "attributes": {"seconds": self.seconds, "epochs": self.epochs}}
+        running = 0.0 if self._started is None else time.perf_counter() - self._started
+        return {"args": {}, "attributes": {"seconds": self.seconds + running, "epochs": self.epochs}}
 
     def on_epoch_begin(self, *args: Any, **kwargs: Any) -> None:
         """Starts the clock."""

@@ -188,7 +188,7 @@ def test_what_lies_in_a_cache_is_read_from_there(
 ) -> None:
     cached = build_reviews(train=[("good", 1)], unsupervised=[("so so", -1)])
     monkeypatch.setattr(streaming, "check_hub", lambda *_: False)
-    monkeypatch.setattr(streaming, "load_reviews", lambda *_: cached)
+    monkeypatch.setattr(streaming, "load_reviews", lambda *_, **__: cached)
     for dataset in ("owner/films", "snippets"):
         assert list(stream_splits(dataset, None)["unsupervised"]) == [{"text": "so so"}]
 

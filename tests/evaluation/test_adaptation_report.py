@@ -188,6 +188,7 @@ def test_health(
     tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any],
 ) -> None:  # fmt: skip
     metrics["validation"] = {"before": measure(before, 0.1), "after": measure(after, 0.1)}
+    run["model"]["has_fresh_head"] = fresh
     for words in words_of(tmp_path, run, metrics):
         assert ("The loss before is about ln(30,522) = 10.33" in words) == fresh
         assert ("The validation loss did not fall" in words) == worse
@@ -195,7 +196,7 @@ def test_health(
 
 
 def test_a_fresh_head_over_a_small_vocabulary(tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any]) -> None:
-    run["model"]["vocab_size"] = 40
+    run["model"] |= {"vocab_size": 40, "has_fresh_head": True}
     metrics["validation"]["before"] = measure(3.7, 0.02)
     assert "The loss before is about ln(40) = 3.69" in words_of(tmp_path, run, metrics)[0]
 

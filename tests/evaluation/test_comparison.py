@@ -146,7 +146,9 @@ def test_the_verdict_names_the_one_ahead_first_with_its_own_sign() -> None:
 def test_the_verdict_that_cannot_tell() -> None:
     sentence = describe_verdict("e2e", "finetune", outcome_of(900, 30, 34, 36))
     assert sentence.startswith("Cannot tell at this size: e2e is ahead of finetune by 0.4 points (95% interval -1.")
-    assert sentence.endswith("; about 31,000 test rows would be needed to see a difference of that size.")
+    assert sentence.endswith(
+        "; about 31,000 test rows would be needed to see a difference of that size four times out of five."
+    )
 
 
 def test_the_verdict_on_a_tie() -> None:
@@ -154,6 +156,8 @@ def test_the_verdict_on_a_tie() -> None:
     assert sentence.startswith(
         "Cannot tell at this size: finetune and e2e are right on equally many rows (95% interval"
     )
-    assert sentence.endswith("; about 4,700 test rows would be needed to see a difference of one point.")
+    assert sentence.endswith(
+        "; about 4,700 test rows would be needed to see a difference of one point four times out of five."
+    )
     many = describe_verdict("e2e", "finetune", outcome_of(9000, 30, 30, 940))
-    assert many.endswith("where a difference of one point would have been seen.")
+    assert many.endswith("where a difference of one point would be seen four times out of five.")

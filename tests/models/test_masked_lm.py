@@ -74,11 +74,12 @@ def test_sums_of_each_row_add_up_to_the_loss(model: BertForSparseMaskedLM, batch
     assert output.row_correct.tolist() == right.tolist()
 
 
+@pytest.mark.parametrize("count", [None, 0, torch.tensor(0)])
 def test_a_batch_without_masked_tokens_has_no_loss_and_no_nan(
-    model: BertForSparseMaskedLM, batch: dict[str, torch.Tensor]
+    model: BertForSparseMaskedLM, batch: dict[str, torch.Tensor], count: torch.Tensor | int | None
 ) -> None:
     batch["labels"][:] = -100
-    loss = model(**batch).loss
+    loss = model(**batch, num_items_in_batch=count).loss
     loss.backward()
     assert loss.item() == 0
     assert all(parameter.grad is None or not parameter.grad.any() for parameter in model.parameters())

@@ -54,8 +54,10 @@ def test_options_that_change_no_number_do_not_count(run_dir: Path) -> None:
 
 
 def test_other_options_are_refused_by_name(run_dir: Path) -> None:
-    message = refused(run_dir, OPTIONS | {"lr": 2e-4, "seed": 1})
-    assert "(lr 0.0001 -> 0.0002, seed None -> 1): pass another --output_dir, or --overwrite" in message
+    message = refused(run_dir, OPTIONS | {"lr": 2e-4, "model": "bert"})
+    assert "(lr 0.0001 -> 0.0002, model minilm -> bert): pass another --output_dir, or --overwrite" in message
+    message = refused(run_dir, OPTIONS | {"lr": 2e-4, "mlm_probability": 0.15})
+    assert "a run of another kind or version (it has no mlm_probability): pass another --output_dir" in message
     assert "other options" in refused(run_dir, OPTIONS | {"lr": 2e-4}, resume=True)
 
 

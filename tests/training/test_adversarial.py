@@ -1,0 +1,60 @@
+"""Adversarial training: two passes, the second on moved words, and nothing left moved."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import TrainingArguments
+
+from sentiment.models.classifier import load_classifier
+from sentiment.training.adversarial import AdversarialTrainer
+
+BATCH = {
+    "input_ids": torch.tensor([[2, 5, 6, 3], [2, 11, 17, 3]]),
+    "attention_mask": torch.ones(2, 4, dtype=torch.long),
+    "labels": torch.tensor([1, 0]),
+}
+
+
+@pytest.fixture
+def trainer(tiny_bert: Path, tmp_path: Path) -> AdversarialTrainer:
+    args = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none")
+    torch.manual_seed(0)
+    trainer = AdversarialTrainer(model=load_classifier(str(tiny_bert)), args=args, epsilon=0.5)
+    trainer.current_gradient_accumulation_steps = 1  # set by the loop that a step is a part of
+    return trainer
+
+
+def step(trainer: AdversarialTrainer, epsilon: float) -> tuple[float, dict[str, torch.Tensor]]:
+    """The loss and the gradients of one batch."""
+    model: Any = trainer.model
+    model.zero_grad()
+    trainer.epsilon = epsilon
+    loss = trainer.training_step(model, dict(BATCH))
+    return loss.item(), {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+
+
+def test_the_gradient_is_that_of_the_batch_and_of_the_batch_with_moved_words(trainer: AdversarialTrainer) -> None:
+    model: Any = trainer.model
+    words = model.bert.embeddings.word_embeddings.weight
+    before = words.detach().clone()
+    plain_loss, plain = step(trainer, 0.0)
+    gradient = plain["bert.embeddings.word_embeddings.weight"]
+    loss, summed = step(trainer, 0.5)
+    assert loss == plain_loss
+    assert torch.equal(words.detach(), before)
+    words.data += 0.5 * gradient / gradient.norm()
+    moved_loss, moved = step(trainer, 0.0)
+    assert moved_loss > plain_loss
+    for name, both in summed.items():
+        torch.testing.assert_close(both, plain[name] + moved[name], rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_a_gradient_that_is_not_finite_moves_nothing(trainer: AdversarialTrainer) -> None:
+    model: Any = trainer.model
+    words = model.bert.embeddings.word_embeddings.weight
+    before = words.detach().clone()
+    words.register_hook(lambda gradient: gradient * float("inf"))
+    step(trainer, 0.5)
+    assert torch.equal(words.detach(), before)
