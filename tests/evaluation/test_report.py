@@ -248,7 +248,7 @@ def test_an_adaptation_whose_stream_nobody_counted(
     run["adaptation"] = {**ADAPTATION, "rows": None, "texts": None, "test_texts_seen": None}
     write_run(tmp_path, run, metrics)
     markdown, _ = report_of(tmp_path, tokenizer)
-    assert "first adapted to the domain, on unlabelled reviews of imdb" in markdown
+    assert "first adapted to the domain, on a stream of unlabelled reviews of imdb" in markdown
     assert "Whether test texts of this run stood in its text was not counted" in markdown
     assert "| unlabelled reviews | - |" in markdown
 
