@@ -2,7 +2,6 @@
 
 import logging
 import math
-import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -16,12 +15,7 @@ from transformers import EvalPrediction, PreTrainedTokenizerBase, Trainer, Train
 from transformers.utils import logging as transformers_logging
 
 from sentiment.arguments import AdaptationArguments, CorpusArguments, ModelArguments
-from sentiment.corpora import (
-    AdaptationData,
-    compute_corpus_fingerprints,
-    load_training_corpus,
-    prepare_adaptation_data,
-)
+from sentiment.corpora import AdaptationData, compute_fingerprints, prepare_adaptation_data
 from sentiment.data.pretrained import find_pretrained
 from sentiment.evaluation.adaptation_report import write_adaptation_report, write_adapted_model_card
 from sentiment.evaluation.adaptation_terminal import render_adaptation
@@ -30,9 +24,9 @@ from sentiment.exceptions import InputError
 from sentiment.models.masked_lm import IGNORED, BertForSparseMaskedLM, load_masked_lm
 from sentiment.models.tokenizer import load_tokenizer
 from sentiment.parsing import parse_arguments
-from sentiment.runs.folder import check_same_data, clear_run, is_finished, read_json, write_json
+from sentiment.runs.folder import check_same_data, clear_run, read_json, write_json
 from sentiment.runs.lineage import KEYS_FILE
-from sentiment.runs.record import describe_run
+from sentiment.runs.record import describe_run, read_finished
 from sentiment.trainer import (
     build_history,
     build_training_arguments,
@@ -73,12 +67,9 @@ def adapt(model_args: ModelArguments, corpus_args: CorpusArguments, args: Adapta
     """
     run_dir = Path(args.output_dir)
     options = asdict(model_args) | asdict(corpus_args) | asdict(args)
-    if is_finished(run_dir, options, args.overwrite, args.resume):
-        if not args.streaming:
-            check_same_data(run_dir, compute_corpus_fingerprints(load_training_corpus(corpus_args, args.seed)))
-        if is_main_process():
-            print(f"{run_dir} holds this run already, finished: nothing is done again", file=sys.stderr)
-        return read_json(run_dir / "metrics.json")
+    finished = read_finished(run_dir, options, args, lambda: compute_fingerprints(corpus_args, args))
+    if finished is not None:
+        return finished
     clock = time.perf_counter()
     training_args = build_mlm_arguments(args)
     set_seed(args.seed)

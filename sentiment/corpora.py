@@ -128,12 +128,17 @@ def prepare_adaptation_data(
         train=tokenized["train"],
         validation=tokenized["validation"],
         audit=how | counts,
-        fingerprints=compute_corpus_fingerprints(corpus),
+        fingerprints=fingerprint_corpus(corpus),
         held_out_texts=corpus.splits["validation"]["text"][:READABLE_TEXTS],
         text_keys=hash_keys(corpus.splits["train"]["key"][:]),
     )
 
 
-def compute_corpus_fingerprints(corpus: Corpus) -> dict[str, str]:
+def compute_fingerprints(corpus_args: CorpusArguments, args: AdaptationArguments) -> dict[str, str]:
+    """The fingerprints of the texts as they are now; none of a stream, which would have to be read for them."""
+    return {} if args.streaming else fingerprint_corpus(load_training_corpus(corpus_args, args.seed))
+
+
+def fingerprint_corpus(corpus: Corpus) -> dict[str, str]:
     """The fingerprint of each split (`compute_fingerprint`), by its texts alone."""
     return {name: compute_fingerprint(part, ["text"]) for name, part in corpus.splits.items()}

@@ -1,6 +1,5 @@
 """The one sequence of `e2e` and `finetune`: data, model, trainer, train, evaluate, report."""
 
-import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -22,9 +21,9 @@ from sentiment.models.classifier import BertSentimentClassifier, load_classifier
 from sentiment.models.tokenizer import load_tokenizer
 from sentiment.parsing import parse_arguments
 from sentiment.preparation import RunData, compute_fingerprints, load_split_reviews, prepare_data
-from sentiment.runs.folder import check_same_data, clear_run, is_finished, read_json, write_json
+from sentiment.runs.folder import check_same_data, clear_run, read_json, write_json
 from sentiment.runs.lineage import ADAPTED_RUN, check_adapted_model, describe_adaptation
-from sentiment.runs.record import describe_run
+from sentiment.runs.record import describe_run, read_finished
 from sentiment.trainer import (
     build_history,
     build_training_arguments,
@@ -69,11 +68,11 @@ def finetune(
     """
     run_dir = Path(args.output_dir)
     options = asdict(model_args) | asdict(data_args) | asdict(args)
-    if is_finished(run_dir, options, args.overwrite, args.resume):
-        check_same_data(run_dir, compute_fingerprints(load_split_reviews(data_args, args.seed).splits))
-        if is_main_process():
-            print(f"{run_dir} holds this run already, finished: nothing is done again", file=sys.stderr)
-        return read_json(run_dir / "metrics.json")
+    finished = read_finished(
+        run_dir, options, args, lambda: compute_fingerprints(load_split_reviews(data_args, args.seed).splits)
+    )
+    if finished is not None:
+        return finished
     clock = time.perf_counter()
     training_args = build_training_arguments(args, metric_for_best_model="accuracy", greater_is_better=True)
     set_seed(args.seed)

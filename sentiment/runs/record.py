@@ -1,15 +1,37 @@
-"""What `run.json` says of a run, beside its options: the command, the machine, the model and the data."""
+"""What a run begins with: whether it is done already, and what `run.json` says of it."""
 
 import datetime
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel, TrainingArguments
 
+from sentiment.arguments import RunArguments
+from sentiment.runs.folder import check_same_data, is_finished, read_json
 from sentiment.trainer import describe_precision
-from sentiment.training.resources import describe_hardware, list_versions
+from sentiment.training.resources import describe_hardware, is_main_process, list_versions
+
+
+def read_finished(
+    run_dir: Path, options: dict[str, Any], args: RunArguments, compute_fingerprints: Callable[[], dict[str, str]]
+) -> dict[str, Any] | None:
+    """The metrics of this very run where its folder holds it, finished; None where it is to be trained.
+
+    `compute_fingerprints` gives those of the data as it is now; it is called for a finished run only.
+
+    Raises:
+        InputError: the folder holds something else, or a run on other data.
+    """
+    if not is_finished(run_dir, options, args.overwrite, args.resume):
+        return None
+    check_same_data(run_dir, compute_fingerprints())
+    if is_main_process():
+        print(f"{run_dir} holds this run already, finished: nothing is done again", file=sys.stderr)
+    metrics: dict[str, Any] = read_json(run_dir / "metrics.json")
+    return metrics
 
 
 def describe_run(

@@ -208,7 +208,11 @@ def test_two_jobs_and_a_placebo(write_study_file: Callable[..., list[str]], tmp_
     ("changes", "flags", "message"),
     [
         ({"seed": 1}, [], "study.yaml: unknown key 'seed'; the keys are adapt_each_seed, adaptation, arms, budget"),
-        ({"finetuning": {"rate": 1}}, [], "study.yaml, finetuning: unknown key 'rate'; the keys are adversarial_epsilon"),
+        (
+            {"finetuning": {"rate": 1}},
+            [],
+            "study.yaml, finetuning: unknown key 'rate'; the keys are adversarial_epsilon",
+        ),
         ({"finetuning": {"lr": "fast"}}, [], "study.yaml, finetuning: argument --lr: invalid float value: 'fast'"),
         ({"finetuning": {"lr": -1}}, [], "study.yaml, finetuning: --lr -1.0: must be above 0"),
         ({"finetuning": {"seed": 1}}, [], "study.yaml, finetuning: 'seed' is the study's to set"),
