@@ -212,8 +212,9 @@ def test_two_processes_see_each_row_once_an_epoch(
         assert len(set(rows)) == 200
 
 
+@pytest.mark.parametrize("epsilon", ["0", "0.5"])
 def test_two_processes_train_as_one(
-    launch: Callable[..., Path], tiny_bert: Path, reviews_csv: Path, tmp_path: Path
+    launch: Callable[..., Path], tiny_bert: Path, reviews_csv: Path, tmp_path: Path, epsilon: str
 ) -> None:
     """Same rows in the same order, no dropout: the losses, weights and metrics of one process, within rounding.
 
@@ -221,7 +222,7 @@ def test_two_processes_train_as_one(
     """
     flags = ["--model", str(tiny_bert), "--dataset", str(reviews_csv), "--precision", "fp32", "--lr", "1e-3"]
     flags += ["--batch_size", "40", "--num_train_epochs", "2", "--max_length", "32"]
-    flags += ["--train_sampling_strategy", "sequential"]
+    flags += ["--train_sampling_strategy", "sequential", "--adversarial_epsilon", epsilon]
     one, two = (launch(processes, "train_e2e.py", tmp_path / str(processes), *flags) for processes in (1, 2))
     assert read(two / "run.json")["hardware"]["processes"] == 2
     first, second = read(one / "metrics.json"), read(two / "metrics.json")
