@@ -86,7 +86,4 @@ def list_warnings(run_a: FinishedRun, run_b: FinishedRun, name_a: str, name_b: s
             f"{name_a} and {name_b} have different seeds ({run_a.options['seed']} and {run_b.options['seed']}): a "
             "difference may come from chance in training."
         )
-    for run, name in ((run_a, name_a), (run_b, name_b)):
-        if seen := (run.adaptation or {}).get("test_texts_seen"):
-            warnings.append(f"{seen:,} texts of the test stood in the text that {name} was adapted on.")
     return warnings

@@ -214,11 +214,10 @@ def test_a_leak_of_a_few_texts_does_not_read_as_none(
     assert "under 0.1% of test texts stand word for word" in report_of(tmp_path, tokenizer)[0]
 
 
-@pytest.mark.parametrize("seen", [0, 35])
 def test_the_adaptation_before_it(
-    seen: int, tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any], tokenizer: BertTokenizerFast
+    tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any], tokenizer: BertTokenizerFast
 ) -> None:
-    run |= {"strategy": "finetune", "adaptation": {**ADAPTATION, "test_texts_seen": seen}}
+    run |= {"strategy": "finetune", "adaptation": ADAPTATION}
     run["options"]["model"] = run["model"]["name"] = "outputs/mlm"
     write_run(tmp_path, run, metrics)
     markdown, html = report_of(tmp_path, tokenizer)
@@ -228,15 +227,14 @@ def test_the_adaptation_before_it(
         assert "minilm was first adapted to the domain, on 8,000 unlabelled reviews of imdb" in words
         assert "the adapted model was fine-tuned on 8,000 texts of snippets" in words
         assert "The adaptation before it" in words
-        assert ("None of this run's test texts stood in the text of the adaptation" in words) == (seen == 0)
-        assert ("Warning. 35 of the 4 test texts stood" in words.replace("*", "")) == (seen == 35)
+        assert "None of this run's test texts stood in the text of the adaptation" in words
     for row in (
         ["base model", "minilm"],
         ["unlabelled reviews", "8,000"],
         ["epochs", "2"],
         ["masked-language-model loss after", "4.1000"],
         ["training of the adaptation", "17 min 40 s"],
-        ["test texts of this run in the adaptation's text", str(seen)],
+        ["test texts of this run in the adaptation's text", "0"],
         ["whole run, with the adaptation before it", "21 min 30 s"],
     ):
         assert f"| {' | '.join(row)} |" in markdown
@@ -249,6 +247,7 @@ def test_an_adaptation_whose_stream_nobody_counted(
     write_run(tmp_path, run, metrics)
     markdown, _ = report_of(tmp_path, tokenizer)
     assert "first adapted to the domain, on a stream of unlabelled reviews of imdb" in markdown
+    assert "None of this run's test texts" not in markdown
     assert "Whether test texts of this run stood in its text was not counted" in markdown
     assert "| unlabelled reviews | - |" in markdown
 
@@ -338,14 +337,13 @@ def test_model_card(
 
 def test_model_card_after_an_adaptation(tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any]) -> None:
     run["options"] |= {"model": "outputs/mlm", "dataset": "sst2"}
-    run["adaptation"] = {**ADAPTATION, "datasets": ["imdb", "sst2"], "test_texts_seen": 2}
+    run["adaptation"] = {**ADAPTATION, "datasets": ["imdb", "sst2"]}
     write_model_card(tmp_path, run, metrics)
     _, front, body = (tmp_path / "README.md").read_text(encoding="utf-8").split("---\n", 2)
     card = yaml.safe_load(front)
     assert card["base_model"] == "sentence-transformers/all-MiniLM-L6-v2"
     assert card["datasets"] == ["stanfordnlp/sst2", "stanfordnlp/imdb"]
     assert "masked-language-model training on 8,000 unlabelled\nreviews of imdb and sst2" in body
-    assert "**2 of the test texts stood in the text of that adaptation**" in body
 
 
 def test_model_card_names_no_folder_as_a_hub_model(
