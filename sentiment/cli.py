@@ -99,6 +99,23 @@ def build_parser() -> argparse.ArgumentParser:
 
     studying = commands.add_parser("study", help="ways of training x seeds x label budgets", add_help=False)
     studying.set_defaults(command=study)
+
+    serving = commands.add_parser("serve", help="an HTTP service, and a page to try it", allow_abbrev=False)
+    serving.add_argument("model", metavar="MODEL", help="the folder of a run, or its model folder")
+    serving.add_argument("--compare-with", metavar="MODEL", help="answer with this one too, and say where they differ")
+    serving.add_argument("--backend", choices=["torch", "onnx"], help="onnx: what `sentiment export` wrote")
+    serving.add_argument("--precision", help="auto (default: the fastest), fp32, bf16, fp16 (CUDA) or int8 (onnx)")
+    serving.add_argument("--host", help="address to listen on; default 127.0.0.1, this machine only")
+    serving.add_argument("--port", type=int, help="default 8000; 0 for a free one")
+    serving.add_argument("--token-file", metavar="FILE", help="holds what requests must bring as a bearer token")
+    serving.add_argument("--cors-origins", nargs="+", metavar="ORIGIN", help="whose pages may call the service")
+    serving.add_argument("--max-sentences", type=int, metavar="N", help="of one request; default 128")
+    serving.add_argument("--max-characters", type=int, metavar="N", help="of one sentence; default 10,000")
+    serving.add_argument("--max-body-bytes", type=int, metavar="N", help="of one request; default 1 MiB")
+    serving.add_argument("--max-batch-tokens", type=int, metavar="N", help="padding included; default 1,024")
+    serving.add_argument("--max-waiting-tokens", type=int, metavar="N", help="past them: 429; default 8,192")
+    serving.add_argument("--timeout", type=float, metavar="SECONDS", help="a request may wait; default 10")
+    serving.set_defaults(command=serve)
     return parser
 
 
@@ -204,3 +221,11 @@ def study(flags: Sequence[str]) -> None:
     if verdict is None:
         sys.exit(1)
     print(f"{render_study(verdict)}\n\nReport: {Path(verdict['options']['study']['output_dir']) / 'report.html'}")
+
+
+def serve(**options: Any) -> None:
+    """Serves a model over HTTP until it is told to end."""
+    from sentiment.serving.arguments import ServingArguments
+    from sentiment.serving.server import serve as serve_http
+
+    serve_http(ServingArguments(**{name: value for name, value in options.items() if value is not None}))

@@ -7,6 +7,7 @@ from huggingface_hub import snapshot_download
 from sentiment.data.embedded import fetch_minilm
 from sentiment.data.hub import check_hub
 from sentiment.exceptions import InputError
+from sentiment.model_folder import find_model_folder
 
 
 def find_pretrained(model: str) -> str:
@@ -23,15 +24,3 @@ def find_pretrained(model: str) -> str:
         raise InputError(f"no model in the folder '{model}': pass a folder, a Hub id or 'minilm'")
     # Without the Hub, the folder in its cache: a Hub id would be asked for over the network again and again.
     return model if check_hub(model, "model") else snapshot_download(model, local_files_only=True)
-
-
-def find_model_folder(path: str) -> Path:
-    """The folder itself, or the `model` folder in it if it is a run's.
-
-    Raises:
-        InputError: there is no config.json in either.
-    """
-    for folder in (Path(path), Path(path) / "model"):
-        if (folder / "config.json").is_file():
-            return folder
-    raise InputError(f"no model in {path}: pass the folder of a run, or one with a config.json")

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-LABEL_NAMES = ("negative", "positive")
+from sentiment.labels import LABEL_NAMES
 
 # A probability of exactly 0 for the true class would make the mean loss infinite.
 SMALLEST_PROBABILITY = 1e-12

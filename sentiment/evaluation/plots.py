@@ -20,7 +20,7 @@ from sentiment.evaluation.drawing import (
     save_figure,
     style_axes,
 )
-from sentiment.evaluation.metrics import LABEL_NAMES
+from sentiment.labels import LABEL_NAMES
 
 METRIC_NAMES = {"accuracy": "accuracy", "precision": "precision", "recall": "recall", "f1": "F1"}
 

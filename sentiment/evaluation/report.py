@@ -11,9 +11,9 @@ from transformers import PreTrainedTokenizerBase
 from sentiment.evaluation import plots
 from sentiment.evaluation.errors import compute_slices, most_confident_errors
 from sentiment.evaluation.hub_names import HUB_DATASETS, HUB_MODELS, find_hub_name, shorten_dataset_name
-from sentiment.evaluation.metrics import LABEL_NAMES
 from sentiment.evaluation.rendering import render_template, write_pages, write_text
 from sentiment.evaluation.terminal import compare_metrics
+from sentiment.labels import LABEL_NAMES
 
 
 def write_report(

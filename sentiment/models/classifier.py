@@ -19,8 +19,8 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils import logging as transformers_logging
 
 from sentiment.exceptions import InputError, first_line
+from sentiment.labels import LABEL_NAMES
 
-LABEL_NAMES = ("negative", "positive")
 logger = logging.getLogger(__name__)
 Model = TypeVar("Model", bound=PreTrainedModel)
 

@@ -2,23 +2,27 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
-import torch
-from transformers import PreTrainedTokenizerBase
+from scipy.special import softmax
 
-from sentiment.data.cleaning import CLEANINGS
-from sentiment.data.pretrained import find_model_folder
-from sentiment.data.tokenization import tokenize_batch
-from sentiment.evaluation.predictions import choose_labels, predict_probabilities
 from sentiment.exceptions import InputError
-from sentiment.models.classifier import LABEL_NAMES, BertSentimentClassifier, load_trained_classifier
-from sentiment.models.tokenizer import load_tokenizer
+from sentiment.labels import LABEL_NAMES
+from sentiment.serving.checkpoint import Checkpoint, read_checkpoint
 
-# What a checkpoint from elsewhere, which does not say how its texts were prepared, is given.
-DEFAULT_PREPARATION = {"cleaning": "light", "max_length": 128}
-# Characters a token can cover at most, generously: the tokenizer reads all of a text before it cuts it.
-CHARACTERS_PER_TOKEN = 100
+BATCH_SIZE = 32
+BACKENDS = ("torch", "onnx")
+
+
+class Backend(Protocol):
+    """What runs the model: its `name`, the `precision` it computes in, and one batch of token ids to logits."""
+
+    name: str
+    precision: str
+
+    def compute_logits(self, input_ids: Sequence[Sequence[int]]) -> np.ndarray:
+        """Logits of one batch in fp32; shape (texts, 2)."""
 
 
 @dataclass(frozen=True)
@@ -34,55 +38,83 @@ class Prediction:
         return max(self.probability, 1 - self.probability)
 
 
-@dataclass
+@dataclass(frozen=True)
 class SentimentPredictor:
-    """A fine-tuned classifier, its tokenizer, and the cleaning and length that it was trained with."""
+    """A fine-tuned classifier with the cleaning, tokenizer and length that it was trained with.
 
-    model: BertSentimentClassifier
-    tokenizer: PreTrainedTokenizerBase
-    cleaning: str
-    max_length: int
+    >>> predictor = SentimentPredictor.from_pretrained("outputs/e2e")  # doctest: +SKIP
+    >>> predictor.predict(["a gripping, funny film"])  # doctest: +SKIP
+    [Prediction(label='positive', probability=0.998)]
+    """
+
+    checkpoint: Checkpoint
+    backend: Backend
 
     @classmethod
-    def from_pretrained(cls, path: str) -> "SentimentPredictor":
+    def from_pretrained(cls, path: str, backend: str = "torch", precision: str = "fp32") -> "SentimentPredictor":
         """The predictor in a model folder, or in the `model` folder of a run.
+
+        Args:
+            path: the folder.
+            backend: `torch`, or `onnx` for what `sentiment export` wrote there.
+            precision: `fp32`, or `auto` for the fastest: with torch fp16 on CUDA and bf16 on a CPU with units for it,
+                with onnx int8 where it is there.
 
         Raises:
             InputError: no trained classifier is there.
         """
-        folder = find_model_folder(path)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        model = load_trained_classifier(str(folder), device)
-        preparation = DEFAULT_PREPARATION | (getattr(model.config, "preparation", None) or {})
-        cleaning, max_length = preparation["cleaning"], preparation["max_length"]
-        if cleaning not in CLEANINGS or not isinstance(max_length, int):
-            raise InputError(f"{folder} says that its texts were prepared by {preparation}, which is not known here")
-        return cls(model, load_tokenizer(str(folder)), cleaning, max_length)
+        checkpoint = read_checkpoint(path)
+        return cls(checkpoint, load_backend(checkpoint, backend, precision))
 
     def clean(self, text: str) -> str:
         """The text as the model sees it; empty where cleaning leaves nothing."""
-        return CLEANINGS[self.cleaning](text)
+        return self.checkpoint.clean(text)
 
     def predict(self, texts: Sequence[str]) -> list[Prediction]:
         """The prediction for each raw text, in order."""
-        probabilities = self.predict_probabilities(texts)
-        names = [LABEL_NAMES[label] for label in choose_labels(probabilities).tolist()]
-        return [Prediction(*pair) for pair in zip(names, probabilities.tolist(), strict=True)]
+        return [build_prediction(probability) for probability in self.predict_probabilities(texts).tolist()]
 
     def predict_probabilities(self, texts: Sequence[str]) -> np.ndarray:
         """Probability of `positive` for each raw text, in order; shape (texts,).
 
         Raises:
-            InputError: a text holds half of a surrogate pair, which the tokenizer cannot read.
+            InputError: a text holds half of a surrogate pair, or the weights give no finite answer.
         """
-        if not texts:
-            return np.empty(0)
-        for number, text in enumerate(texts, start=1):
-            try:
-                text.encode()
-            except UnicodeEncodeError as error:
-                raise InputError(f"text {number} holds a lone surrogate, not Unicode: pass it as UTF-8") from error
-        limit = self.max_length * CHARACTERS_PER_TOKEN
-        cleaned = [self.clean(text)[:limit] for text in texts]
-        encoded = tokenize_batch({"text": cleaned}, self.tokenizer, self.max_length)
-        return predict_probabilities(self.model, encoded["input_ids"], self.tokenizer.pad_token_id)
+        input_ids = self.checkpoint.prepare(texts)
+        order = sorted(range(len(input_ids)), key=lambda position: len(input_ids[position]))
+        probabilities = np.empty(len(input_ids))
+        for start in range(0, len(order), BATCH_SIZE):
+            chosen = order[start : start + BATCH_SIZE]
+            logits = self.backend.compute_logits([input_ids[position] for position in chosen])
+            probabilities[chosen] = compute_probabilities(logits)
+        if not np.isfinite(probabilities).all():
+            raise InputError("the model answers with NaN: its weights are damaged, or training diverged (lower --lr)")
+        return probabilities
+
+
+def load_backend(checkpoint: Checkpoint, name: str, precision: str) -> Backend:
+    """What runs a checkpoint's model; each library is imported only where it is used.
+
+    Raises:
+        InputError: its library is not installed, or the model cannot be loaded.
+    """
+    try:
+        if name == "onnx":
+            from sentiment.serving.onnx_backend import OnnxBackend
+
+            return OnnxBackend(checkpoint, precision)
+        from sentiment.serving.torch_backend import TorchBackend
+
+        return TorchBackend(checkpoint, precision)
+    except ModuleNotFoundError as error:
+        raise InputError(f"--backend {name} needs {error.name}: pip install 'sentiment[serve]'") from error
+
+
+def compute_probabilities(logits: np.ndarray) -> np.ndarray:
+    """Probability of `positive`, from logits of shape (texts, 2); shape (texts,)."""
+    return softmax(logits.astype(np.float64), axis=-1)[:, 1]
+
+
+def build_prediction(probability: float) -> Prediction:
+    """The likelier label."""
+    return Prediction(LABEL_NAMES[int(probability > 0.5)], probability)

@@ -44,7 +44,7 @@ def test_nothing_in_nothing_out(predictor: SentimentPredictor) -> None:
 
 
 def test_texts_are_cleaned_and_cut_as_in_training(predictor: SentimentPredictor) -> None:
-    assert (predictor.cleaning, predictor.max_length) == ("light", 16)
+    assert (predictor.checkpoint.cleaning, predictor.checkpoint.max_length) == ("light", 16)
     plain, tagged, long, longer = predictor.predict(
         ["good film", "<p>good<br />film&nbsp;</p>", "good " * 14, "good " * 14 + "bad " * 100]
     )
@@ -55,14 +55,14 @@ def test_texts_are_cleaned_and_cut_as_in_training(predictor: SentimentPredictor)
 def test_classic_cleaning_is_read_from_the_config(tiny_classifier: Path, tmp_path: Path) -> None:
     folder = copy_with(tiny_classifier, tmp_path / "m", preparation={"cleaning": "classic", "max_length": 5})
     predictor = SentimentPredictor.from_pretrained(str(folder))
-    assert (predictor.cleaning, predictor.max_length) == ("classic", 5)
+    assert (predictor.checkpoint.cleaning, predictor.checkpoint.max_length) == ("classic", 5)
     first, second = predictor.predict(["good film bad", "g-o-o-d film bad the story"])
     assert first.probability == pytest.approx(second.probability, abs=1e-6)
 
 
 def test_checkpoint_from_elsewhere_gets_the_defaults(tiny_classifier: Path, tmp_path: Path) -> None:
     predictor = SentimentPredictor.from_pretrained(str(copy_with(tiny_classifier, tmp_path / "m", preparation=None)))
-    assert (predictor.cleaning, predictor.max_length) == ("light", 128)
+    assert (predictor.checkpoint.cleaning, predictor.checkpoint.max_length) == ("light", 128)
 
 
 def test_the_folder_of_a_run_will_do(tiny_classifier: Path, tmp_path: Path) -> None:

@@ -1,0 +1,3 @@
+"""The two labels."""
+
+LABEL_NAMES = ("negative", "positive")  # label 0, label 1

@@ -1,0 +1,316 @@
+"""The routes of the service."""
+
+import asyncio
+import json
+import platform
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from importlib import metadata, resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import swagger_ui_bundle
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.staticfiles import StaticFiles
+from scipy.special import expit, softmax
+from starlette.exceptions import HTTPException
+
+import sentiment
+from sentiment.labels import LABEL_NAMES
+from sentiment.serving.batcher import ModelError, OverloadError
+from sentiment.serving.marking import leave_words_out, weigh_words
+from sentiment.serving.predictor import compute_probabilities
+from sentiment.serving.refusals import JSON, RefusedError
+from sentiment.serving.schemas import (
+    ErrorResponse,
+    ExplainRequest,
+    ExplainResponse,
+    LabelScore,
+    PredictRequest,
+    QueryRequest,
+    QueryResponse,
+    describe_validation_error,
+)
+from sentiment.serving.service import Service
+
+Result = TypeVar("Result")
+SURROGATE = re.compile("[\\ud800-\\udfff]")
+PAGE = resources.files("sentiment.serving") / "page"
+PAGE_HEADERS = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+}
+VERSIONED = ("torch", "transformers", "tokenizers", "onnxruntime", "fastapi", "hypercorn")
+FUNCTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "softmax": lambda logits: softmax(logits, axis=-1),
+    "sigmoid": expit,
+    "none": lambda logits: logits,
+}
+DESCRIPTIONS = {
+    400: "Wrong input; the error names the field.",
+    401: "No token, or another one than the service's.",
+    404: "No such path.",
+    405: "Another method.",
+    408: "The body came too slowly.",
+    413: "The body is too large.",
+    415: "The body is not application/json.",
+    429: "Too much waits already: come back after the seconds in Retry-After.",
+    500: "The model failed on one of the texts.",
+    503: "The answer was not ready in time, or the service is ending.",
+}
+
+
+def describe_errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI's words for these statuses."""
+    return {status: {"model": ErrorResponse, "description": DESCRIPTIONS[status]} for status in statuses}
+
+
+async def require_json(request: Request) -> None:
+    """Refuses a body of another content type."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
+        raise RefusedError(415, f"content-type: must be {JSON}")
+
+
+def build_app(service: Service) -> FastAPI:
+    """The routes, which answer from this service."""
+    app = FastAPI(
+        title="sentiment",
+        version=sentiment.__version__,
+        description="Labels texts as negative or positive.",
+        docs_url=None,
+        redoc_url=None,
+        responses=describe_errors(401, 405),
+    )
+    add_models(app, service)
+    add_health(app, service)
+    add_pages(app)
+    add_error_handlers(app)
+    return app
+
+
+def add_models(app: FastAPI, service: Service) -> None:
+    """`/query`, `/predict` and `/explain`."""
+    of_texts: dict[str, Any] = {
+        "dependencies": [Depends(require_json)],
+        "responses": describe_errors(400, 408, 413, 415, 429, 500, 503),
+    }
+
+    @app.post("/query", response_model=QueryResponse, response_model_exclude_none=True, **of_texts)
+    async def query(body: QueryRequest, request: Request) -> Response:
+        """Labels sentences."""
+        check_texts(service, body.sentences, "sentences")
+        logits = await answer_in_time(service, request, service.compute_logits(body.sentences))
+        answers = [summarize_answers(rows) for rows in logits]
+        for label in answers[0]["labels"]:
+            service.metrics.observe_answer(label)
+        found = answers[0]
+        if len(answers) == 2:
+            pairs = enumerate(zip(*(answer["results"] for answer in answers), strict=True))
+            found |= {"compared": answers[1], "disagreements": [place for place, (a, b) in pairs if a != b]}
+        return respond(found)
+
+    @app.post("/predict", response_model=list[list[LabelScore]], **of_texts)
+    async def predict(body: PredictRequest, request: Request) -> Response:
+        """Classifies texts, in the form of Hugging Face's hosted text classification."""
+        check_texts(service, body.inputs, "inputs")
+        logits = await answer_in_time(service, request, service.models[0].compute_logits(body.inputs))
+        function = (body.parameters and body.parameters.function_to_apply) or "softmax"
+        top_k = (body.parameters and body.parameters.top_k) or len(LABEL_NAMES)
+        scores = FUNCTIONS[function](logits.astype(np.float64)).tolist()
+        for row in scores:
+            service.metrics.observe_answer(LABEL_NAMES[int(row[1] > row[0])])
+        return respond([rank_labels(row)[:top_k] for row in scores])
+
+    @app.post("/explain", response_model=ExplainResponse, **of_texts)
+    async def explain(body: ExplainRequest, request: Request) -> Response:
+        """Labels a sentence, and weighs its words: what the label's probability loses without each."""
+        check_texts(service, [body.sentence], "sentence")
+        marking = leave_words_out(body.sentence)
+        logits = await answer_in_time(service, request, service.models[0].compute_logits(marking.variants))
+        weights = weigh_words(marking, compute_probabilities(logits))
+        answers = summarize_answers(logits[:1])
+        words = [{"text": text, "weight": weight} for text, weight in zip(marking.words, weights, strict=True)]
+        return respond({"label": answers["labels"][0], "score": answers["scores"][0], "words": words})
+
+
+def add_health(app: FastAPI, service: Service) -> None:
+    """`/health/live`, `/health/ready`, `/metrics` and `/info`."""
+
+    @app.get("/health/live")
+    async def live() -> dict[str, str]:
+        """Whether the process answers."""
+        return {"status": "live"}
+
+    @app.get("/health/ready", responses=describe_errors(503))
+    async def ready() -> dict[str, str]:
+        """Whether requests should be sent here."""
+        if not service.is_ready:
+            raise RefusedError(503, "the service is ending")
+        return {"status": "ready"}
+
+    @app.get("/metrics", response_class=Response)
+    async def metrics() -> Response:
+        """Counters, for Prometheus."""
+        return Response(service.metrics.render(), media_type=service.metrics.content_type)
+
+    @app.get("/info")
+    async def info() -> dict[str, Any]:
+        """What is served, within which limits."""
+        return {
+            "models": [
+                {
+                    "name": Path(model.name).name,
+                    "backend": model.predictor.backend.name,
+                    "precision": model.predictor.backend.precision,
+                    "cleaning": model.predictor.checkpoint.cleaning,
+                    "max_length": model.predictor.checkpoint.max_length,
+                }
+                for model in service.models
+            ],
+            "labels": list(LABEL_NAMES),
+            "limits": {
+                name: getattr(service.args, name)
+                for name in ("max_sentences", "max_characters", "max_body_bytes", "timeout")
+            },
+            "versions": {"sentiment": sentiment.__version__, "python": platform.python_version()} | list_versions(),
+        }
+
+
+def add_pages(app: FastAPI) -> None:
+    """The page at `/`, and the documentation at `/docs`."""
+    for path, name, kind in (
+        ("/", "page.html", "text/html"),
+        ("/page.css", "page.css", "text/css"),
+        ("/page.js", "page.js", "text/javascript"),
+    ):
+        app.add_api_route(path, build_page(name, kind), include_in_schema=False)
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> Response:
+        return get_swagger_ui_html(
+            openapi_url="../openapi.json",
+            title="sentiment",
+            swagger_js_url="docs/swagger-ui-bundle.js",
+            swagger_css_url="docs/swagger-ui.css",
+            swagger_favicon_url="docs/favicon-32x32.png",
+        )
+
+    app.mount("/docs", StaticFiles(directory=str(swagger_ui_bundle.swagger_ui_path)), name="docs")
+
+
+def build_page(name: str, kind: str) -> Callable[[], Awaitable[Response]]:
+    """A route for one of the page's files."""
+    content = (PAGE / name).read_bytes()
+
+    async def page() -> Response:
+        return Response(content, media_type=kind, headers=PAGE_HEADERS)
+
+    return page
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Errors of every kind become `{"error": ...}`."""
+
+    @app.exception_handler(RefusedError)
+    async def refuse(_: Request, refusal: RefusedError) -> Response:
+        return Response(refusal.body, refusal.status, refusal.headers, JSON)
+
+    @app.exception_handler(RequestValidationError)
+    async def refuse_body(_: Request, error: RequestValidationError) -> Response:
+        return Response(RefusedError(400, describe_validation_error(error.errors()[0])).body, 400, media_type=JSON)
+
+    @app.exception_handler(HTTPException)
+    async def refuse_request(request: Request, error: HTTPException) -> Response:
+        messages = {
+            404: f"no such path; see {request.scope.get('root_path', '')}/docs",
+            405: "method: not the one that this path takes",
+        }
+        refusal = RefusedError(error.status_code, messages.get(error.status_code, str(error.detail)))
+        return Response(refusal.body, error.status_code, error.headers, JSON)
+
+    @app.exception_handler(Exception)
+    async def fail(_: Request, __: Exception) -> Response:
+        return Response(RefusedError(500, "the service failed on this request").body, 500, media_type=JSON)
+
+
+def check_texts(service: Service, texts: Sequence[str], field: str) -> None:
+    """Refuses texts that are too many, too long, or nothing once cleaned.
+
+    Raises:
+        RefusedError: 400; names the field and the position.
+    """
+    limits = service.args
+    if len(texts) > limits.max_sentences:
+        raise RefusedError(400, f"{field}: {len(texts):,} are too many: at most {limits.max_sentences:,} at a time")
+    for position, text in enumerate(texts):
+        place = field if field == "sentence" else f"{field}[{position}]"
+        if len(text) > limits.max_characters:
+            raise RefusedError(
+                400, f"{place}: {len(text):,} characters are too many: at most {limits.max_characters:,}"
+            )
+        if SURROGATE.search(text):
+            raise RefusedError(400, f"{place}: holds half of a surrogate pair, which is not Unicode")
+        if not all(model.predictor.clean(text) for model in service.models):
+            raise RefusedError(400, f"{place}: is blank, or nothing is left of it once tags are taken out")
+
+
+async def answer_in_time(service: Service, request: Request, work: Awaitable[Result]) -> Result:
+    """What the work gives, unless the client goes or time runs out; it is cancelled then.
+
+    Raises:
+        RefusedError: 429 too much waits, 500 the model failed, 503 too late.
+    """
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(request.receive())
+    try:
+        done, _ = await asyncio.wait(
+            {working, leaving}, timeout=service.args.timeout, return_when=asyncio.FIRST_COMPLETED
+        )
+        if working in done:
+            return working.result()
+    except OverloadError:
+        raise RefusedError(429, "too many texts are waiting: try again", {"retry-after": "1"}) from None
+    except ModelError as failure:
+        raise RefusedError(500, str(failure)) from None
+    finally:
+        working.cancel()
+        leaving.cancel()
+    raise RefusedError(503, f"no answer within {service.args.timeout:g} s", {"retry-after": "1"})
+
+
+def summarize_answers(logits: np.ndarray) -> dict[str, Any]:
+    """`results`, `labels` and `scores` of texts, from their logits of shape (texts, 2)."""
+    positive = compute_probabilities(logits)
+    results = (positive > 0.5).astype(int)
+    return {
+        "results": results.tolist(),
+        "labels": [LABEL_NAMES[result] for result in results],
+        "scores": np.maximum(positive, 1 - positive).tolist(),
+    }
+
+
+def rank_labels(scores: Sequence[float]) -> list[dict[str, Any]]:
+    """Labels with their scores, best first."""
+    pairs = zip(LABEL_NAMES, scores, strict=True)
+    return [{"label": label, "score": score} for label, score in sorted(pairs, key=lambda pair: -pair[1])]
+
+
+def respond(content: Any) -> Response:
+    """JSON, as strict parsers want it."""
+    return Response(json.dumps(content, allow_nan=False), media_type=JSON)
+
+
+def list_versions() -> dict[str, str]:
+    """Of the libraries that are installed."""
+    found = {}
+    for name in VERSIONED:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,19 @@
+"""Requests that are answered with an error."""
+
+import json
+
+JSON = "application/json"
+
+
+class RefusedError(Exception):
+    """An error to answer with: its status, what is wrong in one line, and headers."""
+
+    def __init__(self, status: int, message: str, headers: dict[str, str] | None = None):
+        super().__init__(message)
+        self.status = status
+        self.headers = headers or {}
+
+    @property
+    def body(self) -> bytes:
+        """What is sent."""
+        return json.dumps({"error": str(self)}).encode()

@@ -1,0 +1,122 @@
+"""What the service takes and gives, as pydantic models; OpenAPI is written from them."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+
+def as_list(value: Any) -> Any:
+    """A single string as a list of one."""
+    return [value] if isinstance(value, str) else value
+
+
+Texts = Annotated[
+    list[str],
+    BeforeValidator(as_list, json_schema_input_type=list[str] | str),
+    Field(
+        description="One text or several.", min_length=1, examples=[["a gripping, funny film", "two hours I want back"]]
+    ),
+]
+
+
+class Strict(BaseModel):
+    """No unknown keys, and nothing converted."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+
+class QueryRequest(Strict):
+    """Sentences to label."""
+
+    sentences: Texts
+
+
+class Answers(BaseModel):
+    """One answer a sentence, in their order."""
+
+    results: list[Literal[0, 1]] = Field(description="0 negative, 1 positive.")
+    labels: list[Literal["negative", "positive"]]
+    scores: list[float] = Field(description="Probability of the label, from 0.5 to 1.")
+
+
+class QueryResponse(Answers):
+    """The model's answers and, of a service with two, those of the other one."""
+
+    compared: Answers | None = Field(None, description="The other model's answers.")
+    disagreements: list[int] | None = Field(None, description="Positions where the two give different labels, from 0.")
+
+
+class PredictParameters(Strict):
+    """As those of Hugging Face's text classification."""
+
+    top_k: int | None = Field(None, ge=1, description="So many labels, best first; all where left out.")
+    function_to_apply: Literal["softmax", "sigmoid", "none"] | None = Field(
+        None, description="From logits to scores; softmax where left out."
+    )
+
+
+class PredictRequest(Strict):
+    """Texts to classify, as Hugging Face's hosted text classification takes them."""
+
+    inputs: Texts
+    parameters: PredictParameters | None = None
+
+
+class LabelScore(BaseModel):
+    """A label and its score."""
+
+    label: Literal["negative", "positive"]
+    score: float
+
+
+class ExplainRequest(Strict):
+    """A sentence whose words are to be weighed."""
+
+    sentence: str = Field(examples=["a gripping, funny film"])
+
+
+class Word(BaseModel):
+    """A word, and what the probability of the label loses without it; below 0 where it speaks against the label."""
+
+    text: str
+    weight: float | None = Field(description="None for words past the limit, which are not weighed.")
+
+
+class ExplainResponse(BaseModel):
+    """The label of a sentence, and what each of its words does for it."""
+
+    label: Literal["negative", "positive"]
+    score: float
+    words: list[Word]
+
+
+class ErrorResponse(BaseModel):
+    """What is wrong, and where."""
+
+    error: str
+
+
+def describe_validation_error(fault: Mapping[str, Any]) -> str:
+    """A fault that pydantic found in a body, in one line: the field, and what is wrong with it.
+
+    >>> describe_validation_error({"type": "string_type", "loc": ("body", "sentences", 1), "msg": ""})
+    'sentences[1]: must be a string'
+    """
+    place = ""
+    for part in fault["loc"][1:]:
+        place += f"[{part}]" if isinstance(part, int) else f".{part}" if place else part
+    message = {
+        "json_invalid": f"not valid JSON: {fault.get('ctx', {}).get('error', '')}",
+        "string_type": "must be a string",
+        "string_unicode": "holds half of a surrogate pair, which is not Unicode",
+        "list_type": "must be a string or a list of strings",
+        "too_short": "is empty: pass at least one text",
+        "missing": "is missing",
+        "extra_forbidden": "is not known here",
+        "model_type": "must be an object",
+        "model_attributes_type": "must be an object",
+    }.get(fault["type"], fault["msg"][:1].lower() + fault["msg"][1:])
+    if fault["type"] == "json_invalid" or not place:
+        return f"the body: {message}"
+    return f"{place[:100]}: {message}"

@@ -1,0 +1,88 @@
+"""The models that are served, each with its batcher: texts in, probabilities out."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from sentiment.serving.arguments import ServingArguments
+from sentiment.serving.batcher import Batcher
+from sentiment.serving.metrics import ServiceMetrics
+from sentiment.serving.predictor import SentimentPredictor
+
+# What is tokenized at once in the event loop; more goes to a thread, so that others do not wait for it.
+INLINE_CHARACTERS = 2_000
+
+
+@dataclass
+class ServedModel:
+    """A predictor whose model runs in a batcher's thread; `name` is the folder that the user gave."""
+
+    name: str
+    predictor: SentimentPredictor
+    batcher: Batcher
+
+    async def compute_logits(self, texts: Sequence[str]) -> np.ndarray:
+        """Logits of raw texts, in order; shape (texts, 2).
+
+        Raises:
+            OverloadError: too much waits already.
+            ModelError: the model failed on one of the texts.
+        """
+        prepare = self.predictor.checkpoint.prepare
+        if sum(map(len, texts)) <= INLINE_CHARACTERS:
+            input_ids = prepare(texts)
+        else:
+            input_ids = await asyncio.to_thread(prepare, texts)
+        return await self.batcher.compute(input_ids)
+
+
+@dataclass
+class Service:
+    """One model, or two to compare, and whether new requests should come here."""
+
+    args: ServingArguments
+    models: list[ServedModel]
+    metrics: ServiceMetrics
+    is_ready: bool = field(default=False)
+
+    async def start(self) -> None:
+        """Starts the models' threads, and runs each model once: the first call is slower than others."""
+        for model in self.models:
+            model.batcher.start()
+            await model.compute_logits(["ready"])
+        self.is_ready = True
+
+    async def stop(self) -> None:
+        """Ends the threads, once all that waits is answered."""
+        self.is_ready = False
+        for model in self.models:
+            await model.batcher.stop()
+
+    async def compute_logits(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Logits from each model; of shape (texts, 2) each."""
+        if len(self.models) == 1:
+            return [await self.models[0].compute_logits(texts)]
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(model.compute_logits(texts)) for model in self.models]
+        return [task.result() for task in tasks]
+
+
+def load_service(args: ServingArguments) -> Service:
+    """The service that the options describe, not started yet.
+
+    Raises:
+        InputError: a model cannot be loaded.
+    """
+    metrics = ServiceMetrics()
+    paths = [args.model] if args.compare_with is None else [args.model, args.compare_with]
+    return Service(args, [load_model(path, args, metrics) for path in paths], metrics)
+
+
+def load_model(path: str, args: ServingArguments, metrics: ServiceMetrics) -> ServedModel:
+    """One model of the service."""
+    predictor = SentimentPredictor.from_pretrained(path, args.backend, args.precision)
+    batcher = Batcher(predictor.backend.compute_logits, args.max_batch_tokens, args.max_waiting_tokens)
+    batcher.observe_batch = metrics.watch_model(path, lambda: batcher.waiting_tokens)
+    return ServedModel(path, predictor, batcher)
