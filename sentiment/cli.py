@@ -16,7 +16,7 @@ import sentiment
 from sentiment.exceptions import InputError
 
 EXIT_CODES = (
-    "exit codes: 0 done, 1 a file cannot be written or read, or a run of a study failed, "
+    "exit codes: 0 done, 1 a file cannot be written or read, a run of a study failed or an export is refused, "
     "2 wrong input (one line says what to do), 130 interrupted"
 )
 SYSTEM_REFUSALS = {
@@ -99,6 +99,14 @@ def build_parser() -> argparse.ArgumentParser:
 
     studying = commands.add_parser("study", help="ways of training x seeds x label budgets", add_help=False)
     studying.set_defaults(command=study)
+
+    exporting = commands.add_parser("export", help="ONNX files, which `serve --backend onnx` runs without torch")
+    exporting.add_argument("model", metavar="MODEL", help="the folder of a run, or its model folder")
+    exporting.add_argument("--int8", action="store_true", help="also one in int8: faster, and nearly as accurate")
+    exporting.add_argument("--dataset", help="labelled texts to check on, as for train_e2e.py; default: the test rows")
+    exporting.add_argument("--data_dir", help="folder with local copies, used in place of the Hub")
+    exporting.add_argument("--split", help="published split; default: the first labelled of test, validation, train")
+    exporting.set_defaults(command=export)
 
     serving = commands.add_parser("serve", help="an HTTP service, and a page to try it", allow_abbrev=False)
     serving.add_argument("model", metavar="MODEL", help="the folder of a run, or its model folder")
@@ -221,6 +229,16 @@ def study(flags: Sequence[str]) -> None:
     if verdict is None:
         sys.exit(1)
     print(f"{render_study(verdict)}\n\nReport: {Path(verdict['options']['study']['output_dir']) / 'report.html'}")
+
+
+def export(model: str, int8: bool, dataset: str | None, data_dir: str | None, split: str | None) -> None:
+    """Writes ONNX files beside the weights and prints how they compare; exit code 1 if one is refused."""
+    from sentiment.export import export_model, render_export
+
+    report = export_model(model, int8, dataset, split, data_dir)
+    print(render_export(report))
+    if report["refused"]:
+        sys.exit(f"error: {report['refused']}")
 
 
 def serve(**options: Any) -> None:

@@ -4,6 +4,9 @@ from pathlib import Path
 
 from sentiment.exceptions import InputError
 
+# What `sentiment export` writes into a model folder, by precision.
+ONNX_FILES = {"fp32": Path("onnx/model.onnx"), "int8": Path("onnx/model_int8.onnx")}
+
 
 def find_model_folder(path: str) -> Path:
     """The folder itself, or the `model` folder in it if it is a run's.

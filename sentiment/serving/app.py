@@ -5,6 +5,7 @@ import json
 import platform
 import re
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from importlib import metadata, resources
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,7 +24,7 @@ from sentiment.labels import LABEL_NAMES
 from sentiment.serving.batcher import ModelError, OverloadError
 from sentiment.serving.marking import leave_words_out, weigh_words
 from sentiment.serving.predictor import compute_probabilities
-from sentiment.serving.refusals import JSON, RefusedError
+from sentiment.serving.refusals import CLIENT_GONE, JSON, RefusedError
 from sentiment.serving.schemas import (
     ErrorResponse,
     ExplainRequest,
@@ -34,7 +35,7 @@ from sentiment.serving.schemas import (
     QueryResponse,
     describe_validation_error,
 )
-from sentiment.serving.service import Service
+from sentiment.serving.service import Service, work_on
 
 Result = TypeVar("Result")
 SURROGATE = re.compile("[\\ud800-\\udfff]")
@@ -65,6 +66,20 @@ DESCRIPTIONS = {
 }
 
 
+class DocumentedApp(FastAPI):
+    """Documents its errors as they are: FastAPI's own 422 becomes 400 here."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document."""
+        document = super().openapi()
+        for operations in document["paths"].values():
+            for operation in operations.values():
+                operation["responses"].pop("422", None)
+        for name in ("HTTPValidationError", "ValidationError"):
+            document["components"]["schemas"].pop(name, None)
+        return document
+
+
 def describe_errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """OpenAPI's words for these statuses."""
     return {status: {"model": ErrorResponse, "description": DESCRIPTIONS[status]} for status in statuses}
@@ -78,13 +93,14 @@ async def require_json(request: Request) -> None:
 
 def build_app(service: Service) -> FastAPI:
     """The routes, which answer from this service."""
-    app = FastAPI(
+    app = DocumentedApp(
         title="sentiment",
         version=sentiment.__version__,
         description="Labels texts as negative or positive.",
         docs_url=None,
         redoc_url=None,
-        responses=describe_errors(401, 405),
+        redirect_slashes=False,
+        responses=describe_errors(401, 405, 408, 413),
     )
     add_models(app, service)
     add_health(app, service)
@@ -97,13 +113,13 @@ def add_models(app: FastAPI, service: Service) -> None:
     """`/query`, `/predict` and `/explain`."""
     of_texts: dict[str, Any] = {
         "dependencies": [Depends(require_json)],
-        "responses": describe_errors(400, 408, 413, 415, 429, 500, 503),
+        "responses": describe_errors(400, 415, 429, 500, 503),
     }
 
     @app.post("/query", response_model=QueryResponse, response_model_exclude_none=True, **of_texts)
     async def query(body: QueryRequest, request: Request) -> Response:
         """Labels sentences."""
-        check_texts(service, body.sentences, "sentences")
+        await check_texts(service, body.sentences, "sentences")
         logits = await answer_in_time(service, request, service.compute_logits(body.sentences))
         answers = [summarize_answers(rows) for rows in logits]
         for label in answers[0]["labels"]:
@@ -117,7 +133,7 @@ def add_models(app: FastAPI, service: Service) -> None:
     @app.post("/predict", response_model=list[list[LabelScore]], **of_texts)
     async def predict(body: PredictRequest, request: Request) -> Response:
         """Classifies texts, in the form of Hugging Face's hosted text classification."""
-        check_texts(service, body.inputs, "inputs")
+        await check_texts(service, body.inputs, "inputs")
         logits = await answer_in_time(service, request, service.models[0].compute_logits(body.inputs))
         function = (body.parameters and body.parameters.function_to_apply) or "softmax"
         top_k = (body.parameters and body.parameters.top_k) or len(LABEL_NAMES)
@@ -129,7 +145,7 @@ def add_models(app: FastAPI, service: Service) -> None:
     @app.post("/explain", response_model=ExplainResponse, **of_texts)
     async def explain(body: ExplainRequest, request: Request) -> Response:
         """Labels a sentence, and weighs its words: what the label's probability loses without each."""
-        check_texts(service, [body.sentence], "sentence")
+        await check_texts(service, [body.sentence], "sentence")
         marking = leave_words_out(body.sentence)
         logits = await answer_in_time(service, request, service.models[0].compute_logits(marking.variants))
         weights = weigh_words(marking, compute_probabilities(logits))
@@ -226,8 +242,10 @@ def add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def refuse_request(request: Request, error: HTTPException) -> Response:
+        root_path = request.scope.get("app_root_path", request.scope.get("root_path", ""))  # not that of a mount
         messages = {
-            404: f"no such path; see {request.scope.get('root_path', '')}/docs",
+            400: "the body: not valid JSON in UTF-8",
+            404: f"no such path; see {root_path}/docs",
             405: "method: not the one that this path takes",
         }
         refusal = RefusedError(error.status_code, messages.get(error.status_code, str(error.detail)))
@@ -238,7 +256,7 @@ def add_error_handlers(app: FastAPI) -> None:
         return Response(RefusedError(500, "the service failed on this request").body, 500, media_type=JSON)
 
 
-def check_texts(service: Service, texts: Sequence[str], field: str) -> None:
+async def check_texts(service: Service, texts: Sequence[str], field: str) -> None:
     """Refuses texts that are too many, too long, or nothing once cleaned.
 
     Raises:
@@ -247,16 +265,23 @@ def check_texts(service: Service, texts: Sequence[str], field: str) -> None:
     limits = service.args
     if len(texts) > limits.max_sentences:
         raise RefusedError(400, f"{field}: {len(texts):,} are too many: at most {limits.max_sentences:,} at a time")
-    for position, text in enumerate(texts):
+    if found := await work_on(texts, partial(find_fault, service)):
+        position, fault = found
         place = field if field == "sentence" else f"{field}[{position}]"
-        if len(text) > limits.max_characters:
-            raise RefusedError(
-                400, f"{place}: {len(text):,} characters are too many: at most {limits.max_characters:,}"
-            )
+        raise RefusedError(400, f"{place}: {fault}")
+
+
+def find_fault(service: Service, texts: Sequence[str]) -> tuple[int, str] | None:
+    """The position of the first text that cannot be answered, and why; None where all can."""
+    most = service.args.max_characters
+    for position, text in enumerate(texts):
+        if len(text) > most:
+            return position, f"{len(text):,} characters are too many: at most {most:,}"
         if SURROGATE.search(text):
-            raise RefusedError(400, f"{place}: holds half of a surrogate pair, which is not Unicode")
+            return position, "holds half of a surrogate pair, which is not Unicode"
         if not all(model.predictor.clean(text) for model in service.models):
-            raise RefusedError(400, f"{place}: is blank, or nothing is left of it once tags are taken out")
+            return position, "is blank, or nothing is left of it once tags are taken out"
+    return None
 
 
 async def answer_in_time(service: Service, request: Request, work: Awaitable[Result]) -> Result:
@@ -273,6 +298,8 @@ async def answer_in_time(service: Service, request: Request, work: Awaitable[Res
         )
         if working in done:
             return working.result()
+        if leaving in done:
+            raise RefusedError(CLIENT_GONE, "the client has gone")
     except OverloadError:
         raise RefusedError(429, "too many texts are waiting: try again", {"retry-after": "1"}) from None
     except ModelError as failure:

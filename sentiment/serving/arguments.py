@@ -34,4 +34,5 @@ class ServingArguments:
         require(0 <= self.port <= 65535, f"--port {self.port}: from 0 to 65535")
         require(self.timeout > 0, f"--timeout {self.timeout}: above 0 seconds")
         for name in ("max_sentences", "max_characters", "max_body_bytes", "max_batch_tokens", "max_waiting_tokens"):
-            require(getattr(self, name) >= 1, f"--{name} {getattr(self, name)}: at least 1")
+            flag = f"--{name.replace('_', '-')}"
+            require(getattr(self, name) >= 1, f"{flag} {getattr(self, name)}: at least 1")

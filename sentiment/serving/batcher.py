@@ -155,6 +155,7 @@ class Batcher:
         """Leaves logits or a failure with the request of each text; one that fails is set apart from the others."""
         try:
             logits = self.compute_logits([text.input_ids for text in batch])
+            answers = list(zip(batch, logits, strict=True))
         except Exception as error:
             if len(batch) > 1:
                 for text in batch:
@@ -165,7 +166,7 @@ class Batcher:
             return
         if self.observe_batch is not None:
             self.observe_batch(len(batch), len(batch) * max(map(len, batch)))
-        for text, row in zip(batch, logits, strict=True):
+        for text, row in answers:
             if np.isfinite(row).all():
                 text.request.logits[text.position] = row
             else:

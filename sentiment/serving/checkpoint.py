@@ -17,6 +17,8 @@ from sentiment.model_folder import find_model_folder
 DEFAULT_PREPARATION = {"cleaning": "light", "max_length": 128}
 # Characters a token can cover at most, generously: the tokenizer reads all of a text before it cuts it.
 CHARACTERS_PER_TOKEN = 100
+# A vocabulary is padded to a multiple of this at most; a model with more rows was trained with another one.
+MAX_SPARE_ROWS = 128
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,10 @@ def read_checkpoint(path: str) -> Checkpoint:
         raise InputError(f"{folder} says that its texts were prepared by {preparation}, which is not known here")
     tokenizer = load_tokenizer(folder)
     words, rows = tokenizer.get_vocab_size(), config.get("vocab_size", 0)
-    require(words <= rows, f"{folder}: its tokenizer has {words:,} words and its model {rows:,}: they do not belong")
+    require(
+        words <= rows < words + MAX_SPARE_ROWS,
+        f"{folder}: its tokenizer has {words:,} words and its model {rows:,}: they do not belong together",
+    )
     tokenizer.no_padding()
     tokenizer.enable_truncation(max_length)
     return Checkpoint(folder, cleaning, max_length, config.get("pad_token_id") or 0, tokenizer)

@@ -4,12 +4,13 @@ import asyncio
 import hmac
 import logging
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sentiment.serving.refusals import JSON, RefusedError
+from sentiment.serving.refusals import CLIENT_GONE, JSON, RefusedError
 
 # A client that is still sending cannot read why its body is refused: so long, more of it is read and dropped.
 LINGER_SECONDS = 2.0
@@ -43,7 +44,7 @@ class Front:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started, status = time.perf_counter(), 500
+        started, status = time.perf_counter(), CLIENT_GONE
 
         async def send_observed(message: Message) -> None:
             nonlocal status
@@ -56,6 +57,10 @@ class Front:
         self.open_requests += 1
         try:
             await self._serve(scope, receive, send_observed)
+        except Exception as error:  # the routes have answered it already; its message may hold a user's text
+            status = 500 if status == CLIENT_GONE else status
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            logger.error("a request failed: %s in %s, line %d", type(error).__name__, place.filename, place.lineno)
         finally:
             self.open_requests -= 1
             path = getattr(scope.get("route"), "path", "other")

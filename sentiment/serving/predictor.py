@@ -107,7 +107,7 @@ def load_backend(checkpoint: Checkpoint, name: str, precision: str) -> Backend:
 
         return TorchBackend(checkpoint, precision)
     except ModuleNotFoundError as error:
-        raise InputError(f"--backend {name} needs {error.name}: pip install 'sentiment[serve]'") from error
+        raise InputError(f"--backend {name} needs {error.name}: pip install 'sentiment[onnx]'") from error
 
 
 def compute_probabilities(logits: np.ndarray) -> np.ndarray:

@@ -3,6 +3,8 @@
 import json
 
 JSON = "application/json"
+# nginx's word for a request whose client did not wait for the answer; it is counted, and never read.
+CLIENT_GONE = 499
 
 
 class RefusedError(Exception):

@@ -1,19 +1,23 @@
 """The sequence of `sentiment serve`: load the models, open the port, serve, and end without losing a request."""
 
 import asyncio
+import contextlib
 import logging
 import os
+import select
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hypercorn.asyncio import serve as serve_hypercorn
 from hypercorn.config import Config
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 
-from sentiment.exceptions import InputError, require
+from sentiment.exceptions import InputError, first_line, require
 from sentiment.serving.app import build_app
 from sentiment.serving.arguments import ServingArguments
 from sentiment.serving.front import Front
@@ -23,9 +27,16 @@ TOKEN_VARIABLE = "SENTIMENT_SERVE_TOKEN"
 # Python hands over between threads this often, in seconds: the model's thread takes up Python again after each of its
 # operations, and would wait 5 ms each time for an event loop that is busy.
 SWITCH_SECONDS = 0.0005
+# A connection may bring no request for so long.
+KEEP_ALIVE_SECONDS = 10.0
 # After the signal, so long requests are still taken, while whoever sends them learns that the service is not ready.
 CLOSING_SECONDS = 1.0
-GRACE_SECONDS = 25.0
+# Then no connection is taken any more; those that were just taken have so long to bring their request.
+LAST_REQUEST_SECONDS = 0.2
+MAX_TURNS = 100
+# Answers may take so long then, and clients so long to read them: 30 s in all are what orchestrators give.
+GRACE_SECONDS = 20.0
+READING_SECONDS = 5.0
 
 
 def serve(args: ServingArguments) -> None:
@@ -39,10 +50,7 @@ def serve(args: ServingArguments) -> None:
     listener = open_port(args.host, args.port)
     sys.setswitchinterval(SWITCH_SECONDS)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
-    host, port = listener.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    print(f"serving {' and '.join(model.name for model in service.models)} on http://{shown}:{port}", flush=True)
-    asyncio.run(run(service, token, listener.detach()))
+    asyncio.run(run(service, token, listener))
 
 
 def read_token(token_file: str | None) -> str | None:
@@ -56,8 +64,8 @@ def read_token(token_file: str | None) -> str | None:
     try:
         token = Path(token_file).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--token_file {token_file} cannot be read: {error}") from error
-    require(bool(token), f"--token_file {token_file} is empty: write the token into it")
+        raise InputError(f"--token-file {token_file} cannot be read: {error}") from error
+    require(bool(token), f"--token-file {token_file} is empty: write the token into it")
     return token
 
 
@@ -70,22 +78,51 @@ def open_port(host: str, port: int) -> socket.socket:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family, backlog=1024)
-    except OSError as error:
-        raise InputError(f"cannot listen on {host}:{port}: {error.strerror}: pass another --host or --port") from error
+    except (OSError, UnicodeError) as error:  # the latter of a name that no host can have, such as "a..b"
+        reason = (error.strerror if isinstance(error, OSError) else None) or first_line(error)
+        raise InputError(f"cannot listen on {host}:{port}: {reason}: pass another --host or --port") from error
 
 
-async def run(service: Service, token: str | None, port: int) -> None:
-    """Serves on the open port, given as a file descriptor, until a signal comes and every request is answered."""
+async def run(service: Service, token: str | None, listener: socket.socket) -> None:
+    """Serves on the open port until a signal comes and every request is answered."""
     args = service.args
-    front = Front(
+    signalled = catch_signals()
+    front = build_front(service, token)
+    app: Any = allow_origins(front, args.cors_origins)
+    await service.start()
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    print(f"serving {' and '.join(model.name for model in service.models)} on http://{shown}:{port}", flush=True)
+    descriptor = listener.detach()
+    await serve_hypercorn(
+        app,
+        build_config(args, descriptor),
+        shutdown_trigger=lambda: wait_for_end(signalled, service, front, descriptor),
+    )
+    await service.stop()
+
+
+def build_front(service: Service, token: str | None) -> Front:
+    """The service's routes, behind what stands before them."""
+    args = service.args
+    return Front(
         build_app(service), service.metrics.observe_request, args.max_body_bytes, body_timeout=args.timeout, token=token
     )
-    app: Any = front
-    if args.cors_origins:
-        app = CORSMiddleware(front, args.cors_origins, allow_methods=["GET", "POST"], allow_headers=["*"])
-    await service.start()
-    await serve_hypercorn(app, build_config(args, port), shutdown_trigger=lambda: wait_for_end(service, front))
-    await service.stop()
+
+
+def allow_origins(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
+    """The application, with the headers that let pages of these origins call it; unchanged where there are none."""
+    if not origins:
+        return app
+    return CORSMiddleware(app, origins, allow_methods=["GET", "POST"], allow_headers=["*"])
+
+
+def catch_signals() -> asyncio.Event:
+    """An event that is set when SIGTERM or SIGINT comes."""
+    loop, signalled = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, signalled.set)
+    return signalled
 
 
 def build_config(args: ServingArguments, port: int) -> Config:
@@ -97,20 +134,36 @@ def build_config(args: ServingArguments, port: int) -> Config:
     config.errorlog = None
     # It also ends the wait of a client that has sent all and reads: an answer must be there before.
     config.read_timeout = args.timeout + 2  # type: ignore[assignment]
-    config.keep_alive_timeout = 10.0
-    config.graceful_timeout = GRACE_SECONDS
+    config.keep_alive_timeout = KEEP_ALIVE_SECONDS
+    config.graceful_timeout = READING_SECONDS
     return config
 
 
-async def wait_for_end(service: Service, front: Front) -> None:
+async def wait_for_end(signalled: asyncio.Event, service: Service, front: Front, descriptor: int) -> None:
     """Returns when the service is to end: a signal has come, and nothing is under way any more."""
-    loop, signalled = asyncio.get_running_loop(), asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, signalled.set)
     await signalled.wait()
     service.is_ready = False
     front.is_closing = True  # each answer closes its connection from now on
     await asyncio.sleep(CLOSING_SECONDS)
-    async with asyncio.timeout(GRACE_SECONDS):
-        while front.open_requests:
-            await asyncio.sleep(0.01)
+    await stop_listening(descriptor)
+    await asyncio.sleep(LAST_REQUEST_SECONDS)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(GRACE_SECONDS):
+            while front.open_requests:
+                await asyncio.sleep(0.01)
+
+
+async def stop_listening(descriptor: int) -> None:
+    """Refuses new connections on the port, while those that are open go on.
+
+    Hypercorn's own end would reset connections that wait to be taken, and close those that it has not read from yet.
+    """
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as listener:
+        waiting = select.poll()
+        waiting.register(listener, select.POLLIN)
+        for _ in range(MAX_TURNS):  # of the event loop, which takes what waits
+            if not waiting.poll(0):
+                break
+            await asyncio.sleep(0)
+        asyncio.get_running_loop().remove_reader(descriptor)
+        listener.shutdown(socket.SHUT_RD)  # an OSError on systems other than Linux

@@ -1,18 +1,28 @@
 """The models that are served, each with its batcher: texts in, probabilities out."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 
+from sentiment.exceptions import require
 from sentiment.serving.arguments import ServingArguments
 from sentiment.serving.batcher import Batcher
 from sentiment.serving.metrics import ServiceMetrics
 from sentiment.serving.predictor import SentimentPredictor
 
-# What is tokenized at once in the event loop; more goes to a thread, so that others do not wait for it.
+# What is cleaned and tokenized at once in the event loop; more goes to a thread, so that others do not wait for it.
 INLINE_CHARACTERS = 2_000
+Result = TypeVar("Result")
+
+
+async def work_on(texts: Sequence[str], function: Callable[[Sequence[str]], Result]) -> Result:
+    """What the function gives for the texts; where they are long it runs in a thread."""
+    if sum(map(len, texts)) <= INLINE_CHARACTERS:
+        return function(texts)
+    return await asyncio.to_thread(function, texts)
 
 
 @dataclass
@@ -30,11 +40,7 @@ class ServedModel:
             OverloadError: too much waits already.
             ModelError: the model failed on one of the texts.
         """
-        prepare = self.predictor.checkpoint.prepare
-        if sum(map(len, texts)) <= INLINE_CHARACTERS:
-            input_ids = prepare(texts)
-        else:
-            input_ids = await asyncio.to_thread(prepare, texts)
+        input_ids = await work_on(texts, self.predictor.checkpoint.prepare)
         return await self.batcher.compute(input_ids)
 
 
@@ -61,11 +67,19 @@ class Service:
             await model.batcher.stop()
 
     async def compute_logits(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """Logits from each model; of shape (texts, 2) each."""
+        """Logits from each model; of shape (texts, 2) each.
+
+        Raises:
+            OverloadError: too much waits already for one of the models.
+            ModelError: one of them failed on one of the texts.
+        """
         if len(self.models) == 1:
             return [await self.models[0].compute_logits(texts)]
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(model.compute_logits(texts)) for model in self.models]
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(model.compute_logits(texts)) for model in self.models]
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None
         return [task.result() for task in tasks]
 
 
@@ -73,7 +87,7 @@ def load_service(args: ServingArguments) -> Service:
     """The service that the options describe, not started yet.
 
     Raises:
-        InputError: a model cannot be loaded.
+        InputError: a model cannot be loaded, or answers with NaN.
     """
     metrics = ServiceMetrics()
     paths = [args.model] if args.compare_with is None else [args.model, args.compare_with]
@@ -83,6 +97,8 @@ def load_service(args: ServingArguments) -> Service:
 def load_model(path: str, args: ServingArguments, metrics: ServiceMetrics) -> ServedModel:
     """One model of the service."""
     predictor = SentimentPredictor.from_pretrained(path, args.backend, args.precision)
+    logits = predictor.backend.compute_logits(predictor.checkpoint.prepare(["ready"]))
+    require(bool(np.isfinite(logits).all()), f"the model in {path} answers with NaN: its weights are damaged")
     batcher = Batcher(predictor.backend.compute_logits, args.max_batch_tokens, args.max_waiting_tokens)
     batcher.observe_batch = metrics.watch_model(path, lambda: batcher.waiting_tokens)
     return ServedModel(path, predictor, batcher)

@@ -1,0 +1,331 @@
+// What the page does. Whatever comes from users or from the service is put in as text, never as HTML.
+"use strict";
+
+const EXAMPLES = [
+  "A gripping, funny film with a heart.",
+  "Two hours of my life that I want back.",
+  "Not as bad as the trailer made me fear, and the ending is even moving.",
+  "The actors do what they can, but the story is empty.",
+];
+const MIN_WEIGHT = 0.01; // words that do less than a point are not marked
+const FULL_WEIGHT = 0.1; // marks get no stronger than this allows, so that small differences stay pale
+const HEADLINES = {
+  0: "The service does not answer",
+  400: "The service cannot take this",
+  401: "The service did not take this token",
+  413: "This is too much at once",
+  429: "The service is busy",
+  500: "The model failed on this",
+  503: "The service could not answer in time",
+};
+const find = (id) => document.getElementById(id);
+const state = { token: "", info: null, names: [], isBusy: false, retry: null }; // the token is kept nowhere else
+
+/** What is said in place of an answer. The status is HTTP's, 0 where no answer came, and null for what is not sent. */
+class Refusal extends Error {
+  constructor(message, status = null, line = null) {
+    super(message);
+    Object.assign(this, { status, line });
+  }
+}
+
+/** An element of this class that holds these texts and elements. */
+function build(tag, className, ...children) {
+  const element = document.createElement(tag);
+  element.className = className;
+  element.append(...children); // strings become text nodes
+  return element;
+}
+
+/** The service's answer; the path is relative, for services behind a proxy's prefix. */
+async function ask(path, body) {
+  const headers = {};
+  // A header holds bytes: those of the token in UTF-8, each as one character.
+  if (state.token) headers.authorization = `Bearer ${String.fromCharCode(...new TextEncoder().encode(state.token))}`;
+  if (body) headers["content-type"] = "application/json";
+  const signal = AbortSignal.timeout(1000 * (10 + (state.info?.limits.timeout ?? 10)));
+  let response, answer;
+  try {
+    response = await fetch(path, { method: body ? "POST" : "GET", headers, body, signal, cache: "no-store" });
+    answer = await response.json().catch(() => null); // a proxy's errors are not JSON
+  } catch {
+    throw new Refusal("It may have ended, or the network is down. Your texts are still here: try again soon.", 0);
+  }
+  if (response.ok && answer !== null) return answer;
+  const said = typeof answer?.error === "string" ? answer.error : `${response.status} ${response.statusText}`.trim();
+  throw new Refusal(said, response.status);
+}
+
+/** The lines that hold something, with their numbers. */
+function readTexts() {
+  const lines = find("texts").value.split("\n").map((text, index) => ({ text: text.trim(), line: index + 1 }));
+  return lines.filter(({ text }) => text);
+}
+
+/** The body of /query; a Refusal where the service would not take it. */
+function buildQuery(texts, limits) {
+  if (!texts.length) throw new Refusal("Type a text first.");
+  if (texts.length > limits.max_sentences) {
+    throw new Refusal(`${texts.length} texts are too many: the service takes ${limits.max_sentences} at a time.`);
+  }
+  for (const { text, line } of texts) {
+    const length = [...text].length; // in code points, as the service counts
+    const most = limits.max_characters;
+    if (length > most) throw new Refusal(`Line ${line} has ${length} characters: a text may have ${most}.`, null, line);
+  }
+  const body = JSON.stringify({ sentences: texts.map(({ text }) => text) });
+  const bytes = new TextEncoder().encode(body).length;
+  if (bytes > limits.max_body_bytes) {
+    throw new Refusal(`The texts take ${bytes} bytes: ${limits.max_body_bytes} go into one request.`);
+  }
+  return body;
+}
+
+/** Loads what is served, within which limits, and says it. */
+async function loadInfo() {
+  state.info = await ask("info");
+  const { models } = state.info;
+  state.names = models.map(({ name }) => name);
+  if (new Set(state.names).size < models.length) state.names = models.map(({ name }, place) => `${name} (${place + 1})`);
+  const lines = models.map(({ backend, precision, max_length }, place) => {
+    const details = ` · ${backend}, ${precision} · reads ${max_length} tokens of a text`;
+    return build("li", "", build("strong", "", state.names[place]), details);
+  });
+  find("models").replaceChildren(...lines);
+  showCount();
+}
+
+/** Says how many texts there are, and how many may be. */
+function showCount() {
+  const count = readTexts().length;
+  const most = state.info?.limits.max_sentences ?? Infinity;
+  find("count").textContent = Number.isFinite(most) ? `${count} of ${most} texts` : `${count} texts`;
+  find("count").classList.toggle("over", count > most);
+  find("examples").hidden = find("texts").value !== "";
+  find("texts").removeAttribute("aria-invalid");
+}
+
+/** Labels the texts that are typed, and shows the answers. */
+async function labelTexts() {
+  if (state.isBusy) return;
+  const texts = readTexts();
+  setBusy(true);
+  try {
+    await loadInfo(); // again each time: another service may have taken the place of the one before
+    showAnswers(texts, await ask("query", buildQuery(texts, state.info.limits)));
+  } catch (error) {
+    showError(error, labelTexts, texts);
+  } finally {
+    setBusy(false);
+  }
+}
+
+function setBusy(isBusy) {
+  state.isBusy = isBusy;
+  find("submit").setAttribute("aria-disabled", isBusy); // `disabled` would take the focus away
+  find("submit").textContent = isBusy ? "Labelling…" : "Label texts";
+  find("results").setAttribute("aria-busy", isBusy);
+  if (isBusy) find("error").replaceChildren();
+}
+
+function showAnswers(texts, answer) {
+  const answers = answer.compared ? [answer, answer.compared] : [answer];
+  const apart = new Set(answer.disagreements);
+  const rows = texts.map(({ text }, place) => {
+    const found = answers.map(({ labels, scores }) => ({ label: labels[place], score: scores[place] }));
+    return buildRow(text, place, found, apart.has(place));
+  });
+  find("results").replaceChildren(...rows);
+  find("results").className = answers.length > 1 ? "compared" : "";
+  find("summary").textContent = summarize(answer);
+}
+
+function summarize({ results, compared, disagreements }) {
+  const counted = `${results.length} ${results.length === 1 ? "text" : "texts"}`;
+  const positive = results.filter(Boolean).length;
+  if (!compared) return `${counted}: ${positive} positive, ${results.length - positive} negative`;
+  return `${counted}: the models ${disagreements.length ? `disagree on ${disagreements.length}` : "agree on all"}`;
+}
+
+/** A text with what each model says of it. */
+function buildRow(text, place, answers, isApart) {
+  const said = build("p", "text", text);
+  const why = build("button", "quiet", "Why?", build("span", "unseen", ` Text ${place + 1}`));
+  const reasons = build("div", "reasons");
+  said.dir = "auto";
+  why.type = "button";
+  reasons.id = `reasons-${place}`;
+  reasons.hidden = true;
+  why.setAttribute("aria-controls", reasons.id);
+  why.setAttribute("aria-expanded", false);
+  const row = { text, said, why, reasons, found: null };
+  why.addEventListener("click", () => toggleReasons(row));
+  const shown = build("div", "answers", ...answers.map(({ label, score }, model) => {
+    const name = answers.length > 1 ? build("span", "model", state.names[model]) : "";
+    return buildAnswer(name, label, score);
+  }));
+  const left = build("div", "said", said, ...(isApart ? [build("strong", "differ", "The models disagree")] : []));
+  return build("li", isApart ? "apart" : "", left, shown, why, reasons);
+}
+
+/** A label with its probability, and a bar: from the middle, where both labels are as probable, to an edge. */
+function buildAnswer(name, label, score) {
+  const fill = build("span", "");
+  const bar = build("div", "bar", fill);
+  fill.style.setProperty("--sureness", 2 * score - 1);
+  bar.setAttribute("aria-hidden", true);
+  const percent = score > 0.9995 ? "> 99.9%" : `${(100 * score).toFixed(1)}%`;
+  return build("div", `answer ${label}`, name, build("span", "label", label), " ", build("span", "score", percent), bar);
+}
+
+/** Marks the words of a row, or takes the marks off. */
+async function toggleReasons(row) {
+  const isOpen = row.why.getAttribute("aria-expanded") === "true";
+  if (!isOpen && !(await loadReasons(row))) return;
+  row.said.replaceChildren(...(isOpen ? [row.text] : markWords(row)));
+  row.reasons.hidden = isOpen;
+  row.why.setAttribute("aria-expanded", !isOpen);
+  if (!isOpen) find("announcement").textContent = row.reasons.textContent;
+}
+
+/** Whether the words' weights are there; where they are not, the row says why. */
+async function loadReasons(row) {
+  if (row.found || row.why.ariaBusy === "true") return row.found !== null;
+  row.why.ariaBusy = "true";
+  try {
+    row.found = await ask("explain", JSON.stringify({ sentence: row.text }));
+    row.reasons.replaceChildren(...describeReasons(row.found));
+  } catch (error) {
+    if (error.status === 401) showError(error, () => toggleReasons(row), []);
+    else row.reasons.replaceChildren(...describeError(error));
+    row.reasons.hidden = error.status === 401;
+    find("announcement").textContent = row.reasons.textContent;
+  }
+  row.why.ariaBusy = "false";
+  return row.found !== null;
+}
+
+/** A text's words, with marks on those that weigh. */
+function markWords({ text, found: { label, words } }) {
+  const largest = Math.max(FULL_WEIGHT, ...words.map(({ weight }) => Math.abs(weight)));
+  const pieces = [];
+  let end = 0;
+  for (const { text: word, weight } of words) {
+    const start = text.indexOf(word, end);
+    if (start < 0 || Math.abs(weight) < MIN_WEIGHT) continue;
+    const mark = build("mark", weight > 0 ? "for" : "against", word);
+    mark.title = `Without it, “${label}” would ${weight > 0 ? "lose" : "gain"} ${formatPoints(weight)} points`;
+    mark.style.setProperty("--strength", Math.abs(weight) / largest);
+    pieces.push(text.slice(end, start), mark);
+    end = start + word.length;
+  }
+  return [...pieces, text.slice(end)];
+}
+
+/** The same in words: what speaks for the label, and what against it. */
+function describeReasons({ label, words }) {
+  const weighed = words.filter(({ weight }) => Math.abs(weight) >= MIN_WEIGHT);
+  weighed.sort((one, other) => Math.abs(other.weight) - Math.abs(one.weight));
+  const lines = [["for", (weight) => weight > 0], ["against", (weight) => weight < 0]].map(([side, isOn]) => {
+    const heaviest = weighed.filter(({ weight }) => isOn(weight)).slice(0, 3);
+    const listed = heaviest.map(({ text, weight }) => `${trimPunctuation(text)} ${formatPoints(weight)}`).join(" · ");
+    return listed && build("p", "", build("mark", side, side), ` “${label}”: ${listed}`);
+  }).filter(Boolean);
+  if (!lines.length) lines.push(build("p", "", "No word alone changes the answer: the model reads them together."));
+  else lines.push(build("p", "fine", "Percentage points that the label would lose, or gain, without the word."));
+  const skipped = words.filter(({ weight }) => weight === null).length;
+  if (skipped) lines.push(build("p", "fine", `Only the first ${words.length - skipped} words are weighed.`));
+  if (state.names.length > 1) lines.push(build("p", "fine", `As ${state.names[0]} reads the text.`));
+  return lines;
+}
+
+function formatPoints(weight) {
+  const points = Math.abs(100 * weight);
+  return points.toFixed(points < 9.95 ? 1 : 0);
+}
+
+function trimPunctuation(word) {
+  return word.replace(/^\p{P}+|\p{P}+$/gu, "") || word;
+}
+
+/** An error in kind words: a headline, and what the service says. */
+function describeError(error) {
+  const { status, message } = error instanceof Refusal ? error : new Refusal("Its answer cannot be read.", -1);
+  if (status === null) return [build("p", "", message)];
+  return [build("strong", "", HEADLINES[status] ?? "Something went wrong"), build("p", "", message)];
+}
+
+/** Shows what went wrong, and where; `retry` is done once a token is given. */
+function showError(error, retry, texts) {
+  if (error.status === 401) {
+    state.retry = retry;
+    find("token-form").hidden = false;
+    find("token").select();
+    if (!state.token) return; // nothing is wrong yet
+  }
+  const found = /^sentences\[(\d+)\]/.exec(error.message);
+  const line = found ? texts[found[1]].line : error.line;
+  if (found) error.message = error.message.replace(found[0], `Line ${line}`);
+  find("error").replaceChildren(...describeError(error));
+  if (line) selectLine(line);
+}
+
+function selectLine(line) {
+  const area = find("texts");
+  const lines = area.value.split("\n");
+  const start = lines.slice(0, line - 1).join("\n").length + (line > 1 ? 1 : 0);
+  area.setAttribute("aria-invalid", true);
+  area.focus();
+  area.setSelectionRange(start, start + lines[line - 1].length);
+}
+
+/** Takes the token that is typed, and does again what was refused without it. */
+async function useToken() {
+  state.token = find("token").value.trim();
+  if (!state.token) return;
+  find("error").replaceChildren();
+  find("token-form").hidden = true;
+  find("texts").focus();
+  await state.retry();
+}
+
+/** Puts in and labels the texts that a link brings: `#text=`, with %0A between lines. */
+async function followFragment() {
+  const text = new URLSearchParams(location.hash.slice(1)).get("text");
+  if (text === null) return;
+  find("texts").value = text;
+  showCount();
+  await labelTexts();
+}
+
+async function start() {
+  try {
+    await loadInfo();
+  } catch (error) {
+    showError(error, start, []);
+    return;
+  }
+  await followFragment();
+}
+
+function onSubmit(act) {
+  return (event) => {
+    event.preventDefault();
+    act();
+  };
+}
+
+find("form").addEventListener("submit", onSubmit(labelTexts));
+find("token-form").addEventListener("submit", onSubmit(useToken));
+find("texts").addEventListener("input", showCount);
+find("texts").addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) labelTexts();
+});
+find("examples").addEventListener("click", () => {
+  find("texts").value = EXAMPLES.join("\n");
+  find("texts").focus();
+  showCount();
+  labelTexts();
+});
+addEventListener("hashchange", followFragment);
+start();

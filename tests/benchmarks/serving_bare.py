@@ -1,0 +1,61 @@
+"""The model in a loop, without a service around it: what `serving_load.py` measures the service against.
+
+    python tests/benchmarks/serving_bare.py MODEL TEXTS.json torch auto
+
+Reads orders from stdin and prints one line of JSON for each: `batched SECONDS` gives the sentences per second in
+batches of 32 of like length, `single NUMBER` the median milliseconds of one sentence at a time. Texts are tokenized
+before.
+"""
+
+import itertools
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+
+from sentiment.serving.predictor import Backend, SentimentPredictor
+
+BATCH_SIZE = 32
+
+
+def measure_batched(backend: Backend, input_ids: list[list[int]], seconds: float) -> dict[str, float]:
+    """Sentences per second in length-sorted batches; at least one round over all of them, in whole rounds."""
+    ordered = sorted(input_ids, key=len)
+    batches = [ordered[start : start + BATCH_SIZE] for start in range(0, len(ordered), BATCH_SIZE)]
+    started, done = time.perf_counter(), 0
+    while True:
+        for batch in batches:
+            backend.compute_logits(batch)
+        done += len(ordered)
+        taken = time.perf_counter() - started
+        if taken >= seconds:
+            return {"rate": done / taken}
+
+
+def measure_single(backend: Backend, input_ids: list[list[int]], number: int) -> dict[str, float]:
+    """Median milliseconds of one sentence."""
+    taken = []
+    for ids in itertools.islice(itertools.cycle(input_ids), number):
+        started = time.perf_counter()
+        backend.compute_logits([ids])
+        taken.append(time.perf_counter() - started)
+    return {"ms": 1000 * statistics.median(taken)}
+
+
+def main() -> None:
+    model, texts, backend_name, precision = sys.argv[1:]
+    predictor = SentimentPredictor.from_pretrained(model, backend_name, precision)
+    input_ids = predictor.checkpoint.prepare(json.loads(Path(texts).read_text(encoding="utf-8")))
+    print(json.dumps({"precision": predictor.backend.precision}), flush=True)
+    for line in sys.stdin:
+        kind, amount = line.split()
+        if kind == "batched":
+            found = measure_batched(predictor.backend, input_ids, float(amount))
+        else:
+            found = measure_single(predictor.backend, input_ids, int(amount))
+        print(json.dumps(found), flush=True)
+
+
+if __name__ == "__main__":
+    main()

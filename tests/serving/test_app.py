@@ -1,0 +1,615 @@
+"""Every route, and every error that is documented, with its status and its one line."""
+
+import concurrent.futures
+import json
+import logging
+import shutil
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import numpy as np
+import pyarrow.parquet
+import pytest
+from huggingface_hub import InferenceClient
+from prometheus_client.parser import text_string_to_metric_families
+from safetensors.torch import load_file, save_file
+from starlette.testclient import TestClient
+
+from sentiment.arguments import DataArguments, FinetuningArguments, ModelArguments
+from sentiment.finetuning import finetune
+from sentiment.serving import front as front_module
+from sentiment.serving.batcher import ModelError, OverloadError
+from sentiment.serving.predictor import SentimentPredictor
+
+SECONDS = 60  # no wait here takes so long, unless it would take for ever
+TEXTS = ["a good film", "bad", "not a very good story", "dull dull plot", "great moving ending", "<b>empty</b>"]
+TWELVE = [f"{first} {second} film" for first in ("good", "bad", "not", "dull") for second in ("very", "a", "great")]
+# Each path that takes texts, its field, and a body with one text.
+FIELDS = {"/query": "sentences", "/predict": "inputs", "/explain": "sentence"}
+JSON = {"content-type": "application/json"}
+
+
+def refused(response: Any, status: int) -> str:
+    """The one line of a refusal."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/json"
+    (key, message) = next(iter(response.json().items()))
+    assert (key, len(response.json())) == ("error", 1)
+    assert "\n" not in message
+    return message
+
+
+@pytest.fixture(scope="module")
+def predictor(tiny_classifier: Path) -> SentimentPredictor:
+    return SentimentPredictor.from_pretrained(str(tiny_classifier))
+
+
+# --- answers ---
+
+
+def test_query_answers_in_order(client: TestClient, predictor: SentimentPredictor) -> None:
+    answer = client.post("/query", json={"sentences": TEXTS}).json()
+    expected = predictor.predict(TEXTS)
+    assert set(answer) == {"results", "labels", "scores"}
+    assert answer["labels"] == [prediction.label for prediction in expected]
+    assert set(answer["labels"]) == {"negative", "positive"}
+    assert answer["results"] == [int(label == "positive") for label in answer["labels"]]
+    assert answer["scores"] == pytest.approx([prediction.confidence for prediction in expected], abs=1e-5)
+
+
+def test_query_takes_a_single_string(client: TestClient) -> None:
+    single = client.post("/query", json={"sentences": "a good film"}).json()
+    assert single == client.post("/query", json={"sentences": ["a good film"]}).json()
+    assert len(single["results"]) == 1
+
+
+@pytest.mark.parametrize("text", ["\x00", "\ufffe", "😀" * 100, "<" * 1000, "x" * 10_000, "\u202e", '"', "\\u0000"])
+def test_odd_texts_get_an_answer(client: TestClient, text: str) -> None:
+    for path, field in FIELDS.items():
+        assert client.post(path, json={field: text}).status_code == 200
+
+
+def test_the_largest_request_is_answered(client: TestClient) -> None:
+    answer = client.post("/query", json={"sentences": ["good film " * 100] * 128})
+    assert len(answer.json()["results"]) == 128
+
+
+def test_query_answers_as_the_run_itself(
+    tiny_bert: Path, reviews_csv: Path, tmp_path: Path, open_service: Callable[..., Any]
+) -> None:
+    args = FinetuningArguments(output_dir=str(tmp_path / "run"), lr=5e-3, num_train_epochs=1, precision="fp32")
+    data_args = DataArguments(dataset=str(reviews_csv), max_length=8)  # cuts some of the texts
+    finetune("e2e", ModelArguments(model=str(tiny_bert)), data_args, args)
+    table = pyarrow.parquet.read_table(tmp_path / "run" / "predictions.parquet").to_pydict()
+    with open_service(model=str(tmp_path / "run")) as opened:
+        answer = opened.client.post("/query", json={"sentences": table["text"]}).json()
+    assert answer["results"] == table["predicted"]
+    probabilities = [
+        score if result else 1 - score for result, score in zip(answer["results"], answer["scores"], strict=True)
+    ]
+    assert len(probabilities) == 25
+    assert probabilities == pytest.approx(table["probability"], abs=1e-5)
+
+
+def test_predict_gives_labels_best_first(client: TestClient, predictor: SentimentPredictor) -> None:
+    answers = client.post("/predict", json={"inputs": TEXTS}).json()
+    for answer, expected in zip(answers, predictor.predict(TEXTS), strict=True):
+        assert [sorted(entry) for entry in answer] == [["label", "score"]] * 2
+        assert answer[0]["label"] == expected.label
+        assert answer[0]["score"] == pytest.approx(expected.confidence, abs=1e-5)
+        assert answer[0]["score"] + answer[1]["score"] == pytest.approx(1)
+    single = client.post("/predict", json={"inputs": TEXTS[0]}).json()
+    assert len(single) == 1
+    assert [entry["label"] for entry in single[0]] == [entry["label"] for entry in answers[0]]
+
+
+def predict_one(client: TestClient, **parameters: Any) -> list[dict[str, Any]]:
+    (answer,) = client.post("/predict", json={"inputs": "good", "parameters": parameters}).json()
+    return answer
+
+
+def test_predict_with_parameters(client: TestClient) -> None:
+    both = predict_one(client)
+    assert predict_one(client, top_k=1) == both[:1]
+    assert predict_one(client, top_k=2) == predict_one(client, top_k=10**30) == both
+    assert predict_one(client, top_k=None, function_to_apply=None) == both
+    logits = {entry["label"]: entry["score"] for entry in predict_one(client, function_to_apply="none")}
+    odds = {label: np.exp(logit) for label, logit in logits.items()}
+    for entry in predict_one(client, function_to_apply="softmax"):
+        assert entry["score"] == pytest.approx(odds[entry["label"]] / sum(odds.values()))
+    for entry in predict_one(client, function_to_apply="sigmoid"):
+        assert entry["score"] == pytest.approx(odds[entry["label"]] / (1 + odds[entry["label"]]))
+
+
+def test_explain_weighs_words(client: TestClient, predictor: SentimentPredictor) -> None:
+    answer = client.post("/explain", json={"sentence": "a very  good film"}).json()
+    whole, without = predictor.predict(["a very good film", "a very film"])
+    assert (answer["label"], answer["score"]) == (whole.label, pytest.approx(whole.confidence, abs=1e-5))
+    assert [word["text"] for word in answer["words"]] == ["a", "very", "good", "film"]
+    sign = 1 if whole.label == "positive" else -1
+    weight = sign * (whole.probability - without.probability)
+    assert answer["words"][2]["weight"] == pytest.approx(weight, abs=1e-5)
+
+
+def test_the_hugging_face_client_works_unchanged(
+    listen: Callable[..., Any], predictor: SentimentPredictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)  # it would not even ask this machine
+    client = InferenceClient(model=f"{listen().url}/predict")
+    expected = predictor.predict(["a good film"])[0]
+    best, other = client.text_classification("a good film")
+    assert (best.label, best.score) == (expected.label, pytest.approx(expected.confidence, abs=1e-5))
+    assert other.score == pytest.approx(1 - expected.confidence, abs=1e-5)
+    (best,) = client.text_classification("a good film", top_k=1, function_to_apply="sigmoid")
+    assert best.label == expected.label
+
+
+# --- two models ---
+
+
+@pytest.fixture(scope="module")
+def other_classifier(tiny_classifier: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny classifier with another bias, so that half of these texts are positive to it."""
+    folder = tmp_path_factory.mktemp("other") / "model"
+    shutil.copytree(tiny_classifier, folder)
+    weights = load_file(folder / "model.safetensors")
+    probabilities = SentimentPredictor.from_pretrained(str(folder)).predict_probabilities(TWELVE)
+    weights["classifier.bias"][0] += float(np.median(np.log(probabilities / (1 - probabilities))))
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def compared(open_service: Callable[..., Any], other_classifier: Path) -> Iterator[Any]:
+    with open_service(compare_with=str(other_classifier)) as opened:
+        yield opened
+
+
+def test_two_models_answer_and_disagree(compared: Any, predictor: SentimentPredictor, other_classifier: Path) -> None:
+    answer = compared.client.post("/query", json={"sentences": TWELVE}).json()
+    other = SentimentPredictor.from_pretrained(str(other_classifier))
+    labels, others = [[prediction.label for prediction in model.predict(TWELVE)] for model in (predictor, other)]
+    differing = [place for place, pair in enumerate(zip(labels, others, strict=True)) if pair[0] != pair[1]]
+    assert 0 < len(differing) < len(TWELVE)
+    assert set(answer) == {"results", "labels", "scores", "compared", "disagreements"}
+    assert (answer["labels"], answer["compared"]["labels"]) == (labels, others)
+    assert answer["disagreements"] == differing
+    assert set(answer["compared"]) == {"results", "labels", "scores"}
+
+
+def test_two_models_that_agree(compared: Any) -> None:
+    same = compared.client.post("/query", json={"sentences": ["good", "good"]}).json()
+    assert same["disagreements"] in ([], [0, 1])
+    assert len(compared.client.get("/info").json()["models"]) == 2
+
+
+@pytest.mark.parametrize(("error", "status"), [(OverloadError(), 429), (ModelError("it failed"), 500)])
+@pytest.mark.parametrize("place", [0, 1])
+def test_what_either_model_refuses_is_refused(
+    compared: Any, error: Exception, status: int, place: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(compared.service.models[place].batcher, "compute", refuse)
+    refused(compared.client.post("/query", json={"sentences": "good"}), status)
+
+
+# --- wrong input ---
+
+
+@pytest.mark.parametrize("path", FIELDS)
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"nonsense", b"{'sentences': 'good'}", b'{"sentences": "good"', b"[" * 100_000, b'"\\ud8"']
+)
+def test_malformed_json(client: TestClient, path: str, body: bytes) -> None:
+    assert refused(client.post(path, content=body, headers=JSON), 400).startswith("the body: ")
+
+
+@pytest.mark.parametrize("path", FIELDS)
+@pytest.mark.parametrize("body", [b'{"sentences": "\xff"}', b"\xc3", b'{"inputs": "\xc0\x80"}', b"\xff\xfe\x00"])
+def test_malformed_utf8(client: TestClient, path: str, body: bytes) -> None:
+    assert refused(client.post(path, content=body, headers=JSON), 400).startswith("the body: not valid JSON")
+
+
+def test_utf8_of_half_a_surrogate_pair(client: TestClient) -> None:
+    response = client.post("/query", content=b'{"sentences": "\xed\xa0\x80"}', headers=JSON)
+    assert refused(response, 400) == "sentences[0]: holds half of a surrogate pair, which is not Unicode"
+
+
+@pytest.mark.parametrize(("path", "field"), FIELDS.items())
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "the body: "),
+        ("null", "the body: must be an object"),
+        ("[]", "the body: must be an object"),
+        ('"good"', "the body: must be an object"),
+        ("NaN", "the body: must be an object"),
+        ("{}", "{field}: is missing"),
+        ('{"{field}": null}', "{field}: must be a string"),
+        ('{"{field}": 1}', "{field}: must be a string"),
+        ('{"{field}": true}', "{field}: must be a string"),
+        ('{"{field}": NaN}', "{field}: must be a string"),
+        ('{"{field}": Infinity}', "{field}: must be a string"),
+        ('{"{field}": {"a": "good"}}', "{field}: must be a string"),
+        ('{"{field}": "good", "{field}s": "good"}', "{field}s: is not known here"),
+        ('{"{field}": "good", "": 1}', ": is not known here"),
+        ('{"{field}": ""}', "{place}: is blank"),
+        ('{"{field}": " \\t\\n\\u00a0 "}', "{place}: is blank"),
+        ('{"{field}": "<br />"}', "{place}: is blank, or nothing is left of it once tags are taken out"),
+        ('{"{field}": "\\ud800"}', "{place}: holds half of a surrogate pair, which is not Unicode"),
+        ('{"{field}": "good \\udfff film"}', "{place}: holds half of a surrogate pair"),
+        ('{"{field}": "' + "x" * 10_001 + '"}', "{place}: 10,001 characters are too many: at most 10,000"),
+    ],
+)
+def test_wrong_bodies_are_refused_by_their_field(
+    client: TestClient, path: str, field: str, content: str, message: str
+) -> None:
+    place = field if field == "sentence" else f"{field}[0]"
+    body, message = [part.replace("{field}", field).replace("{place}", place) for part in (content, message)]
+    answer = refused(client.post(path, content=body, headers=JSON), 400)
+    assert answer.startswith(message) or (message.startswith(":") and answer.endswith("is not known here"))
+
+
+@pytest.mark.parametrize(("path", "field"), [("/query", "sentences"), ("/predict", "inputs")])
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ([], "{field}: is empty: pass at least one text"),
+        (["good", 1], "{field}[1]: must be a string"),
+        (["good", None], "{field}[1]: must be a string"),
+        ([["good"]], "{field}[0]: must be a string"),
+        (["good", " "], "{field}[1]: is blank"),
+        (["good", "bad", "x" * 10_001], "{field}[2]: 10,001 characters are too many"),
+        (["good", "\ud800"], "{field}[1]: holds half of a surrogate pair"),
+        (["good"] * 129, "{field}: 129 are too many: at most 128 at a time"),
+    ],
+)
+def test_wrong_lists_are_refused_by_their_place(
+    client: TestClient, path: str, field: str, texts: list[Any], message: str
+) -> None:
+    response = client.post(path, content=json.dumps({field: texts}), headers=JSON)
+    assert refused(response, 400).startswith(message.format(field=field))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "field"),
+    [
+        ({"top_k": 0}, "parameters.top_k"),
+        ({"top_k": -1}, "parameters.top_k"),
+        ({"top_k": "1"}, "parameters.top_k"),
+        ({"top_k": 1.0}, "parameters.top_k"),
+        ({"top_k": True}, "parameters.top_k"),
+        ({"function_to_apply": "tanh"}, "parameters.function_to_apply"),
+        ({"function_to_apply": 1}, "parameters.function_to_apply"),
+        ({"top": 1}, "parameters.top"),
+        ("softmax", "parameters"),
+        ([], "parameters"),
+    ],
+)
+def test_wrong_parameters_are_refused_by_their_name(client: TestClient, parameters: Any, field: str) -> None:
+    answer = refused(client.post("/predict", json={"inputs": "good", "parameters": parameters}), 400)
+    assert answer.startswith(f"{field}: ")
+
+
+def test_limits_are_those_of_the_options(open_service: Callable[..., Any]) -> None:
+    with open_service(max_sentences=2, max_characters=5) as opened:
+        ask = opened.client.post
+        assert ask("/query", json={"sentences": ["good", "dull!"]}).status_code == 200
+        assert refused(ask("/query", json={"sentences": ["a"] * 3}), 400).endswith("at most 2 at a time")
+        assert refused(ask("/query", json={"sentences": ["a", "dull!!"]}), 400).endswith("at most 5")
+        limits = opened.client.get("/info").json()["limits"]
+        assert (limits["max_sentences"], limits["max_characters"]) == (2, 5)
+
+
+@pytest.mark.parametrize("path", FIELDS)
+@pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ";"])
+def test_another_content_type(client: TestClient, path: str, kind: str | None) -> None:
+    headers = {} if kind is None else {"content-type": kind}
+    for content in (b'{"sentences": "good", "inputs": "good"}', b"{"):
+        response = client.post(path, content=content, headers=headers)
+        assert refused(response, 415) == "content-type: must be application/json"
+
+
+@pytest.mark.parametrize("kind", ["application/json", "APPLICATION/JSON", "application/json; charset=utf-8"])
+def test_the_content_type_of_json(client: TestClient, kind: str) -> None:
+    response = client.post("/query", content=b'{"sentences": "good"}', headers={"content-type": kind})
+    assert response.status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/query/", "/QUERY", "/health", "/docs/nothing.js", "/docs/../app.py"])
+def test_no_such_path(client: TestClient, path: str) -> None:
+    for answer in (client.get(path), client.post(path, json={})):
+        if not (path.startswith("/docs/") and answer.status_code == 405):
+            assert refused(answer, 404) == "no such path; see /docs"
+
+
+@pytest.mark.parametrize("path", [*FIELDS, "/info", "/metrics", "/health/live", "/health/ready", "/", "/docs"])
+def test_another_method(client: TestClient, path: str) -> None:
+    taken = "POST" if path in FIELDS else "GET"
+    for method in {"GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"} - {taken}:
+        response = client.request(method, path)
+        assert refused(response, 405) == "method: not the one that this path takes"
+        assert response.headers["allow"] == taken
+
+
+@pytest.mark.parametrize("path", FIELDS)
+def test_a_large_body(client: TestClient, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(front_module, "LINGER_SECONDS", 0.01)
+    largest = json.dumps({FIELDS[path]: "x" * 10_000}).encode().ljust(1 << 20)
+    assert client.post(path, content=largest, headers=JSON).status_code == 200
+    for content in (largest + b" ", iter([largest, b" "])):
+        answer = refused(client.post(path, content=content, headers=JSON), 413)
+        assert answer == "the body is larger than 1,048,576 bytes: send fewer texts at a time"
+
+
+# --- a service that cannot answer ---
+
+
+def test_too_much_waits(open_service: Callable[..., Any], close_gate: Callable[[Any], Any]) -> None:
+    with open_service(max_waiting_tokens=1) as opened, concurrent.futures.ThreadPoolExecutor() as pool:
+        gate = close_gate(opened.service)
+        running = pool.submit(opened.client.post, "/query", json={"sentences": "good"})
+        assert gate.is_entered.wait(SECONDS)
+        # Of two more, one waits, as nothing else does; the other is refused at once.
+        others = [pool.submit(opened.client.post, path, json={FIELDS[path]: "good"}) for path in ("/query", "/predict")]
+        done, waiting = concurrent.futures.wait(others, SECONDS, concurrent.futures.FIRST_COMPLETED)
+        (response,) = [future.result() for future in done]
+        assert refused(response, 429) == "too many texts are waiting: try again"
+        assert response.headers["retry-after"] == "1"
+        gate.is_open.set()
+        assert [future.result(SECONDS).status_code for future in (running, *waiting)] == [200, 200]
+
+
+def test_an_answer_that_is_not_ready_in_time(
+    open_service: Callable[..., Any], close_gate: Callable[[Any], Any]
+) -> None:
+    with open_service(timeout=0.1) as opened:
+        gate = close_gate(opened.service)
+        for path, field in FIELDS.items():
+            response = opened.client.post(path, json={field: "good"})
+            assert refused(response, 503) == "no answer within 0.1 s"
+            assert response.headers["retry-after"] == "1"
+        gate.is_open.set()
+        opened.service.args.__dict__["timeout"] = SECONDS
+        assert opened.client.post("/query", json={"sentences": "good"}).status_code == 200
+
+
+def fail_on_word(service: Any, word: str, answer: float | None = None) -> None:
+    """Lets the model fail on texts with this word, or answer them with a number."""
+    model = service.models[0]
+    compute, (ids,) = model.batcher.compute_logits, model.predictor.checkpoint.prepare([word])
+
+    def compute_or_fail(input_ids: Any) -> np.ndarray:
+        is_wrong = [ids[1] in row for row in input_ids]
+        if any(is_wrong) and answer is None:
+            raise RuntimeError("the word was zebra")
+        logits = compute(input_ids)
+        if answer is not None:
+            logits[is_wrong] = answer
+        return logits
+
+    model.batcher.compute_logits = compute_or_fail
+
+
+@pytest.mark.parametrize("answer", [None, float("nan"), float("inf")])
+def test_a_text_that_the_model_fails_on(open_service: Callable[..., Any], answer: float | None) -> None:
+    with open_service() as opened, concurrent.futures.ThreadPoolExecutor() as pool:
+        fail_on_word(opened.service, "awful", answer)
+        bodies = [{"sentences": ["good", "awful"] if number % 4 == 0 else ["good", "bad"]} for number in range(16)]
+        answers = list(pool.map(lambda body: opened.client.post("/query", json=body), bodies))
+        for number, response in enumerate(answers):
+            if number % 4 == 0:
+                assert "zebra" not in refused(response, 500)
+            else:
+                assert response.status_code == 200
+        assert refused(opened.client.post("/predict", json={"inputs": "awful"}), 500)
+        assert refused(opened.client.post("/explain", json={"sentence": "awful"}), 500)
+
+
+def test_a_fault_of_the_service_itself(
+    open_service: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(_: Any) -> None:
+        raise KeyError("zebra")
+
+    with open_service() as opened, caplog.at_level(logging.DEBUG):
+        monkeypatch.setattr(opened.service, "compute_logits", fail)
+        answer = refused(opened.client.post("/query", json={"sentences": "zebra"}), 500)
+        assert answer == "the service failed on this request"
+    assert "a request failed: KeyError in " in caplog.text
+    assert "zebra" not in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+def test_texts_of_a_client_that_has_gone_are_not_run(
+    listen: Callable[..., Any], close_gate: Callable[[Any], Any]
+) -> None:
+    served = listen()
+    gate = close_gate(served.service)
+    ran: list[int] = []
+    compute = gate.compute_logits
+
+    def note(input_ids: Any) -> np.ndarray:
+        ran.extend(len(ids) for ids in input_ids)
+        return compute(input_ids)
+
+    gate.compute_logits = note
+
+    def send(text: str) -> socket.socket:
+        body = json.dumps({"sentences": text})
+        connection = socket.create_connection(("127.0.0.1", served.port), timeout=SECONDS)
+        head = f"POST /query HTTP/1.1\r\nhost: here\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
+        connection.sendall(f"{head}\r\n\r\n{body}".encode())
+        return connection
+
+    staying = send("good")
+    assert gate.is_entered.wait(SECONDS)
+    batcher = served.service.models[0].batcher
+    leaving = send("good good good good")
+    wait_for(lambda: batcher.waiting_tokens > 0)
+    leaving.close()
+    wait_for(lambda: b'path="/query",status="499"' in served.service.metrics.render())
+    gate.is_open.set()
+    assert staying.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
+    staying.close()
+    assert ran == [3]
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Returns when something that nothing tells of has become true."""
+    deadline = threading.Event()
+    for _ in range(SECONDS * 100):
+        if condition():
+            return
+        deadline.wait(0.01)
+    raise AssertionError("it did not become true")
+
+
+# --- what is not a question ---
+
+
+def test_health(open_service: Callable[..., Any]) -> None:
+    with open_service() as opened:
+        assert opened.client.get("/health/live").json() == {"status": "live"}
+        assert opened.client.get("/health/ready").json() == {"status": "ready"}
+        opened.service.is_ready = False
+        assert refused(opened.client.get("/health/ready"), 503) == "the service is ending"
+        assert opened.client.get("/health/live").status_code == 200
+
+
+def test_info(client: TestClient, tiny_classifier: Path) -> None:
+    info = client.get("/info").json()
+    model = {"name": tiny_classifier.name, "backend": "torch", "precision": "fp32"}
+    assert info["models"] == [model | {"cleaning": "light", "max_length": 16}]
+    assert info["labels"] == ["negative", "positive"]
+    assert info["limits"] == {
+        "max_sentences": 128,
+        "max_characters": 10_000,
+        "max_body_bytes": 1_048_576,
+        "timeout": 10.0,
+    }
+    assert {"sentiment", "python", "torch", "tokenizers", "fastapi", "hypercorn"} <= set(info["versions"])
+
+
+def read_metrics(client: TestClient) -> dict[tuple[str, ...], float]:
+    """The samples of /metrics, by name and the values of their labels."""
+    response = client.get("/metrics")
+    assert response.headers["content-type"].startswith("text/plain; version=")
+    families = text_string_to_metric_families(response.text)
+    return {(sample.name, *sample.labels.values()): sample.value for family in families for sample in family.samples}
+
+
+def test_metrics_count(open_service: Callable[..., Any], tiny_classifier: Path) -> None:
+    with open_service() as opened:
+        client, model = opened.client, str(tiny_classifier)
+        before = read_metrics(client)
+        answer = client.post("/query", json={"sentences": ["good", "bad", "dull"]}).json()
+        client.post("/predict", json={"inputs": "good"})
+        client.post("/query", json={"sentences": []})
+        client.get("/zebra")
+        client.get("/docs/swagger-ui.css")
+        after = read_metrics(client)
+        requests = {key[1:]: value for key, value in after.items() if key[0] == "sentiment_requests_total"}
+        assert requests == {
+            ("/query", "200"): 1,
+            ("/predict", "200"): 1,
+            ("/query", "400"): 1,
+            ("other", "404"): 1,
+            ("other", "200"): 1,
+            ("/metrics", "200"): 1,
+        }
+        counted = [after.get(("sentiment_answers_total", label), 0) for label in ("negative", "positive")]
+        assert sum(counted) == 4
+        assert counted[0] >= answer["labels"].count("negative")
+        texts = "sentiment_batch_texts_sum", model
+        assert after[texts] - before[texts] == 4
+        tokens = "sentiment_batch_tokens_total", model
+        assert after[tokens] - before[tokens] == 4 * 3  # each is one word and two special tokens
+        assert after["sentiment_waiting_tokens", model] == 0
+        assert after["sentiment_request_seconds_count", "/query"] == 2
+        assert not any("zebra" in part for key in after for part in key)
+
+
+def test_the_log_holds_nothing_of_users(opened: Any, caplog: pytest.LogCaptureFixture) -> None:
+    client = opened.client
+    with caplog.at_level(logging.DEBUG):
+        for path, field in FIELDS.items():
+            client.post(path, json={field: "zebra"})
+            client.post(path, json={field: ["zebra", ""]})
+            client.post(path, json={field: "good", "zebra": 1})
+            client.post(path, content=b'{"zebra', headers=JSON)
+            client.post(path, content=b"zebra", headers={"content-type": "zebra"})
+            client.post(f"{path}?zebra=zebra", json={field: "zebra"})
+        client.get("/zebra", headers={"authorization": "Bearer zebra", "user-agent": "zebra"})
+        client.request("ZEBRA", "/query")
+    lines = [record.getMessage() for record in caplog.records if not record.name.startswith("httpx")]
+    assert sum(line.startswith("POST /query ") for line in lines) == 6
+    assert [line for line in lines if "zebra" in line.lower() and not line.startswith("ZEBRA /query 405")] == []
+    assert "Traceback" not in caplog.text
+
+
+def test_the_page_and_the_documentation_need_nothing_from_elsewhere(client: TestClient) -> None:
+    page = client.get("/")
+    assert page.headers["content-type"].startswith("text/html")
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    for path in ("/page.css", "/page.js", "/docs/swagger-ui-bundle.js", "/docs/swagger-ui.css", "/openapi.json"):
+        assert client.get(path).status_code == 200
+    docs = client.get("/docs")
+    assert docs.headers["content-type"].startswith("text/html")
+    assert "docs/swagger-ui-bundle.js" in docs.text
+    assert "https://" not in docs.text
+
+
+# --- who may ask ---
+
+
+def test_with_a_token(open_service: Callable[..., Any]) -> None:
+    with open_service(token="secret") as opened:
+        for path, field in FIELDS.items():
+            ask = {"json": {field: "good"}}
+            for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": "secret"}):
+                response = opened.client.post(path, headers=headers, **ask)
+                assert refused(response, 401).startswith("authorization: ")
+                assert response.headers["www-authenticate"] == "Bearer"
+            assert opened.client.post(path, headers={"authorization": "Bearer secret"}, **ask).status_code == 200
+        for path in ("/info", "/metrics", "/nothing"):
+            refused(opened.client.get(path), 401)
+        for path in ("/", "/page.js", "/docs", "/openapi.json", "/health/live", "/health/ready"):
+            assert opened.client.get(path).status_code == 200
+
+
+def test_pages_of_other_origins_may_not_ask(client: TestClient) -> None:
+    response = client.post("/query", json={"sentences": "good"}, headers={"origin": "https://a.example"})
+    assert not any(name.startswith("access-control") for name in response.headers)
+    preflight = {"origin": "https://a.example", "access-control-request-method": "POST"}
+    response = client.options("/query", headers=preflight)
+    assert response.status_code == 405
+    assert not any(name.startswith("access-control") for name in response.headers)
+
+
+def test_pages_of_listed_origins_may_ask(open_service: Callable[..., Any]) -> None:
+    with open_service(cors_origins=["https://a.example"], token="secret") as opened:
+        headers = {"origin": "https://a.example", "authorization": "Bearer secret"}
+        ask = {"json": {"sentences": "good"}}
+        response = opened.client.post("/query", headers=headers, **ask)
+        assert response.headers["access-control-allow-origin"] == "https://a.example"
+        preflight = {
+            "origin": "https://a.example",
+            "access-control-request-method": "POST",
+            "access-control-request-headers": "authorization,content-type",
+        }
+        response = opened.client.options("/query", headers=preflight)  # browsers send no token with it
+        assert response.status_code == 200
+        assert "authorization" in response.headers["access-control-allow-headers"].lower()
+        # Refusals too: else the page could not read what is wrong.
+        response = opened.client.post("/query", headers={"origin": "https://a.example"}, **ask)
+        assert refused(response, 401)
+        assert response.headers["access-control-allow-origin"] == "https://a.example"
+        response = opened.client.post("/query", headers=headers | {"origin": "https://b.example"}, **ask)
+        assert "access-control-allow-origin" not in response.headers

@@ -1,0 +1,437 @@
+"""The batcher: whose texts run together, in which order, and what each caller gets."""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sentiment.serving.batcher import Batcher, ModelError, OverloadError, choose_batch
+from sentiment.serving.checkpoint import read_checkpoint
+from sentiment.serving.torch_backend import TorchBackend
+
+SECONDS = 20  # no wait here takes so long, unless it would take for ever
+LENGTHS = st.integers(1, 12)
+# Requests as the lengths of their texts.
+REQUESTS = st.lists(st.lists(LENGTHS, min_size=1, max_size=6), min_size=1, max_size=8)
+
+
+@dataclass
+class Model:
+    """Answers a text with its first token and its length, notes what it runs, and waits where it is told to."""
+
+    runs: list[list[Sequence[int]]] = field(default_factory=list)
+    failing: set[int] = field(default_factory=set)  # first tokens that it raises an error on
+    not_finite: dict[int, float] = field(default_factory=dict)  # first tokens, and what it answers instead
+    is_open: threading.Event = field(default_factory=threading.Event)
+    is_entered: threading.Event = field(default_factory=threading.Event)
+    on_batch: Callable[[], None] = lambda: None
+
+    def __post_init__(self) -> None:
+        self.is_open.set()
+
+    def __call__(self, batch: Sequence[Sequence[int]]) -> np.ndarray:
+        self.runs.append(list(batch))
+        self.is_entered.set()
+        assert self.is_open.wait(SECONDS)
+        self.on_batch()
+        if any(ids[0] in self.failing for ids in batch):
+            raise ValueError("a secret of the user")
+        return np.array([[self.not_finite.get(ids[0], ids[0]), len(ids)] for ids in batch])
+
+    @property
+    def run_texts(self) -> list[int]:
+        """First tokens in the order in which they ran."""
+        return [ids[0] for batch in self.runs for ids in batch]
+
+
+def number_texts(requests: Sequence[Sequence[int]]) -> list[list[list[int]]]:
+    """Token ids of so many tokens each; each text's first is its number among all."""
+    numbers = iter(range(10_000))
+    return [[[next(numbers)] * length for length in lengths] for lengths in requests]
+
+
+def run_with(batcher: Batcher, work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    """What the work gives, in an event loop of its own with the batcher started."""
+
+    async def run() -> Any:
+        batcher.start()
+        try:
+            return await asyncio.wait_for(work(), SECONDS)
+        finally:
+            await batcher.stop()
+
+    return asyncio.run(run())
+
+
+def compute_all(batcher: Batcher, requests: Sequence[Sequence[Sequence[int]]]) -> list[Any]:
+    """What each of these concurrent requests gets: logits or an error."""
+
+    async def work() -> list[Any]:
+        return await asyncio.gather(*map(batcher.compute, requests), return_exceptions=True)
+
+    return run_with(batcher, work)
+
+
+async def enter(batcher: Batcher, model: Model) -> asyncio.Task[np.ndarray]:
+    """A request of one text whose number is 9999; the model runs it until it is opened again."""
+    model.is_open.clear()
+    first = asyncio.create_task(batcher.compute([[9999]]))
+    assert await asyncio.to_thread(model.is_entered.wait, SECONDS)
+    return first
+
+
+async def start_waiting(batcher: Batcher, input_ids: Sequence[Sequence[int]]) -> asyncio.Task[np.ndarray]:
+    """A request that has been admitted, or refused, when this returns."""
+    task = asyncio.create_task(batcher.compute(input_ids))
+    await asyncio.sleep(0)  # lets it run to where it waits
+    return task
+
+
+@settings(deadline=None)
+@given(REQUESTS, st.integers(1, 40))
+def test_answers_come_back_to_their_request_in_order(lengths: list[list[int]], max_batch_tokens: int) -> None:
+    requests = number_texts(lengths)
+    answers = compute_all(Batcher(Model(), max_batch_tokens), requests)
+    for request, answer in zip(requests, answers, strict=True):
+        assert answer.tolist() == [[ids[0], len(ids)] for ids in request]
+
+
+@settings(deadline=None)
+@given(REQUESTS, st.integers(1, 40))
+def test_batches_keep_to_the_budget_and_run_every_text_once(lengths: list[list[int]], max_batch_tokens: int) -> None:
+    model, requests = Model(), number_texts(lengths)
+    observed: list[tuple[int, int]] = []
+    compute_all(Batcher(model, max_batch_tokens, observe_batch=lambda *batch: observed.append(batch)), requests)
+    for batch in model.runs:
+        assert len(batch) == 1 or len(batch) * max(map(len, batch)) <= max_batch_tokens
+    assert sorted(model.run_texts) == [ids[0] for request in requests for ids in request]
+    assert observed == [(len(batch), len(batch) * max(map(len, batch))) for batch in model.runs]
+
+
+@settings(deadline=None)
+@given(st.lists(LENGTHS, min_size=1, max_size=30), st.integers(1, 60))
+def test_a_batch_is_the_first_text_and_those_nearest_to_it_in_length(lengths: list[int], max_tokens: int) -> None:
+    texts = [[number] * length for number, length in enumerate(lengths)]
+    batch = choose_batch(texts, max_tokens)  # type: ignore[arg-type]  # it asks for lengths only
+    assert batch[0] is texts[0]
+    left = [text for text in texts if not any(text is chosen for chosen in batch)]
+    distances = [abs(len(text) - lengths[0]) for text in batch]
+    assert all(abs(len(text) - lengths[0]) >= max(distances) for text in left)
+    if left:  # it is full: what is nearest of the rest has no room
+        nearest = min(left, key=lambda text: abs(len(text) - lengths[0]))
+        assert max(len(nearest), *map(len, batch)) * (len(batch) + 1) > max_tokens
+
+
+@pytest.fixture(scope="module")
+def backend(tiny_classifier: Any) -> TorchBackend:
+    return TorchBackend(read_checkpoint(str(tiny_classifier)), "fp32")
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(
+        st.lists(st.lists(st.integers(5, 25), min_size=1, max_size=14), min_size=1, max_size=5), min_size=1, max_size=8
+    ),
+    st.sampled_from([16, 64, 1024]),
+)
+def test_batch_mates_never_change_an_answer(
+    backend: TorchBackend, requests: list[list[list[int]]], max_batch_tokens: int
+) -> None:
+    with_ends = [[[2, *ids, 3] for ids in request] for request in requests]
+    answers = compute_all(Batcher(backend.compute_logits, max_batch_tokens), with_ends)
+    for request, answer in zip(with_ends, answers, strict=True):
+        alone = np.concatenate([backend.compute_logits([ids]) for ids in request])
+        np.testing.assert_allclose(answer, alone, rtol=0, atol=1e-5)
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    st.lists(st.integers(5, 12), min_size=30, max_size=60),
+    st.lists(LENGTHS, min_size=1, max_size=3),
+    st.integers(8, 24),
+)
+def test_a_small_request_is_run_before_a_huge_one_that_came_first_ends(
+    huge_lengths: list[int], small_lengths: list[int], max_batch_tokens: int
+) -> None:
+    model = Model()
+    batcher = Batcher(model, max_batch_tokens)
+    huge, small = number_texts([huge_lengths, small_lengths])
+
+    async def work() -> None:
+        tasks = [await enter(batcher, model)]
+        tasks += [await start_waiting(batcher, request) for request in (huge, small)]
+        model.is_open.set()
+        await asyncio.gather(*tasks)
+
+    run_with(batcher, work)
+    last_of_huge, last_of_small = [
+        max(number for number, batch in enumerate(model.runs) if any(ids in request for ids in batch))
+        for request in (huge, small)
+    ]
+    assert last_of_small < last_of_huge
+
+
+def test_a_small_request_waits_for_no_more_than_is_taken_and_one_batch() -> None:
+    model, batches_before = Model(), []
+    batcher = Batcher(model, max_batch_tokens=10)
+    huge, small = number_texts([[5] * 100, [5]])
+
+    async def work() -> None:
+        loop, is_admitted = asyncio.get_running_loop(), threading.Event()
+        tasks = [asyncio.create_task(batcher.compute(huge))]
+
+        async def send_small() -> None:
+            tasks.append(await start_waiting(batcher, small))
+            is_admitted.set()
+
+        def send_in_20th_batch() -> None:
+            if len(model.runs) == 20:
+                asyncio.run_coroutine_threadsafe(send_small(), loop)
+                assert is_admitted.wait(SECONDS)
+
+        model.on_batch = send_in_20th_batch
+        await tasks[0]
+        await tasks[1]
+
+    run_with(batcher, work)
+    batches_before = [number for number, batch in enumerate(model.runs, start=1) if batch[0][0] < 100]
+    place = next(number for number, batch in enumerate(model.runs, start=1) if small[0] in batch)
+    assert 21 <= place <= 22
+    assert len(batches_before) >= 50
+
+
+def test_a_huge_request_ends_though_small_ones_keep_coming() -> None:
+    model = Model()
+    batcher = Batcher(model, max_batch_tokens=10)
+    huge = [[1] * 5] * 100  # 500 tokens
+    served_at_end = 0
+
+    async def work() -> None:
+        nonlocal served_at_end
+        task = asyncio.create_task(batcher.compute(huge))
+        others = []
+        while not task.done():
+            others.append(await start_waiting(batcher, [[2] * 5]))
+            await asyncio.wait([task, others[-1]], return_when=asyncio.FIRST_COMPLETED)
+        served_at_end = sum(len(ids) for batch in model.runs for ids in batch)
+        await asyncio.gather(*others)
+
+    run_with(batcher, work)
+    assert served_at_end <= 2 * 500 + 10
+
+
+def test_an_idle_model_takes_a_request_at_once() -> None:
+    batcher = Batcher(Model())
+
+    async def work() -> float:
+        taken = []
+        for _ in range(100):
+            started = time.perf_counter()
+            await batcher.compute([[1, 2, 3]])
+            taken.append(time.perf_counter() - started)
+        return min(taken)  # other work on the machine makes it longer, nothing makes it shorter than a fixed wait
+
+    assert run_with(batcher, work) < 0.004
+
+
+def test_what_waits_while_the_model_is_busy_is_one_batch() -> None:
+    model = Model()
+    batcher = Batcher(model)
+
+    async def work() -> None:
+        tasks = [await enter(batcher, model)]
+        tasks += [await start_waiting(batcher, [[number] * 4]) for number in range(10)]
+        model.is_open.set()
+        await asyncio.gather(*tasks)
+
+    run_with(batcher, work)
+    assert [len(batch) for batch in model.runs] == [1, 10]
+
+
+@settings(deadline=None, max_examples=50)
+@given(REQUESTS, st.data())
+def test_a_failing_text_fails_its_own_request_only(lengths: list[list[int]], data: st.DataObject) -> None:
+    requests = number_texts(lengths)
+    texts = [ids[0] for request in requests for ids in request]
+    model = Model(failing=set(data.draw(st.sets(st.sampled_from(texts), max_size=3))))
+    for request, answer in zip(requests, compute_all(Batcher(model, 24), requests), strict=True):
+        if any(ids[0] in model.failing for ids in request):
+            assert isinstance(answer, ModelError)
+        else:
+            assert answer.tolist() == [[ids[0], len(ids)] for ids in request]
+
+
+@settings(deadline=None, max_examples=50)
+@given(REQUESTS, st.sampled_from([float("nan"), float("inf"), -float("inf")]), st.data())
+def test_what_is_no_finite_number_is_an_error_of_its_own_request(
+    lengths: list[list[int]], value: float, data: st.DataObject
+) -> None:
+    requests = number_texts(lengths)
+    texts = [ids[0] for request in requests for ids in request]
+    model = Model(not_finite=dict.fromkeys(data.draw(st.sets(st.sampled_from(texts), max_size=3)), value))
+    for request, answer in zip(requests, compute_all(Batcher(model, 24), requests), strict=True):
+        if any(ids[0] in model.not_finite for ids in request):
+            assert isinstance(answer, ModelError)
+            assert "not a finite number" in str(answer)
+        else:
+            assert np.isfinite(answer).all()
+    assert len(set(model.run_texts)) == len(model.run_texts)  # no second run: the answer would be the same
+
+
+def test_the_log_of_a_failure_holds_nothing_of_the_text(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG):
+        (answer,) = compute_all(Batcher(Model(failing={0})), [[[0] * 7]])
+    assert isinstance(answer, ModelError)
+    assert "secret" not in caplog.text + str(answer)
+    assert "the model failed on a text of 7 tokens: ValueError" in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+def test_after_a_failure_the_model_goes_on() -> None:
+    batcher = Batcher(Model(failing={0}))
+
+    async def work() -> np.ndarray:
+        with pytest.raises(ModelError):
+            await batcher.compute([[0]])
+        return await batcher.compute([[1]])
+
+    assert run_with(batcher, work).tolist() == [[1, 1]]
+
+
+def test_an_answer_for_another_number_of_texts_is_a_failure() -> None:
+    (answer,) = compute_all(Batcher(lambda _: np.zeros((3, 2))), [[[1], [2]]])
+    assert isinstance(answer, ModelError)
+
+
+def test_texts_of_a_cancelled_call_are_not_run() -> None:
+    model = Model()
+    batcher = Batcher(model)
+
+    async def work() -> None:
+        first = await enter(batcher, model)
+        leaving, staying = [await start_waiting(batcher, [[number] * 3] * 2) for number in (1, 2)]
+        leaving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+        model.is_open.set()
+        await asyncio.gather(first, staying)
+
+    run_with(batcher, work)
+    assert model.run_texts == [9999, 2, 2]
+
+
+def test_the_rest_of_a_request_that_is_cancelled_under_way_is_not_run() -> None:
+    model = Model()
+    batcher = Batcher(model, max_batch_tokens=6)
+
+    async def work() -> None:
+        model.is_open.clear()
+        huge = await start_waiting(batcher, [[1] * 3] * 20)
+        assert await asyncio.to_thread(model.is_entered.wait, SECONDS)
+        huge.cancel()
+        await asyncio.sleep(0)
+        model.is_open.set()
+        assert (await batcher.compute([[2]])).tolist() == [[2, 1]]
+
+    run_with(batcher, work)
+    assert model.run_texts == [1, 1, 2]
+
+
+def test_the_rest_of_a_request_that_has_failed_is_not_run() -> None:
+    model = Model(failing={0})
+    texts = [[number] * 3 for number in range(20)]
+    (answer,) = compute_all(Batcher(model, max_batch_tokens=3), [texts])
+    assert isinstance(answer, ModelError)
+    assert model.run_texts == [0]
+
+
+def test_what_is_past_its_deadline_is_not_run() -> None:
+    model = Model()
+    batcher = Batcher(model)
+
+    async def work() -> None:
+        first = await enter(batcher, model)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(batcher.compute([[1]]), 0.01)
+        model.is_open.set()
+        await first
+
+    run_with(batcher, work)
+    assert model.run_texts == [9999]
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.lists(LENGTHS, min_size=1, max_size=6), min_size=1, max_size=20), st.integers(1, 60))
+def test_waiting_is_bounded(lengths: list[list[int]], max_waiting_tokens: int) -> None:
+    model, requests = Model(), number_texts(lengths)
+    batcher = Batcher(model, max_waiting_tokens=max_waiting_tokens)
+    waiting = 0  # what should wait
+
+    async def work() -> list[Any]:
+        nonlocal waiting
+        tasks = [await enter(batcher, model)]
+        for request in requests:
+            tokens = sum(map(len, request))
+            tasks.append(await start_waiting(batcher, request))
+            is_refused = tasks[-1].done()
+            assert is_refused == (waiting > 0 and waiting + tokens > max_waiting_tokens)
+            waiting += 0 if is_refused else tokens
+            assert batcher.waiting_tokens == waiting
+        model.is_open.set()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    _, *answers = run_with(batcher, work)
+    assert batcher.waiting_tokens == 0
+    answered = [
+        ids[0]
+        for request, answer in zip(requests, answers, strict=True)
+        for ids in request
+        if not isinstance(answer, OverloadError)
+    ]
+    assert sorted(model.run_texts) == [*answered, 9999]
+
+
+def test_texts_that_nobody_waits_for_make_room() -> None:
+    model = Model()
+    batcher = Batcher(model, max_waiting_tokens=10)
+
+    async def work() -> None:
+        first = await enter(batcher, model)
+        leaving = await start_waiting(batcher, [[1] * 8])
+        with pytest.raises(OverloadError):
+            await batcher.compute([[2] * 8])
+        leaving.cancel()
+        await asyncio.sleep(0)
+        staying = await start_waiting(batcher, [[3] * 8])
+        model.is_open.set()
+        assert (await staying).tolist() == [[3, 8]]
+        await first
+
+    run_with(batcher, work)
+
+
+def test_stopping_answers_what_waits_and_ends_the_thread() -> None:
+    model = Model()
+    batcher = Batcher(model, max_batch_tokens=4)
+
+    async def work() -> None:
+        batcher.start()
+        tasks = [await enter(batcher, model)]
+        tasks += [await start_waiting(batcher, [[number] * 3] * 3) for number in range(5)]
+        stopping = asyncio.create_task(batcher.stop())
+        await asyncio.sleep(0)
+        model.is_open.set()
+        await stopping
+        assert all(task.done() for task in tasks)
+        assert [task.result().shape for task in tasks] == [(1, 2)] + [(3, 2)] * 5
+
+    asyncio.run(work())
+    assert not any(thread.name == "model" and thread.is_alive() for thread in threading.enumerate())

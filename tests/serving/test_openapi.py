@@ -1,0 +1,181 @@
+"""The service against its own OpenAPI document, and against bodies that nobody would write."""
+
+import json
+import os
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from schemathesis import GenerationMode
+from schemathesis.config import SchemathesisConfig
+from schemathesis.schemas import BaseSchema
+from schemathesis.specs.openapi import checks
+from starlette.testclient import TestClient
+
+# So many times as many examples; 100 takes minutes.
+TIMES = int(os.environ.get("SENTIMENT_TEST_TIMES", "1"))
+TOO_FEW = (HealthCheck.filter_too_much, HealthCheck.too_slow, HealthCheck.data_too_large)
+POSTED = ["/query", "/predict", "/explain"]
+WORDS = st.sampled_from(["good", "bad film", "<br />", " ", "", "\u200b", "I <3 it", "\x00", "😀", "\ud800", "a\udfff"])
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.just(10**400) | WORDS | st.text(max_size=20)
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(WORDS, inner, max_size=3), max_leaves=8
+)
+TEXTS = WORDS | st.text(max_size=20) | st.lists(WORDS | st.text(max_size=20), max_size=5)
+PARAMETERS = st.dictionaries(
+    st.sampled_from(["top_k", "function_to_apply", "topk"]),
+    VALUES | st.sampled_from([1, 2, 0, -1, True, 2.0, "softmax", "none", "sigmoid", "relu"]),
+    max_size=3,
+)
+BODIES = st.dictionaries(
+    st.sampled_from(["sentences", "inputs", "sentence", "parameters", "Sentences", "\ud800"]),
+    TEXTS | VALUES | PARAMETERS,
+    max_size=3,
+)
+
+
+@pytest.fixture(scope="module")
+def documented(listen: Callable[..., Any]) -> BaseSchema:
+    """The OpenAPI document of a service that listens."""
+    return schemathesis.openapi.from_url(listen().url + "/openapi.json", config=SchemathesisConfig())
+
+
+@pytest.mark.parametrize("mode", list(GenerationMode))
+@pytest.mark.parametrize("path", POSTED)
+@settings(max_examples=20 * TIMES, deadline=None, suppress_health_check=TOO_FEW)
+@given(data=st.data())
+def test_answers_are_as_documented(
+    documented: BaseSchema, mode: GenerationMode, path: str, data: st.DataObject
+) -> None:
+    case = data.draw(documented[path]["POST"].as_strategy(generation_mode=mode))
+    response = case.call()
+    case.validate_response(
+        response,
+        checks=[
+            checks.status_code_conformance,
+            checks.content_type_conformance,
+            checks.response_schema_conformance,
+            checks.negative_data_rejection,
+        ],
+    )
+    assert response.status_code < 500
+    if response.status_code >= 400:
+        assert list(response.json()) == ["error"]
+
+
+@pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/metrics", "/info"])
+def test_what_takes_no_body_is_as_documented(documented: BaseSchema, path: str) -> None:
+    case = documented[path]["GET"].Case()
+    response = case.call()
+    case.validate_response(response, checks=[checks.status_code_conformance, checks.content_type_conformance])
+    assert response.status_code == 200
+
+
+def test_every_error_is_documented_where_it_can_come(client: TestClient) -> None:
+    document = client.get("/openapi.json").json()
+    expected = {path: {"200", "400", "401", "405", "408", "413", "415", "429", "500", "503"} for path in POSTED}
+    expected |= {path: {"200", "401", "405", "408", "413"} for path in ("/health/live", "/metrics", "/info")}
+    expected["/health/ready"] = {"200", "401", "405", "408", "413", "503"}
+    assert {
+        path: set(operation["responses"])
+        for path, operations in document["paths"].items()
+        for operation in operations.values()
+    } == expected
+    answers = [
+        answer
+        for operations in document["paths"].values()
+        for operation in operations.values()
+        for status, answer in operation["responses"].items()
+        if status >= "400"
+    ]
+    for answer in answers:
+        assert answer["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/ErrorResponse"}
+    assert not re.search("HTTPValidationError|ValidationError", json.dumps(document))
+
+
+def is_unicode(text: str) -> bool:
+    return not re.search("[\ud800-\udfff]", text)
+
+
+def is_query(body: Any, clean: Callable[[str], str]) -> bool:
+    """Whether the body is one that /query documents."""
+    if not isinstance(body, dict) or list(body) != ["sentences"]:
+        return False
+    texts = [body["sentences"]] if isinstance(body["sentences"], str) else body["sentences"]
+    if not isinstance(texts, list) or not texts:
+        return False
+    return all(isinstance(text, str) and is_unicode(text) and bool(clean(text)) for text in texts)
+
+
+def ask(client: TestClient, path: str, content: bytes) -> Any:
+    """The answer, which is JSON in any case, and an error if it is not a success."""
+    response = client.post(path, content=content, headers={"content-type": "application/json"})
+    assert response.status_code in (200, 400), response.text
+    found = json.loads(response.content.decode())
+    if response.status_code == 400:
+        assert list(found) == ["error"]
+        assert found["error"]
+    return response
+
+
+@settings(deadline=None, max_examples=200 * TIMES, suppress_health_check=TOO_FEW)
+@given(st.fixed_dictionaries({"sentences": TEXTS | VALUES}) | BODIES | VALUES)
+def test_query_answers_what_it_documents_and_refuses_all_else(opened: Any, body: Any) -> None:
+    response = ask(opened.client, "/query", json.dumps(body).encode())
+    assert (response.status_code == 200) == is_query(body, opened.service.models[0].predictor.clean)
+    if response.status_code == 200:
+        texts = [body["sentences"]] if isinstance(body["sentences"], str) else body["sentences"]
+        assert [len(answers) for answers in response.json().values()] == [len(texts)] * 3
+
+
+@settings(deadline=None, max_examples=100 * TIMES, suppress_health_check=TOO_FEW)
+@given(st.fixed_dictionaries({"inputs": TEXTS}, optional={"parameters": PARAMETERS | VALUES}) | BODIES)
+def test_predict_gives_labels_or_refuses(client: TestClient, body: Any) -> None:
+    response = ask(client, "/predict", json.dumps(body).encode())
+    if response.status_code == 200:
+        texts = [body["inputs"]] if isinstance(body["inputs"], str) else body["inputs"]
+        top_k = (body.get("parameters") or {}).get("top_k") or 2
+        assert [len(labels) for labels in response.json()] == [min(top_k, 2)] * len(texts)
+
+
+@settings(deadline=None, max_examples=50 * TIMES, suppress_health_check=TOO_FEW)
+@given(st.fixed_dictionaries({"sentence": WORDS | st.text() | VALUES}) | BODIES)
+def test_explain_weighs_the_words_or_refuses(client: TestClient, body: Any) -> None:
+    response = ask(client, "/explain", json.dumps(body).encode())
+    if response.status_code == 200:
+        assert [word["text"] for word in response.json()["words"]] == body["sentence"].split()
+
+
+@settings(deadline=None, max_examples=100 * TIMES, suppress_health_check=TOO_FEW)
+@given(st.sampled_from(POSTED), st.binary(max_size=60), st.integers(0, 60), st.integers(0, 60))
+def test_bytes_that_are_no_json_are_refused(
+    client: TestClient, path: str, noise: bytes, start: int, length: int
+) -> None:
+    whole = json.dumps(
+        {"sentences": ["a good film", "bad"], "é": {"a": [1.5, None, True]}}, ensure_ascii=False
+    ).encode()
+    ask(client, path, whole[:start] + noise + whole[start + length :])
+
+
+@pytest.mark.parametrize("path", POSTED)
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"sentences":' + b"[" * 100_000,
+        b'{"sentences":' + b"[" * 5_000 + b"]" * 5_000 + b"}",
+        b'{"a":' * 5_000 + b"1" + b"}" * 5_000,
+        b'{"sentences": ' + b"9" * 10_000 + b"}",
+        b'{"sentences": 1e99999}',
+        b'{"sentences": [Infinity, -Infinity, NaN]}',
+        '{"sentences": "good"}'.encode("utf-16") + b"\xff",
+        b"\xef\xbb\xbf{}",
+        b"\x00" * 1000,
+        b'"' + b"\\u0000" * 1000,
+    ],
+)
+def test_bodies_made_to_break_parsers(client: TestClient, path: str, content: bytes) -> None:
+    assert ask(client, path, content).status_code == 400
