@@ -314,8 +314,15 @@ def test_finished_runs_of_another_kind_are_refused(
 
 def test_shipped_studies_plan_what_they_say() -> None:
     full = plan_study([])
-    assert len(full.finetunings) == 5 * 5 * 3
-    assert [adaptation.kind for adaptation in full.adaptations] == ["mlm", "placebo"]
+    assert len(full.finetunings) == 4 * 3 * 3
+    assert [adaptation.corpus_args.dataset for adaptation in full.adaptations] == [["imdb"]]
+    with_placebo = plan_study(["--arms", "mlm+decay", "placebo+decay"])
+    assert [adaptation.kind for adaptation in with_placebo.adaptations] == ["mlm", "placebo"]
+    of_task_texts = plan_study([str(DEFAULT_STUDY.with_name("study_task_texts.yaml"))])
+    assert [adaptation.corpus_args.dataset for adaptation in of_task_texts.adaptations] == [["sst2"]]
+    assert [run.args.num_train_epochs for run in of_task_texts.finetunings] == [
+        run.args.num_train_epochs for run in full.finetunings
+    ]
     small = plan_study([str(DEFAULT_STUDY.with_name("offline_study.yaml"))])
     assert {name for run in small.finetunings for name in (run.model_args.model, run.data_args.dataset)} == {
         "minilm", "snippets", "outputs/study/mlm",
