@@ -40,12 +40,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class SentimentPredictor:
-    """A fine-tuned classifier with the cleaning, tokenizer and length that it was trained with.
-
-    >>> predictor = SentimentPredictor.from_pretrained("outputs/e2e")  # doctest: +SKIP
-    >>> predictor.predict(["a gripping, funny film"])  # doctest: +SKIP
-    [Prediction(label='positive', probability=0.998)]
-    """
+    """A fine-tuned classifier with the cleaning, tokenizer and length that it was trained with."""
 
     checkpoint: Checkpoint
     backend: Backend

@@ -211,21 +211,28 @@ def test_a_small_request_waits_for_no_more_than_is_taken_and_one_batch() -> None
 def test_a_huge_request_ends_though_small_ones_keep_coming() -> None:
     model = Model()
     batcher = Batcher(model, max_batch_tokens=10)
-    huge = [[1] * 5] * 100  # 500 tokens
-    served_at_end = 0
+    huge = [[1] * 10] * 50  # 500 tokens
+    small_ones: list[asyncio.Task[np.ndarray]] = []
 
-    async def work() -> None:
-        nonlocal served_at_end
+    async def work() -> int:
+        loop = asyncio.get_running_loop()
         task = asyncio.create_task(batcher.compute(huge))
-        others = []
-        while not task.done():
-            others.append(await start_waiting(batcher, [[2] * 5]))
-            await asyncio.wait([task, others[-1]], return_when=asyncio.FIRST_COMPLETED)
-        served_at_end = sum(len(ids) for batch in model.runs for ids in batch)
-        await asyncio.gather(*others)
 
-    run_with(batcher, work)
-    assert served_at_end <= 2 * 500 + 10
+        async def send_small() -> None:
+            small_ones.append(await start_waiting(batcher, [[2] * 10]))
+
+        def send_in_each_batch() -> None:
+            if len(model.runs) < 300:
+                asyncio.run_coroutine_threadsafe(send_small(), loop).result(SECONDS)
+
+        model.on_batch = send_in_each_batch  # at the end of each, a small one waits
+        await task
+        batches = len(model.runs)
+        await asyncio.gather(*small_ones)
+        return batches
+
+    # 50 of its own, as many of small ones, and what runs until the event loop sees that it is answered.
+    assert run_with(batcher, work) <= 110
 
 
 def test_an_idle_model_takes_a_request_at_once() -> None:
@@ -346,10 +353,23 @@ def test_the_rest_of_a_request_that_is_cancelled_under_way_is_not_run() -> None:
 
 
 def test_the_rest_of_a_request_that_has_failed_is_not_run() -> None:
-    model = Model(failing={0})
-    texts = [[number] * 3 for number in range(20)]
-    (answer,) = compute_all(Batcher(model, max_batch_tokens=3), [texts])
-    assert isinstance(answer, ModelError)
+    model, is_in_next = Model(failing={0}), threading.Event()
+    batcher = Batcher(model, max_batch_tokens=3)
+
+    async def work() -> None:
+        loop = asyncio.get_running_loop()
+
+        def hold_up_loop() -> None:  # which hears of the failure too late to keep the rest from running
+            if len(model.runs) == 1:
+                loop.call_soon_threadsafe(is_in_next.wait, 0.2)
+            else:
+                is_in_next.set()
+
+        model.on_batch = hold_up_loop
+        with pytest.raises(ModelError):
+            await batcher.compute([[number] * 3 for number in range(20)])
+
+    run_with(batcher, work)
     assert model.run_texts == [0]
 
 
