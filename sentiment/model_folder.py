@@ -6,6 +6,8 @@ from sentiment.exceptions import InputError
 
 # What `sentiment export` writes into a model folder, by precision.
 ONNX_FILES = {"fp32": Path("onnx/model.onnx"), "int8": Path("onnx/model_int8.onnx")}
+# Shorter batches are padded to it: of some models, the exporter can prove its graph from here on only.
+ONNX_LEAST_TOKENS = 3
 
 
 def find_model_folder(path: str) -> Path:

@@ -16,6 +16,7 @@ from transformers import BertConfig
 from transformers.models.bert.modeling_bert import BertAttention, BertLayer
 
 from sentiment.exceptions import require
+from sentiment.model_folder import ONNX_LEAST_TOKENS
 from sentiment.models.classifier import BertSentimentClassifier
 
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")
@@ -107,8 +108,8 @@ def prepare_for_export(model: BertSentimentClassifier) -> BertSentimentClassifie
 def build_graph(model: BertSentimentClassifier) -> Any:
     """The classifier as an `onnx_ir.Model`, by transformers' exporter.
 
-    Inputs `input_ids` and `attention_mask`, int64 of shape (texts, tokens), for any number of texts and as many tokens
-    as the model has positions; output `logits`, fp32 of shape (texts, 2).
+    Inputs `input_ids` and `attention_mask`, int64 of shape (texts, tokens), for any number of texts and 3 tokens or
+    more, as many as the model has positions; output `logits`, fp32 of shape (texts, 2).
 
     The plainest graph is the fastest one. Seconds of one thread on SST-2's validation sentences, MiniLM, ONNX Runtime
     1.32 on a CPU with AVX512-VNNI, relative to torch's attention as exported by default:
@@ -123,10 +124,10 @@ def build_graph(model: BertSentimentClassifier) -> Any:
     from transformers.exporters import OnnxConfig, OnnxExporter
 
     texts = torch.export.Dim("texts", min=1)
-    tokens = torch.export.Dim("tokens", min=1, max=model.config.max_position_embeddings)
+    tokens = torch.export.Dim("tokens", min=ONNX_LEAST_TOKENS, max=model.config.max_position_embeddings)
     names = ("input_ids", "attention_mask")
     # Any numbers but 1, which the exporter would take for a dimension that never changes.
-    inputs: dict[str, Any] = {name: torch.ones(2, 3, dtype=torch.int64) for name in names}
+    inputs: dict[str, Any] = {name: torch.ones(2, 5, dtype=torch.int64) for name in names}
     config = OnnxConfig(dynamic_shapes={name: {0: texts, 1: tokens} for name in names})
     with silence_exporter():
         return OnnxExporter().export(prepare_for_export(model), inputs, config).program

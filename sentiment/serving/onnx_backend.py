@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 
 from sentiment.exceptions import InputError, first_line, require
-from sentiment.model_folder import ONNX_FILES
+from sentiment.model_folder import ONNX_FILES, ONNX_LEAST_TOKENS
 from sentiment.serving.checkpoint import Checkpoint
 
 INPUTS, OUTPUTS = {"input_ids", "attention_mask"}, {"logits"}
@@ -46,7 +46,7 @@ class OnnxBackend:
 
     def compute_logits(self, input_ids: Sequence[Sequence[int]]) -> np.ndarray:
         """Logits of one batch; shape (texts, 2)."""
-        longest = max(map(len, input_ids))
+        longest = max(ONNX_LEAST_TOKENS, *map(len, input_ids))
         ids = np.full((len(input_ids), longest), self.pad_token_id, dtype=np.int64)
         mask = np.zeros_like(ids)
         for row, tokens in enumerate(input_ids):
