@@ -1,21 +1,203 @@
 """The page: what it is made of, and what headless Chromium makes of it where there is one."""
 
+import fcntl
+import http.server
+import itertools
+import json
+import os
 import re
+import select
 import shutil
+import signal
 import subprocess
-from collections.abc import Callable
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
+from safetensors.torch import load_file, save_file
 from starlette.testclient import TestClient
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-    "--disable-background-networking", "--disable-component-update", "--virtual-time-budget=10000", "--dump-dom",
+    "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage",
 )  # fmt: skip
+SECONDS = 60  # nothing here takes so long, unless it would take for ever
+TOKEN = "café secret"
+HOSTILE = "good <img src=x onerror=\"document.title='hacked'\"> film"
+NUMBER_OF_ROWS = "find('results').children.length"
+in_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the PATH: the page is not opened")
+
+
+class Chromium:
+    """A browser that is told what to do over two pipes, in the words of the Chrome DevTools protocol."""
+
+    def __init__(self, program: str, folder: Path):
+        (command, self.commands), (self.answers, answer) = os.pipe(), os.pipe()
+        # It reads from descriptor 3 and writes to 4. Copies far above these, so that neither is overwritten too early.
+        above = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in (command, answer)]
+        actions: list[Any] = [(os.POSIX_SPAWN_DUP2, end, number) for number, end in enumerate(above, start=3)]
+        actions += [(os.POSIX_SPAWN_OPEN, 2, str(folder / "log"), os.O_WRONLY | os.O_CREAT, 0o600)]
+        arguments = [program, f"--user-data-dir={folder}", "--remote-debugging-pipe", *FLAGS]
+        self.process = os.posix_spawn(program, arguments, os.environ, file_actions=actions, setpgroup=0)
+        for end in (command, answer, *above):
+            os.close(end)
+        self.numbers, self.rest, self.events = itertools.count(), b"", list[dict[str, Any]]()
+
+    def ask(self, method: str, session: str | None = None, **parameters: Any) -> dict[str, Any]:
+        """What the browser answers to a command."""
+        number = next(self.numbers)
+        command = {"id": number, "method": method, "params": parameters} | ({"sessionId": session} if session else {})
+        os.write(self.commands, json.dumps(command).encode() + b"\0")
+        while (message := self.read()).get("id") != number:
+            self.events.append(message)
+        assert "error" not in message, message
+        return message["result"]
+
+    def read(self) -> dict[str, Any]:
+        """The next message."""
+        while b"\0" not in self.rest:
+            assert select.select([self.answers], [], [], SECONDS)[0], "the browser does not answer"
+            read = os.read(self.answers, 1 << 16)
+            assert read, "the browser has ended"
+            self.rest += read
+        message, _, self.rest = self.rest.partition(b"\0")
+        return json.loads(message)
+
+    def close(self) -> None:
+        os.killpg(self.process, signal.SIGKILL)
+        os.waitpid(self.process, 0)
+        os.close(self.commands)
+        os.close(self.answers)
+
+
+class Tab:
+    """A page of its own, which shares nothing with others."""
+
+    def __init__(self, browser: Chromium, width: int = 1200, height: int = 900, **media: str):
+        self.browser = browser
+        context = browser.ask("Target.createBrowserContext")["browserContextId"]
+        self.target = browser.ask("Target.createTarget", url="about:blank", browserContextId=context)["targetId"]
+        self.session = browser.ask("Target.attachToTarget", targetId=self.target, flatten=True)["sessionId"]
+        features = [{"name": name.replace("_", "-"), "value": value} for name, value in media.items()]
+        self.ask("Emulation.setEmulatedMedia", features=features)
+        self.ask("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        self.ask("Network.enable")
+
+    def ask(self, method: str, **parameters: Any) -> dict[str, Any]:
+        return self.browser.ask(method, self.session, **parameters)
+
+    def open(self, url: str) -> None:
+        """Opens a page, and waits until it has heard from its service."""
+        self.ask("Page.navigate", url=url)
+        self.wait("find('models').children.length || find('error').textContent || !find('token-form').hidden")
+
+    def run(self, script: str) -> Any:
+        """What an expression gives; a promise's value where it gives one."""
+        found = self.ask("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+        assert "exceptionDetails" not in found, found
+        return found["result"].get("value")
+
+    def wait(self, condition: str) -> None:
+        """Waits until this expression holds on the page."""
+        everything = "{subtree: true, childList: true, attributes: true, characterData: true}"
+        self.run(
+            "new Promise((done) => { const find = (id) => document.getElementById(id);"
+            f"const look = () => {{ if (document.readyState === 'complete' && ({condition})) done(); }};"
+            f"new MutationObserver(look).observe(document, {everything}); addEventListener('load', look); look(); }})"
+        )
+
+    def press(self, key: str, modifiers: int = 0) -> None:
+        codes = {"Enter": 13, "Tab": 9, " ": 32}
+        event = {"key": key, "code": key, "windowsVirtualKeyCode": codes[key], "modifiers": modifiers}
+        text = {"text": "\r" if key == "Enter" else key} if key != "Tab" and not modifiers else {}
+        self.ask("Input.dispatchKeyEvent", type="keyDown", **event, **text)
+        self.ask("Input.dispatchKeyEvent", type="keyUp", **event)
+
+    def type(self, text: str) -> None:
+        """Puts text where the focus is, as pasting does."""
+        self.ask("Input.insertText", text=text)
+
+
+class Prefixed(http.server.BaseHTTPRequestHandler):
+    """What a proxy does that gives the service a folder of its own: `/some/where/...` there is `/...` here."""
+
+    prefix, target = "/some/where", ""
+
+    def pass_on(self) -> None:
+        path = self.path.removeprefix(self.prefix)
+        if path == self.path:
+            self.send_error(404)
+            return
+        body = self.rfile.read(int(self.headers.get("content-length", 0))) or None
+        headers = {"content-type": self.headers["content-type"]} if body else {}
+        with urllib.request.urlopen(urllib.request.Request(self.target + path, body, headers)) as answer:
+            self.send_response(answer.status)
+            for name in ("content-type", "content-security-policy", "content-length"):
+                if name in answer.headers:
+                    self.send_header(name, answer.headers[name])
+            self.end_headers()
+            self.wfile.write(answer.read())
+
+    do_GET = do_POST = pass_on  # noqa: N815
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    started = Chromium(str(CHROMIUM), tmp_path_factory.mktemp("chromium"))
+    yield started
+    started.close()
+
+
+@pytest.fixture(scope="module")
+def plain(run_server: Callable[..., Any]) -> str:
+    """One model, no token."""
+    return run_server().url
+
+
+@pytest.fixture(scope="module")
+def guarded(run_server: Callable[..., Any], tiny_classifier: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Two models, of which the second always says the other label; a token; small limits."""
+    contrary = tmp_path_factory.mktemp("models") / "contrary"
+    shutil.copytree(tiny_classifier, contrary)
+    weights = load_file(contrary / "model.safetensors")
+    for name in ("classifier.weight", "classifier.bias"):
+        weights[name] = weights[name].flip(0).contiguous()
+    save_file(weights, contrary / "model.safetensors", metadata={"format": "pt"})
+    flags = ("--compare-with", str(contrary), "--max-sentences", "3", "--max-characters", "40")
+    return run_server(*flags, SENTIMENT_SERVE_TOKEN=TOKEN).url
+
+
+@pytest.fixture
+def proxy(plain: str) -> Iterator[http.server.ThreadingHTTPServer]:
+    """A proxy before the service, under a prefix."""
+    handler = type("Handler", (Prefixed,), {"target": plain})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join(SECONDS)
+
+
+def ask_service(url: str, body: dict[str, Any]) -> Any:
+    headers = {"content-type": "application/json", "authorization": f"Bearer {TOKEN}".encode().decode("latin-1")}
+    with urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode(), headers)) as answer:
+        return json.load(answer)
+
+
+def give_token(tab: Tab, token: str) -> None:
+    tab.run("find('token').focus(); find('token').select()")
+    tab.type(token)
+    tab.press("Enter")
 
 
 def test_nothing_comes_from_elsewhere(client: TestClient) -> None:
@@ -24,16 +206,175 @@ def test_nothing_comes_from_elsewhere(client: TestClient) -> None:
         assert answer.status_code == 200
         assert "default-src 'none'" in answer.headers["content-security-policy"]
         assert not re.search(r"https?://(?!www\.w3\.org/)|innerHTML|insertAdjacentHTML|eval\(", answer.text), path
+    page = client.get("/").text
+    assert not re.search(r"<style|\sstyle=|\son\w+=|<script(?![^>]* src=)", page)
+    assert not re.search(r"""(?:src|href)=["'](?:/|\w+:(?!image/svg))""", page), "behind a prefix, / is another's"
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the PATH: the page is not opened")
-def test_what_is_typed_stays_text(run_server: Callable[..., Any], tmp_path: Path) -> None:
-    text = "good <img src=x onerror=\"document.title='hacked'\"> film"
-    url = f"{run_server().url}/#text={quote(text)}"
-    command = [str(CHROMIUM), *FLAGS, f"--user-data-dir={tmp_path}", url]
+@in_chromium
+def test_what_is_typed_stays_text(plain: str, tmp_path: Path) -> None:
+    flags = (*FLAGS, "--virtual-time-budget=10000", "--dump-dom", f"--user-data-dir={tmp_path}")
+    command = [str(CHROMIUM), *flags, f"{plain}/#text={quote(HOSTILE)}"]
     page = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
     assert "good &lt;img src=x" in page
     assert "<img" not in page
     assert "hacked</title>" not in page
     assert re.search(r"(positive|negative)", page)
     assert "1 text:" in page
+
+
+@in_chromium
+def test_marked_words_stay_text(browser: Chromium, plain: str) -> None:
+    tab = Tab(browser)
+    tab.open(f"{plain}/#text={quote(HOSTILE)}")
+    tab.wait(NUMBER_OF_ROWS)
+    tab.run("document.querySelector('#results button').click()")
+    tab.wait("document.querySelector('[aria-expanded=true]') && document.querySelector('.reasons').textContent")
+    assert tab.run("document.querySelector('.text').textContent") == HOSTILE
+    assert tab.run("document.querySelectorAll('img').length") == 0
+    assert tab.run("document.title") == "Sentiment"
+
+
+@in_chromium
+def test_answers_are_the_services(browser: Chromium, plain: str) -> None:
+    texts = ["a good film", "the plot is awful", "very good but a bad ending"]
+    answer = ask_service(f"{plain}/query", {"sentences": texts})
+    tab = Tab(browser)
+    tab.open(f"{plain}/#text={quote(f'  {texts[0]}  {chr(10)}{chr(10)}{texts[1]}{chr(10)}{texts[2]}')}")
+    tab.wait(NUMBER_OF_ROWS)
+    read = "[...document.querySelectorAll('{}')].map((element) => {})"
+    assert tab.run(read.format("#results .text", "element.textContent")) == texts
+    assert tab.run(read.format("#results .label", "element.textContent")) == answer["labels"]
+    widths = tab.run(read.format(".bar > span", "element.offsetWidth / element.parentElement.offsetWidth"))
+    assert widths == pytest.approx([score - 0.5 for score in answer["scores"]], abs=0.02)
+    positive = sum(answer["results"])
+    assert tab.run("find('summary').textContent") == f"3 texts: {positive} positive, {3 - positive} negative"
+    assert "fp32" in tab.run("find('models').textContent")
+
+
+@in_chromium
+def test_keyboard_alone(browser: Chromium, plain: str) -> None:
+    tab = Tab(browser)
+    tab.open(plain)
+    tab.press("Tab")
+    assert tab.run("document.activeElement.id") == "texts"
+    tab.type("a good film")
+    tab.press("Enter", modifiers=2)
+    tab.wait(NUMBER_OF_ROWS)
+    assert tab.run("find('texts').value") == "a good film"
+    places = []
+    for _ in range(2):
+        tab.press("Tab")
+        places.append(tab.run("document.activeElement.textContent"))
+        assert tab.run("parseFloat(getComputedStyle(document.activeElement).outlineWidth)") >= 2, places
+    assert places == ["Label texts", "Why? Text 1"]
+    tab.press("Enter")
+    tab.wait("document.querySelector('[aria-expanded=true]')")
+    words = ask_service(f"{plain}/explain", {"sentence": "a good film"})["words"]
+    weights = {word["text"]: word["weight"] for word in words if abs(word["weight"]) > 0.005}
+    heavy = [[word, "for" if weight > 0 else "against"] for word, weight in weights.items()]
+    marks = tab.run("[...document.querySelectorAll('.text mark')].map((mark) => [mark.textContent, mark.className])")
+    assert heavy
+    assert marks == heavy
+    assert tab.run("find('announcement').textContent") == tab.run("document.querySelector('.reasons').textContent")
+    tab.press("Enter")
+    tab.wait("document.querySelector('.reasons').hidden")
+    assert tab.run("document.querySelectorAll('.text mark').length") == 0
+
+
+@in_chromium
+def test_a_mark_is_on_the_word_that_weighs(browser: Chromium, plain: str) -> None:
+    tab = Tab(browser)
+    tab.open(plain)
+    weights = [{"text": "was", "weight": 0.0}, {"text": "as", "weight": 0.001}, {"text": "bad", "weight": None}]
+    words = json.dumps([*weights, {"text": "as", "weight": -0.2}, {"text": "was", "weight": 0.3}])
+    row = f"{{text: 'was  as bad as was', found: {{label: 'positive', words: {words}}}}}"
+    pieces = tab.run(f"markWords({row}).map((piece) => piece.className ? [piece.className, piece.textContent] : piece)")
+    marked = "".join(piece if isinstance(piece, str) else f"<{piece[0]} {piece[1]}>" for piece in pieces)
+    assert marked == "was  as bad <against as> <for was>"
+
+
+@in_chromium
+def test_token_limits_and_two_models(browser: Chromium, guarded: str) -> None:
+    tab = Tab(browser)
+    tab.open(f"{guarded}/#text={quote('a good film' + chr(10) + 'a bad film')}")
+    assert tab.run("find('token-form').hidden") is False
+    assert tab.run("document.activeElement.id") == "token"
+    assert tab.run("find('error').textContent") == ""
+    give_token(tab, "another")
+    tab.wait("find('error').textContent")
+    assert "did not take this token" in tab.run("find('error').textContent")
+    give_token(tab, TOKEN)
+    tab.wait(NUMBER_OF_ROWS)
+    assert tab.run("find('token-form').hidden") is True
+    kept = tab.run("JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie, location.href])")
+    assert "secret" not in kept
+
+    assert tab.run("find('summary').textContent") == "2 texts: the models disagree on 2"
+    assert tab.run("[...document.querySelectorAll('li.apart .differ')].length") == 2
+    labels = tab.run(
+        "[...document.querySelectorAll('li.apart')].map((row) => row.querySelectorAll('.positive').length)"
+    )
+    assert labels[:2] == [1, 1]
+    assert tab.run("[...document.querySelectorAll('li.apart .model')][1].textContent") == "contrary"
+
+    assert tab.run("find('count').textContent") == "2 of 3 texts"
+    sent = len([event for event in browser.events if event["method"] == "Network.requestWillBeSent"])
+    for typed, said in (("a\n" * 4, "4 texts are too many"), (f"a\n\n{'b' * 41}", "Line 3 has 41 characters")):
+        tab.run("find('error').replaceChildren(); find('texts').focus(); find('texts').select()")
+        tab.type(typed)
+        tab.press("Enter", modifiers=2)
+        tab.wait("find('error').textContent")
+        assert said in tab.run("find('error').textContent")
+    assert tab.run("[find('texts').selectionStart, find('texts').selectionEnd]") == [3, 44]
+    events = [event for event in browser.events if event["method"] == "Network.requestWillBeSent"][sent:]
+    assert {event["params"]["request"]["url"] for event in events} == {f"{guarded}/info"}
+
+
+@in_chromium
+def test_what_the_service_refuses_is_said_of_its_line(browser: Chromium, plain: str) -> None:
+    tab = Tab(browser)
+    tab.open(f"{plain}/#text={quote(f'a good film{chr(10)}{chr(10)}<br>')}")
+    tab.wait("find('error').textContent")
+    assert "Line 3: is blank" in tab.run("find('error').textContent")
+    assert tab.run("[find('texts').selectionStart, find('texts').selectionEnd]") == [13, 17]
+    assert tab.run("find('texts').getAttribute('aria-invalid')") == "true"
+
+
+@in_chromium
+def test_behind_a_prefix_until_the_service_is_gone(browser: Chromium, proxy: http.server.ThreadingHTTPServer) -> None:
+    browser.events.clear()
+    tab = Tab(browser)
+    tab.ask("Log.enable")
+    url = f"http://127.0.0.1:{proxy.server_port}/some/where/"
+    tab.open(f"{url}#text=a%20good%20film")
+    tab.wait(NUMBER_OF_ROWS)
+    asked = [event["params"]["request"]["url"] for event in browser.events if "request" in event["params"]]
+    assert {f"{url}{name}" for name in ("", "page.css", "page.js", "info", "query")} <= set(asked)
+    assert [found for found in asked if not found.startswith((url, "data:"))] == []
+    assert [event["params"] for event in browser.events if event["method"] == "Log.entryAdded"] == []
+    assert tab.run("document.querySelector('footer a').href") == f"{url}docs"
+
+    proxy.shutdown()
+    proxy.server_close()
+    tab.run("find('submit').click()")
+    tab.wait("find('error').textContent")
+    assert tab.run("find('error').textContent").startswith("The service does not answer")
+    assert tab.run("find('texts').value") == "a good film"
+    assert tab.run("find('submit').getAttribute('aria-disabled')") == "false"
+
+
+@in_chromium
+def test_phone_and_what_the_reader_prefers(browser: Chromium, plain: str) -> None:
+    tab = Tab(browser, 360, 740, prefers_color_scheme="dark", prefers_reduced_motion="reduce")
+    tab.open(f"{plain}/#text={'w' * 200}%0Aa%20good%20film")
+    tab.wait(NUMBER_OF_ROWS)
+    assert tab.run("document.documentElement.scrollWidth") <= 360
+    small = "[...document.querySelectorAll('button')].filter((one) => one.offsetHeight && one.offsetHeight < 44).length"
+    assert tab.run(small) == 0
+    assert tab.run("getComputedStyle(find('results')).transitionDuration") == "0s"
+    dark = tab.run("getComputedStyle(document.body).backgroundColor")
+    light = Tab(browser, prefers_color_scheme="light")
+    light.open(plain)
+    assert light.run("getComputedStyle(document.body).backgroundColor") != dark
+    assert light.run("getComputedStyle(find('results')).transitionDuration") != "0s"

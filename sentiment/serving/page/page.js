@@ -125,7 +125,9 @@ function setBusy(isBusy) {
   find("submit").setAttribute("aria-disabled", isBusy); // `disabled` would take the focus away
   find("submit").textContent = isBusy ? "Labelling…" : "Label texts";
   find("results").setAttribute("aria-busy", isBusy);
-  if (isBusy) find("error").replaceChildren();
+  if (!isBusy) return;
+  find("error").replaceChildren();
+  find("texts").removeAttribute("aria-invalid");
 }
 
 function showAnswers(texts, answer) {
@@ -212,12 +214,17 @@ function markWords({ text, found: { label, words } }) {
   let end = 0;
   for (const { text: word, weight } of words) {
     const start = text.indexOf(word, end);
-    if (start < 0 || Math.abs(weight) < MIN_WEIGHT) continue;
+    if (start < 0) continue;
+    pieces.push(text.slice(end, start));
+    end = start + word.length; // past light words too: a later one may be spelt the same
+    if (Math.abs(weight) < MIN_WEIGHT) {
+      pieces.push(word);
+      continue;
+    }
     const mark = build("mark", weight > 0 ? "for" : "against", word);
     mark.title = `Without it, “${label}” would ${weight > 0 ? "lose" : "gain"} ${formatPoints(weight)} points`;
     mark.style.setProperty("--strength", Math.abs(weight) / largest);
-    pieces.push(text.slice(end, start), mark);
-    end = start + word.length;
+    pieces.push(mark);
   }
   return [...pieces, text.slice(end)];
 }
