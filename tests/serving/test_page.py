@@ -194,6 +194,16 @@ def ask_service(url: str, body: dict[str, Any]) -> Any:
         return json.load(answer)
 
 
+def compute_contrast(*colors: list[float]) -> float:
+    """The ratio of WCAG 2.2, from 1 to 21, of which small text needs 4.5; of red, green and blue up to 255."""
+    parts = [[part / 255 for part in color] for color in colors]
+    linear = [
+        [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in color] for color in parts
+    ]
+    dark, light = sorted(0.2126 * red + 0.7152 * green + 0.0722 * blue for red, green, blue in linear)
+    return (light + 0.05) / (dark + 0.05)
+
+
 def give_token(tab: Tab, token: str) -> None:
     tab.run("find('token').focus(); find('token').select()")
     tab.type(token)
@@ -271,7 +281,7 @@ def test_keyboard_alone(browser: Chromium, plain: str) -> None:
     tab.press("Enter")
     tab.wait("document.querySelector('[aria-expanded=true]')")
     words = ask_service(f"{plain}/explain", {"sentence": "a good film"})["words"]
-    weights = {word["text"]: word["weight"] for word in words if abs(word["weight"]) > 0.005}
+    weights = {word["text"]: word["weight"] for word in words if abs(word["weight"]) >= 0.01}
     heavy = [[word, "for" if weight > 0 else "against"] for word, weight in weights.items()]
     marks = tab.run("[...document.querySelectorAll('.text mark')].map((mark) => [mark.textContent, mark.className])")
     assert heavy
@@ -378,3 +388,31 @@ def test_phone_and_what_the_reader_prefers(browser: Chromium, plain: str) -> Non
     light.open(plain)
     assert light.run("getComputedStyle(document.body).backgroundColor") != dark
     assert light.run("getComputedStyle(find('results')).transitionDuration") != "0s"
+
+
+@in_chromium
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_everything_can_be_read(browser: Chromium, guarded: str, scheme: str) -> None:
+    tab = Tab(browser, prefers_color_scheme=scheme)
+    tab.open(f"{guarded}/#text=a%20good%20film")
+    give_token(tab, "another")
+    tab.wait("find('error').textContent")
+    give_token(tab, TOKEN)
+    tab.wait(NUMBER_OF_ROWS)
+    color = "getComputedStyle({}).{}.match(/[0-9.]+/g).slice(0, 3).map(Number)"
+    grounds = [tab.run(color.format(ground, "backgroundColor")) for ground in ("document.body", "find('texts')")]
+    tab.run("find('error').append(build('strong', '', 'wrong'))")
+    for selector in (
+        "h1",
+        "header p",
+        ".positive .label",
+        ".negative .label",
+        ".model",
+        ".differ",
+        "a",
+        "#error strong",
+    ):
+        ink = tab.run(color.format(f"document.querySelector('{selector}')", "color"))
+        assert min(compute_contrast(ink, ground) for ground in grounds) >= 4.5, selector
+    button = [tab.run(color.format("find('submit')", name)) for name in ("color", "backgroundColor")]
+    assert compute_contrast(*button) >= 4.5

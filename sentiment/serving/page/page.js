@@ -88,7 +88,7 @@ async function loadInfo() {
   state.names = models.map(({ name }) => name);
   if (new Set(state.names).size < models.length) state.names = models.map(({ name }, place) => `${name} (${place + 1})`);
   const lines = models.map(({ backend, precision, max_length }, place) => {
-    const details = ` · ${backend}, ${precision} · reads ${max_length} tokens of a text`;
+    const details = ` · ${backend}, ${precision} · up to ${max_length} tokens a text`;
     return build("li", "", build("strong", "", state.names[place]), details);
   });
   find("models").replaceChildren(...lines);
@@ -238,11 +238,12 @@ function describeReasons({ label, words }) {
     const listed = heaviest.map(({ text, weight }) => `${trimPunctuation(text)} ${formatPoints(weight)}`).join(" · ");
     return listed && build("p", "", build("mark", side, side), ` “${label}”: ${listed}`);
   }).filter(Boolean);
-  if (!lines.length) lines.push(build("p", "", "No word alone changes the answer: the model reads them together."));
-  else lines.push(build("p", "fine", "Percentage points that the label would lose, or gain, without the word."));
+  const units = `Percentage points that “${label}” would lose, or gain, without the word`;
+  const reader = state.names.length > 1 ? `, as ${state.names[0]} reads the text` : "";
+  if (lines.length) lines.push(build("p", "fine", `${units}${reader}.`));
+  else lines.push(build("p", "", `No word alone changes the answer much${reader}.`));
   const skipped = words.filter(({ weight }) => weight === null).length;
   if (skipped) lines.push(build("p", "fine", `Only the first ${words.length - skipped} words are weighed.`));
-  if (state.names.length > 1) lines.push(build("p", "fine", `As ${state.names[0]} reads the text.`));
   return lines;
 }
 
@@ -267,6 +268,7 @@ function showError(error, retry, texts) {
   if (error.status === 401) {
     state.retry = retry;
     find("token-form").hidden = false;
+    find("token").focus();
     find("token").select();
     if (!state.token) return; // nothing is wrong yet
   }
