@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import swagger_ui_bundle
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.docs import get_swagger_ui_html
@@ -40,6 +39,7 @@ from sentiment.serving.service import Service, work_on
 Result = TypeVar("Result")
 SURROGATE = re.compile("[\\ud800-\\udfff]")
 PAGE = resources.files("sentiment.serving") / "page"
+SWAGGER_UI = resources.files("fastapi_offline") / "static"  # its scripts and style; not its code
 PAGE_HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -213,10 +213,10 @@ def add_pages(app: FastAPI) -> None:
             title="sentiment",
             swagger_js_url="docs/swagger-ui-bundle.js",
             swagger_css_url="docs/swagger-ui.css",
-            swagger_favicon_url="docs/favicon-32x32.png",
+            swagger_favicon_url="docs/favicon.png",
         )
 
-    app.mount("/docs", StaticFiles(directory=str(swagger_ui_bundle.swagger_ui_path)), name="docs")
+    app.mount("/docs", StaticFiles(directory=str(SWAGGER_UI)), name="docs")
 
 
 def build_page(name: str, kind: str) -> Callable[[], Awaitable[Response]]:

@@ -375,6 +375,15 @@ def test_behind_a_prefix_until_the_service_is_gone(browser: Chromium, proxy: htt
 
 
 @in_chromium
+def test_documentation_shows_every_path(browser: Chromium, plain: str) -> None:
+    tab = Tab(browser)
+    tab.ask("Page.navigate", url=f"{plain}/docs")
+    tab.wait("document.querySelector('.opblock') || document.querySelector('.errors-wrapper, .error-wrapper')")
+    shown = tab.run("[...document.querySelectorAll('.opblock-summary-path')].map((path) => path.dataset.path)")
+    assert {"/query", "/predict", "/explain", "/health/ready", "/info", "/metrics"} <= set(shown)
+
+
+@in_chromium
 def test_phone_and_what_the_reader_prefers(browser: Chromium, plain: str) -> None:
     tab = Tab(browser, 360, 740, prefers_color_scheme="dark", prefers_reduced_motion="reduce")
     tab.open(f"{plain}/#text={'w' * 200}%0Aa%20good%20film")
