@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from fastapi import Depends, FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.staticfiles import StaticFiles
 from scipy.special import expit, softmax
@@ -21,9 +20,10 @@ from starlette.exceptions import HTTPException
 import sentiment
 from sentiment.labels import LABEL_NAMES
 from sentiment.serving.batcher import ModelError, OverloadError
+from sentiment.serving.bodies import BodyRoute
 from sentiment.serving.marking import leave_words_out, weigh_words
 from sentiment.serving.predictor import compute_probabilities
-from sentiment.serving.refusals import CLIENT_GONE, JSON, RefusedError
+from sentiment.serving.refusals import CLIENT_GONE, JSON, BusyError, RefusedError
 from sentiment.serving.schemas import (
     ErrorResponse,
     ExplainRequest,
@@ -32,11 +32,12 @@ from sentiment.serving.schemas import (
     PredictRequest,
     QueryRequest,
     QueryResponse,
-    describe_validation_error,
 )
 from sentiment.serving.service import Service, work_on
 
 Result = TypeVar("Result")
+# A request that takes longer is watched: if its client goes, it is not run. Most are answered before.
+WATCH_SECONDS = 0.1
 SURROGATE = re.compile("[\\ud800-\\udfff]")
 PAGE = resources.files("sentiment.serving") / "page"
 SWAGGER_UI = resources.files("fastapi_offline") / "static"  # its scripts and style; not its code
@@ -85,12 +86,6 @@ def describe_errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": ErrorResponse, "description": DESCRIPTIONS[status]} for status in statuses}
 
 
-async def require_json(request: Request) -> None:
-    """Refuses a body of another content type."""
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
-        raise RefusedError(415, f"content-type: must be {JSON}")
-
-
 def build_app(service: Service) -> FastAPI:
     """The routes, which answer from this service."""
     app = DocumentedApp(
@@ -111,12 +106,10 @@ def build_app(service: Service) -> FastAPI:
 
 def add_models(app: FastAPI, service: Service) -> None:
     """`/query`, `/predict` and `/explain`."""
-    of_texts: dict[str, Any] = {
-        "dependencies": [Depends(require_json)],
-        "responses": describe_errors(400, 415, 429, 500, 503),
-    }
+    router = APIRouter(route_class=BodyRoute)
+    of_texts: dict[str, Any] = {"responses": describe_errors(400, 415, 429, 500, 503)}
 
-    @app.post("/query", response_model=QueryResponse, response_model_exclude_none=True, **of_texts)
+    @router.post("/query", response_model=QueryResponse, response_model_exclude_none=True, **of_texts)
     async def query(body: QueryRequest, request: Request) -> Response:
         """Labels sentences."""
         await check_texts(service, body.sentences, "sentences")
@@ -130,7 +123,7 @@ def add_models(app: FastAPI, service: Service) -> None:
             found |= {"compared": answers[1], "disagreements": [place for place, (a, b) in pairs if a != b]}
         return respond(found)
 
-    @app.post("/predict", response_model=list[list[LabelScore]], **of_texts)
+    @router.post("/predict", response_model=list[list[LabelScore]], **of_texts)
     async def predict(body: PredictRequest, request: Request) -> Response:
         """Classifies texts, in the form of Hugging Face's hosted text classification."""
         await check_texts(service, body.inputs, "inputs")
@@ -142,7 +135,7 @@ def add_models(app: FastAPI, service: Service) -> None:
             service.metrics.observe_answer(LABEL_NAMES[int(row[1] > row[0])])
         return respond([rank_labels(row)[:top_k] for row in scores])
 
-    @app.post("/explain", response_model=ExplainResponse, **of_texts)
+    @router.post("/explain", response_model=ExplainResponse, **of_texts)
     async def explain(body: ExplainRequest, request: Request) -> Response:
         """Labels a sentence, and weighs its words: what the label's probability loses without each."""
         await check_texts(service, [body.sentence], "sentence")
@@ -152,6 +145,8 @@ def add_models(app: FastAPI, service: Service) -> None:
         answers = summarize_answers(logits[:1])
         words = [{"text": text, "weight": weight} for text, weight in zip(marking.words, weights, strict=True)]
         return respond({"label": answers["labels"][0], "score": answers["scores"][0], "words": words})
+
+    app.include_router(router)
 
 
 def add_health(app: FastAPI, service: Service) -> None:
@@ -236,10 +231,6 @@ def add_error_handlers(app: FastAPI) -> None:
     async def refuse(_: Request, refusal: RefusedError) -> Response:
         return Response(refusal.body, refusal.status, refusal.headers, JSON)
 
-    @app.exception_handler(RequestValidationError)
-    async def refuse_body(_: Request, error: RequestValidationError) -> Response:
-        return Response(RefusedError(400, describe_validation_error(error.errors()[0])).body, 400, media_type=JSON)
-
     @app.exception_handler(HTTPException)
     async def refuse_request(request: Request, error: HTTPException) -> Response:
         root_path = request.scope.get("app_root_path", request.scope.get("root_path", ""))  # not that of a mount
@@ -290,23 +281,25 @@ async def answer_in_time(service: Service, request: Request, work: Awaitable[Res
     Raises:
         RefusedError: 429 too much waits, 500 the model failed, 503 too late.
     """
+    timeout = service.args.timeout
     working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(request.receive())
+    waiting: set[asyncio.Future[Any]] = {working}
     try:
-        done, _ = await asyncio.wait(
-            {working, leaving}, timeout=service.args.timeout, return_when=asyncio.FIRST_COMPLETED
-        )
-        if working in done:
+        await asyncio.wait(waiting, timeout=min(WATCH_SECONDS, timeout))
+        if not working.done():
+            waiting.add(asyncio.ensure_future(request.receive()))
+            await asyncio.wait(waiting, timeout=timeout - WATCH_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
             return working.result()
-        if leaving in done:
+        if any(task.done() for task in waiting):
             raise RefusedError(CLIENT_GONE, "the client has gone")
     except OverloadError:
-        raise RefusedError(429, "too many texts are waiting: try again", {"retry-after": "1"}) from None
+        raise BusyError from None
     except ModelError as failure:
         raise RefusedError(500, str(failure)) from None
     finally:
-        working.cancel()
-        leaving.cancel()
+        for task in waiting:
+            task.cancel()
     raise RefusedError(503, f"no answer within {service.args.timeout:g} s", {"retry-after": "1"})
 
 

@@ -23,7 +23,8 @@ class ServingArguments:
     max_sentences: int = 128
     max_characters: int = 10_000
     max_body_bytes: int = 1 << 20
-    max_batch_tokens: int = 1024
+    workers: int | None = None
+    max_batch_tokens: int = 256
     max_waiting_tokens: int = 8192
     timeout: float = 10.0
 
@@ -33,6 +34,7 @@ class ServingArguments:
         require(self.precision in PRECISIONS, f"--precision {self.precision}: choose one of {', '.join(PRECISIONS)}")
         require(0 <= self.port <= 65535, f"--port {self.port}: from 0 to 65535")
         require(self.timeout > 0, f"--timeout {self.timeout}: above 0 seconds")
+        require(self.workers is None or self.workers >= 1, f"--workers {self.workers}: at least 1")
         for name in ("max_sentences", "max_characters", "max_body_bytes", "max_batch_tokens", "max_waiting_tokens"):
             flag = f"--{name.replace('_', '-')}"
             require(getattr(self, name) >= 1, f"{flag} {getattr(self, name)}: at least 1")

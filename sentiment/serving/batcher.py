@@ -11,6 +11,10 @@ import numpy as np
 
 # Computes logits, shape (texts, labels), for the token ids of some texts.
 Compute = Callable[[Sequence[Sequence[int]]], np.ndarray]
+# Tokens of padding that a text may bring into a batch: more take longer than a batch of its own.
+MAX_PADDING = 16
+# Of the tokens that may wait. A request that is refused at a glance costs little of the time that the model needs then.
+FULL_SHARE = 0.95
 logger = logging.getLogger(__name__)
 
 
@@ -61,7 +65,7 @@ class Text:
 
 @dataclass
 class Batcher:
-    """One thread that runs a model, and the texts that wait for it.
+    """The threads that run a model, and the texts that wait for it.
 
     A batch is the text whose turn it is and those nearest to it in length, as many as `max_batch_tokens`, padding
     included, have room for. Nothing waits for a batch to fill. A text's turn comes when as many tokens are served as
@@ -70,34 +74,45 @@ class Batcher:
     `stop` in the end.
 
     Args:
-        compute_logits: runs the model on a batch; called in the thread.
+        compute_logits: runs the model on a batch; called in the threads, several at once where there are several.
         max_batch_tokens: tokens of a batch, padding included; a single text may have more.
         max_waiting_tokens: tokens that may wait; a request that finds nothing waiting may bring more.
-        observe_batch: told the texts and the padded tokens of each batch; called in the thread.
+        observe_batch: told the texts and the padded tokens of each batch; called in the threads.
+        workers: threads, each with a batch of its own.
     """
 
     compute_logits: Compute
     max_batch_tokens: int = 1024
     max_waiting_tokens: int = 8192
     observe_batch: Callable[[int, int], None] | None = None
+    workers: int = 1
     waiting_tokens: int = field(default=0, init=False)
     _served_tokens: int = field(default=0, init=False)
     _waiting: list[Text] = field(default_factory=list, init=False)  # by turn
     _changed: threading.Condition = field(default_factory=threading.Condition, init=False)
     _is_stopping: bool = field(default=False, init=False)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether a request would most likely be refused."""
+        return self.waiting_tokens > FULL_SHARE * self.max_waiting_tokens
+
     def start(self) -> None:
-        """Starts the thread."""
+        """Starts the threads."""
         self._loop = asyncio.get_running_loop()
-        self._thread = threading.Thread(target=self._work, name="model", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._work, name=f"model-{number}", daemon=True) for number in range(self.workers)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     async def stop(self) -> None:
-        """Ends the thread, once every text that waits is answered."""
+        """Ends the threads, once every text that waits is answered."""
         with self._changed:
             self._is_stopping = True
-            self._changed.notify()
-        await asyncio.to_thread(self._thread.join)
+            self._changed.notify_all()
+        for thread in self._threads:
+            await asyncio.to_thread(thread.join)
 
     async def compute(self, input_ids: Sequence[Sequence[int]]) -> np.ndarray:
         """Logits of the texts, in order; shape (texts, labels).
@@ -126,7 +141,7 @@ class Batcher:
                 self._waiting.append(Text(ids, request, position, self._served_tokens + before[position]))
             self._waiting.sort(key=lambda text: text.turn)
             self.waiting_tokens += tokens
-            self._changed.notify()
+            self._changed.notify(len(input_ids))
 
     def _keep(self, texts: Iterable[Text]) -> None:
         self._waiting = list(texts)
@@ -173,17 +188,22 @@ class Batcher:
                 text.request.failure = "the model's answer is not a finite number: its weights are damaged"
 
 
-def choose_batch(waiting: Sequence[Text], max_tokens: int) -> list[Text]:
-    """The first text, and those nearest to it in length, as many as have room in `max_tokens`, padding included."""
+def choose_batch(waiting: Sequence[Text], max_tokens: int, max_padding: int = MAX_PADDING) -> list[Text]:
+    """The first text, and those nearest to it in length, as many as have room in `max_tokens`, padding included.
+
+    A text that would bring more padding than `max_padding` is left for another batch.
+    """
     if not waiting:
         return []
     first = len(waiting[0])
     batch, longest = [waiting[0]], first
     for text in sorted(waiting[1:], key=lambda text: abs(len(text) - first)):  # stable: the older of equals first
-        longest = max(longest, len(text))
-        if longest * (len(batch) + 1) > max_tokens:
+        longest_then = max(longest, len(text))
+        if longest_then * (len(batch) + 1) > max_tokens:
             break
-        batch.append(text)
+        if (longest_then - longest) * len(batch) + longest_then - len(text) <= max_padding:
+            longest = longest_then
+            batch.append(text)
     return batch
 
 

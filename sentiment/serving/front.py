@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sentiment.serving.refusals import CLIENT_GONE, JSON, RefusedError
+from sentiment.serving.refusals import CLIENT_GONE, JSON, BusyError, RefusedError
 
 # A client that is still sending cannot read why its body is refused: so long, more of it is read and dropped.
 LINGER_SECONDS = 2.0
 PUBLIC = {"/", "/page.css", "/page.js", "/health/live", "/health/ready", "/docs", "/openapi.json"}
+FOR_THE_MODEL = {"/query", "/predict", "/explain"}
 logger = logging.getLogger(__name__)
 
 
@@ -25,6 +26,7 @@ class Front:
     Args:
         app: the routes.
         observe: told the path, status and seconds of each request.
+        is_full: whether requests for the model are to be answered with 429 at a glance.
         max_body_bytes: larger bodies are answered with 413, whatever their header says of their length.
         body_timeout: bodies that take longer, in seconds, are answered with 408.
         token: what `Authorization: Bearer` must say, if anything; the page, the documentation and the health checks
@@ -36,6 +38,7 @@ class Front:
     max_body_bytes: int
     body_timeout: float
     token: str | None = None
+    is_full: Callable[[], bool] = lambda: False
     is_closing: bool = False
     open_requests: int = field(default=0, init=False)
 
@@ -63,7 +66,8 @@ class Front:
             logger.error("a request failed: %s in %s, line %d", type(error).__name__, place.filename, place.lineno)
         finally:
             self.open_requests -= 1
-            path = getattr(scope.get("route"), "path", "other")
+            known = scope["path"] if scope["path"] in FOR_THE_MODEL else "other"
+            path = str(getattr(scope.get("route"), "path", known))
             seconds = time.perf_counter() - started
             self.observe(path, status, seconds)
             logger.info("%s %s %d %.1f ms", scope["method"], path, status, 1000 * seconds)
@@ -76,7 +80,9 @@ class Front:
         except RefusedError as refusal:
             await send_refusal(refusal, receive, send)
             return
-        if body is not None:
+        if body and scope["path"] in FOR_THE_MODEL and self.is_full():
+            await send_answer(BusyError(), send)
+        elif body is not None:
             await self.app(scope, replay(body, receive), send)
 
     def _check_token(self, path: str, authorization: bytes) -> None:
@@ -126,15 +132,26 @@ def replay(body: bytes, receive: Receive) -> Receive:
     return receive_body
 
 
+async def send_answer(refusal: RefusedError, send: Send) -> None:
+    """Answers a request whose body has been read."""
+    await send({"type": "http.response.start", "status": refusal.status, "headers": encode_headers(refusal)})
+    await send({"type": "http.response.body", "body": refusal.body})
+
+
+def encode_headers(refusal: RefusedError, **others: str) -> list[tuple[bytes, bytes]]:
+    """The headers of the answer."""
+    headers = {"content-type": JSON, "content-length": str(len(refusal.body))} | others | refusal.headers
+    return [(name.encode(), value.encode()) for name, value in headers.items()]
+
+
 async def send_refusal(refusal: RefusedError, receive: Receive, send: Send) -> None:
     """Answers a request whose body is not read to its end, and closes its connection.
 
     The rest of the body is read for a while, and dropped: a connection that is closed on unread bytes is reset, and the
     answer with it.
     """
-    headers = {"content-type": JSON, "content-length": str(len(refusal.body)), "connection": "close"} | refusal.headers
-    pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": refusal.status, "headers": pairs})
+    headers = encode_headers(refusal, connection="close")
+    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
     await send({"type": "http.response.body", "body": refusal.body, "more_body": True})
     dropping = asyncio.create_task(drop_body(receive))
     await asyncio.wait([dropping], timeout=LINGER_SECONDS)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from scipy.special import softmax
+from scipy.special import expit
 
 from sentiment.exceptions import InputError
 from sentiment.labels import LABEL_NAMES
@@ -46,7 +46,9 @@ class SentimentPredictor:
     backend: Backend
 
     @classmethod
-    def from_pretrained(cls, path: str, backend: str = "torch", precision: str = "fp32") -> "SentimentPredictor":
+    def from_pretrained(
+        cls, path: str, backend: str = "torch", precision: str = "fp32", threads: int | None = None
+    ) -> "SentimentPredictor":
         """The predictor in a model folder, or in the `model` folder of a run.
 
         Args:
@@ -54,12 +56,14 @@ class SentimentPredictor:
             backend: `torch`, or `onnx` for what `sentiment export` wrote there.
             precision: `fp32`, or `auto` for the fastest: with torch fp16 on CUDA and bf16 on a CPU with units for it,
                 with onnx int8 where it is there.
+            threads: that one batch is computed with on a CPU; one for each core where left out. With torch it holds
+                for all that the process computes.
 
         Raises:
             InputError: no trained classifier is there.
         """
         checkpoint = read_checkpoint(path)
-        return cls(checkpoint, load_backend(checkpoint, backend, precision))
+        return cls(checkpoint, load_backend(checkpoint, backend, precision, threads))
 
     def clean(self, text: str) -> str:
         """The text as the model sees it; empty where cleaning leaves nothing."""
@@ -87,7 +91,7 @@ class SentimentPredictor:
         return probabilities
 
 
-def load_backend(checkpoint: Checkpoint, name: str, precision: str) -> Backend:
+def load_backend(checkpoint: Checkpoint, name: str, precision: str, threads: int | None) -> Backend:
     """What runs a checkpoint's model; each library is imported only where it is used.
 
     Raises:
@@ -97,17 +101,19 @@ def load_backend(checkpoint: Checkpoint, name: str, precision: str) -> Backend:
         if name == "onnx":
             from sentiment.serving.onnx_backend import OnnxBackend
 
-            return OnnxBackend(checkpoint, precision)
+            return OnnxBackend(checkpoint, precision, threads)
         from sentiment.serving.torch_backend import TorchBackend
 
-        return TorchBackend(checkpoint, precision)
+        return TorchBackend(checkpoint, precision, threads)
     except ModuleNotFoundError as error:
         raise InputError(f"--backend {name} needs {error.name}: pip install 'sentiment[onnx]'") from error
 
 
 def compute_probabilities(logits: np.ndarray) -> np.ndarray:
     """Probability of `positive`, from logits of shape (texts, 2); shape (texts,)."""
-    return softmax(logits.astype(np.float64), axis=-1)[:, 1]
+    wide = logits.astype(np.float64)
+    probabilities: np.ndarray = expit(wide[:, 1] - wide[:, 0])  # the softmax of two, in a fifth of its time
+    return probabilities
 
 
 def build_prediction(probability: float) -> Prediction:

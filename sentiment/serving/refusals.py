@@ -19,3 +19,10 @@ class RefusedError(Exception):
     def body(self) -> bytes:
         """What is sent."""
         return json.dumps({"error": str(self)}).encode()
+
+
+class BusyError(RefusedError):
+    """429: too much waits already."""
+
+    def __init__(self) -> None:
+        super().__init__(429, "too many texts are waiting: try again", {"retry-after": "1"})

@@ -107,7 +107,6 @@ def describe_validation_error(fault: Mapping[str, Any]) -> str:
     for part in fault["loc"][1:]:
         place += f"[{part}]" if isinstance(part, int) else f".{part}" if place else part
     message = {
-        "json_invalid": f"not valid JSON: {fault.get('ctx', {}).get('error', '')}",
         "string_type": "must be a string",
         "string_unicode": "holds half of a surrogate pair, which is not Unicode",
         "list_type": "must be a string or a list of strings",
@@ -117,6 +116,4 @@ def describe_validation_error(fault: Mapping[str, Any]) -> str:
         "model_type": "must be an object",
         "model_attributes_type": "must be an object",
     }.get(fault["type"], fault["msg"][:1].lower() + fault["msg"][1:])
-    if fault["type"] == "json_invalid" or not place:
-        return f"the body: {message}"
-    return f"{place[:100]}: {message}"
+    return f"{place[:100] or 'the body'}: {message}"

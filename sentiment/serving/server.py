@@ -26,7 +26,7 @@ from sentiment.serving.service import Service, load_service
 TOKEN_VARIABLE = "SENTIMENT_SERVE_TOKEN"
 # Python hands over between threads this often, in seconds: the model's thread takes up Python again after each of its
 # operations, and would wait 5 ms each time for an event loop that is busy.
-SWITCH_SECONDS = 0.0005
+SWITCH_SECONDS = 0.0001
 # A connection may bring no request for so long.
 KEEP_ALIVE_SECONDS = 10.0
 # After the signal, so long requests are still taken, while whoever sends them learns that the service is not ready.
@@ -106,7 +106,12 @@ def build_front(service: Service, token: str | None) -> Front:
     """The service's routes, behind what stands before them."""
     args = service.args
     return Front(
-        build_app(service), service.metrics.observe_request, args.max_body_bytes, body_timeout=args.timeout, token=token
+        build_app(service),
+        service.metrics.observe_request,
+        args.max_body_bytes,
+        body_timeout=args.timeout,
+        token=token,
+        is_full=lambda: service.is_full,
     )
 
 

@@ -20,6 +20,7 @@ class TorchBackend:
     Args:
         checkpoint: where its weights are.
         precision: `fp32`, `bf16`, `fp16`, or `auto` for the fastest that the device has.
+        threads: that torch computes one batch with, in this process; torch's own choice where left out.
 
     Raises:
         InputError: no weights, damaged ones, or no trained head among them.
@@ -27,12 +28,16 @@ class TorchBackend:
 
     name = "torch"
 
-    def __init__(self, checkpoint: Checkpoint, precision: str = "fp32"):
+    def __init__(self, checkpoint: Checkpoint, precision: str = "fp32", threads: int | None = None):
+        if threads is not None:
+            torch.set_num_threads(threads)
         self.precision = choose_precision(precision)
         self.pad_token_id = checkpoint.pad_token_id
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.model = load_trained_classifier(str(checkpoint.folder), device)
         nn.Module.to(self.model, DTYPES[self.precision])
+        if device == "cpu" and self.precision == "bf16" and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+            pack_linears(self.model)
 
     @torch.inference_mode()
     def compute_logits(self, input_ids: Sequence[Sequence[int]]) -> np.ndarray:
@@ -40,3 +45,32 @@ class TorchBackend:
         batch = pad_batch(input_ids, self.pad_token_id)
         logits = self.model(**{name: tensor.to(self.model.device) for name, tensor in batch.items()}).logits
         return logits.float().cpu().numpy()
+
+
+class PackedLinear(nn.Module):
+    """A linear layer in bf16 whose weights lie as oneDNN reads them, with the same result.
+
+    `nn.Linear` brings them into that order at each call, which took a quarter of the time of a batch of 8 sentences and
+    a sixth of that of 32 (MiniLM, one thread). The operators are those that `torch.compile` takes when it freezes a
+    model.
+    """
+
+    def __init__(self, linear: nn.Linear):
+        super().__init__()
+        self.bias = linear.bias
+        packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), None)
+        self.register_buffer("packed", packed, persistent=False)
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """As `nn.Linear`."""
+        found: torch.Tensor = torch.ops.mkldnn._linear_pointwise(states, self.packed, self.bias, "none", [], "none")
+        return found
+
+
+def pack_linears(module: nn.Module) -> None:
+    """Packs the linear layers in a module."""
+    for name, part in module.named_children():
+        if isinstance(part, nn.Linear):
+            setattr(module, name, PackedLinear(part))
+        else:
+            pack_linears(part)

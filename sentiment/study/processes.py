@@ -13,6 +13,8 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from sentiment.cores import count_cores
+
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 # Their handlers hold on to the stderr that they found when they were made.
@@ -56,11 +58,6 @@ def share_cores(jobs: int) -> Iterator[None]:
     finally:
         if before is None:
             del os.environ["OMP_NUM_THREADS"]
-
-
-def count_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def begin_process(log: Path) -> None:

@@ -11,6 +11,7 @@ import psutil
 import torch
 
 import sentiment
+from sentiment.cores import count_cores
 
 LIBRARIES = ("torch", "transformers", "datasets", "evaluate", "accelerate", "scikit-learn")
 
@@ -25,7 +26,7 @@ def describe_hardware(device: str, processes: int) -> dict[str, Any]:
     return {
         "device": device,
         "name": torch.cuda.get_device_name() if device == "cuda" else read_cpu_name(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": count_cores(),
         "threads": torch.get_num_threads(),
         "memory_mb": round(psutil.virtual_memory().total / 2**20),
         "processes": processes,

@@ -31,6 +31,7 @@ from sentiment.model_folder import find_model_folder
 
 HERE = Path(__file__).parent
 PARTS = ("lab", "bare", "service", "idle", "overload")
+WARM_UP_SECONDS = 5.0
 WRK_SCRIPT = """
 local bodies = { %s }
 local place = 0
@@ -151,8 +152,9 @@ class Bench:
         if not capacity:
             sys.exit("no request was answered: measure for longer (--seconds)")
         process = psutil.Process(self.services[backend].pid)
-        before = process.memory_info().rss
         rate = self.options.overload * capacity
+        self.ask_clients("open", self.ports[backend], rate=rate, seconds=WARM_UP_SECONDS)  # opens its connections
+        before = process.memory_info().rss
         found = self.ask_clients("open", self.ports[backend], rate=rate, seconds=self.options.overload_seconds)
         idle = self.ask_clients("idle", self.ports[backend], requests=self.options.requests)["latency_ms"]["p50"]
         return found | {

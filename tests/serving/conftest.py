@@ -32,7 +32,9 @@ def open_service(tiny_classifier: Path) -> Callable[..., Any]:
 
     @contextlib.contextmanager
     def open_with(token: str | None = None, **options: Any) -> Iterator[SimpleNamespace]:
-        service = load_service(ServingArguments(**{"model": str(tiny_classifier), "precision": "fp32"} | options))
+        service = load_service(
+            ServingArguments(**{"model": str(tiny_classifier), "precision": "fp32", "workers": 1} | options)
+        )
         front = build_front(service, token)
         app = allow_origins(front, service.args.cors_origins)
         with TestClient(app, raise_server_exceptions=False) as client:
@@ -89,7 +91,7 @@ def listen(tiny_classifier: Path) -> Iterator[Callable[..., Any]]:
     with contextlib.ExitStack() as stack:
 
         def start(**options: Any) -> SimpleNamespace:
-            arguments = {"model": str(tiny_classifier), "precision": "fp32", "port": 0} | options
+            arguments = {"model": str(tiny_classifier), "precision": "fp32", "workers": 1, "port": 0} | options
             service = load_service(ServingArguments(**arguments))
             listener = open_port("127.0.0.1", 0)
             port = listener.getsockname()[1]

@@ -1,6 +1,7 @@
 """The batcher: whose texts run together, in which order, and what each caller gets."""
 
 import asyncio
+import itertools
 import logging
 import threading
 import time
@@ -96,10 +97,12 @@ async def start_waiting(batcher: Batcher, input_ids: Sequence[Sequence[int]]) ->
 
 
 @settings(deadline=None)
-@given(REQUESTS, st.integers(1, 40))
-def test_answers_come_back_to_their_request_in_order(lengths: list[list[int]], max_batch_tokens: int) -> None:
+@given(REQUESTS, st.integers(1, 40), st.integers(1, 3))
+def test_answers_come_back_to_their_request_in_order(
+    lengths: list[list[int]], max_batch_tokens: int, workers: int
+) -> None:
     requests = number_texts(lengths)
-    answers = compute_all(Batcher(Model(), max_batch_tokens), requests)
+    answers = compute_all(Batcher(Model(), max_batch_tokens, workers=workers), requests)
     for request, answer in zip(requests, answers, strict=True):
         assert answer.tolist() == [[ids[0], len(ids)] for ids in request]
 
@@ -120,7 +123,7 @@ def test_batches_keep_to_the_budget_and_run_every_text_once(lengths: list[list[i
 @given(st.lists(LENGTHS, min_size=1, max_size=30), st.integers(1, 60))
 def test_a_batch_is_the_first_text_and_those_nearest_to_it_in_length(lengths: list[int], max_tokens: int) -> None:
     texts = [[number] * length for number, length in enumerate(lengths)]
-    batch = choose_batch(texts, max_tokens)  # type: ignore[arg-type]  # it asks for lengths only
+    batch = choose_batch(texts, max_tokens, max_padding=10_000)  # type: ignore[arg-type]  # it asks for lengths only
     assert batch[0] is texts[0]
     left = [text for text in texts if not any(text is chosen for chosen in batch)]
     distances = [abs(len(text) - lengths[0]) for text in batch]
@@ -128,6 +131,30 @@ def test_a_batch_is_the_first_text_and_those_nearest_to_it_in_length(lengths: li
     if left:  # it is full: what is nearest of the rest has no room
         nearest = min(left, key=lambda text: abs(len(text) - lengths[0]))
         assert max(len(nearest), *map(len, batch)) * (len(batch) + 1) > max_tokens
+
+
+@settings(deadline=None)
+@given(st.lists(LENGTHS, min_size=2, max_size=30), st.integers(0, 12))
+def test_no_text_brings_more_padding_than_it_may(lengths: list[int], max_padding: int) -> None:
+    texts = [[number] * length for number, length in enumerate(lengths)]
+    batch = choose_batch(texts, 10_000, max_padding)  # type: ignore[arg-type]
+    paddings = [
+        max(map(len, batch[:count])) * count - sum(map(len, batch[:count])) for count in range(1, len(batch) + 1)
+    ]
+    assert all(after - before <= max_padding for before, after in itertools.pairwise(paddings))
+    alike = [text for text in texts if len(text) == lengths[0]]
+    assert all(any(text is chosen for chosen in batch) for text in alike)  # those that bring none are all there
+
+
+def test_each_worker_runs_a_batch_of_its_own() -> None:
+    entered = threading.Barrier(2)  # broken, after a while, unless both are in it at a time
+
+    def compute(batch: Sequence[Sequence[int]]) -> np.ndarray:
+        entered.wait(SECONDS)
+        return np.zeros((len(batch), 2))
+
+    answers = compute_all(Batcher(compute, max_batch_tokens=1, workers=2), [[[1], [2]], [[3], [4]]])
+    assert [answer.shape for answer in answers] == [(2, 2), (2, 2)]
 
 
 @pytest.fixture(scope="module")

@@ -63,6 +63,7 @@ class Observed:
 
     token: str | None = None
     body_timeout: float = SECONDS
+    is_full: bool = False
     routes: Routes = field(default_factory=Routes)
     requests: list[tuple[str, int]] = field(default_factory=list)
 
@@ -73,6 +74,7 @@ class Observed:
             MAX_BODY_BYTES,
             self.body_timeout,
             self.token,
+            lambda: self.is_full,
         )
 
     def ask(
@@ -111,6 +113,19 @@ def test_routes_get_the_body_in_one_piece_whatever_its_chunks() -> None:
     assert observed.ask([b"{", b'"a"', b"", b": 1}"]).status == 200
     assert observed.routes.bodies == [b'{"a": 1}']
     assert observed.front.open_requests == 0
+
+
+@pytest.mark.parametrize(("path", "status"), [("/query", 429), ("/explain", 429), ("/info", 200), ("/nowhere", 200)])
+def test_what_is_for_a_full_model_is_refused_before_the_routes(path: str, status: int) -> None:
+    observed = Observed(is_full=True)
+    exchange = observed.ask([b"{", b"}"], path=path)
+    assert exchange.status == status
+    assert len(observed.routes.bodies) == (status == 200)
+    if status == 429:
+        assert exchange.error == "too many texts are waiting: try again"
+        assert exchange.headers[b"retry-after"] == b"1"
+        assert b"connection" not in exchange.headers  # the body is read: the connection can go on
+        assert exchange.left == []
 
 
 def test_routes_learn_that_the_client_has_gone() -> None:
@@ -174,7 +189,7 @@ def test_a_client_that_goes_while_it_sends() -> None:
     observed = Observed()
     assert observed.ask([b"{"], ends=False, leaves=True).sent == []
     assert observed.routes.bodies == []
-    assert observed.requests == [("other", 499)]
+    assert observed.requests == [("/query", 499)]
 
 
 @pytest.mark.parametrize(

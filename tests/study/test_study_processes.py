@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from transformers.utils import logging as transformers_logging
 
-from sentiment.study.processes import count_cores, log_to, run_tasks
+from sentiment.cores import count_cores
+from sentiment.study.processes import log_to, run_tasks
 
 
 def test_one_job_runs_in_this_process(tmp_path: Path) -> None:
