@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import BertConfig
-from transformers.models.bert.modeling_bert import BertAttention, BertLayer
+from transformers.models.bert.modeling_bert import BertLayer
 
 from sentiment.exceptions import require
 from sentiment.model_folder import ONNX_LEAST_TOKENS
 from sentiment.models.classifier import BertSentimentClassifier
+from sentiment.models.first_token import FirstTokenLayer
 
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 LARGEST_FILE = 2 * 10**9  # bytes; protobuf, which ONNX files are, ends at 2 GiB
@@ -58,30 +58,6 @@ class FirstTokenApartLayer(nn.Module):
         attended, _weights = self.layer.attention(hidden_states, attention_mask)
         parts = (attended[:, :1], attended[:, 1:])
         return torch.cat([self.layer.feed_forward_chunk(part) for part in parts], dim=1)
-
-
-class FirstTokenLayer(nn.Module):
-    """The last layer, computed for the first token alone: the pooler reads no other.
-
-    The token attends to all of them as before; the feed-forward part, the larger one, runs on one token a text.
-    """
-
-    def __init__(self, layer: BertLayer, config: BertConfig):
-        super().__init__()
-        self.layer = layer
-        # The same weights by the same names; it takes the tokens that ask apart from those that are looked at.
-        self.attention = BertAttention(config, is_cross_attention=True)
-        self.attention.load_state_dict(layer.attention.state_dict())
-
-    def forward(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
-        """States of the first token from those of all, shape (texts, tokens, width) to (texts, 1, width)."""
-        attended, _weights = self.attention(
-            hidden_states[:, :1],
-            encoder_hidden_states=hidden_states,
-            encoder_attention_mask=attention_mask[:, :, :1],  # (texts, 1, 1, tokens)
-        )
-        states: torch.Tensor = self.layer.feed_forward_chunk(attended)
-        return states
 
 
 def check_packages() -> None:

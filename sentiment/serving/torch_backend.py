@@ -1,6 +1,7 @@
 """A classifier run by torch."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -8,6 +9,7 @@ from torch import nn
 
 from sentiment.evaluation.predictions import pad_batch
 from sentiment.models.classifier import load_trained_classifier
+from sentiment.models.first_token import FirstTokenLayer
 from sentiment.serving.checkpoint import Checkpoint
 from sentiment.training.precision import choose_precision
 
@@ -35,7 +37,9 @@ class TorchBackend:
         self.pad_token_id = checkpoint.pad_token_id
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.model = load_trained_classifier(str(checkpoint.folder), device)
-        nn.Module.to(self.model, DTYPES[self.precision])
+        layers: Any = self.model.bert.encoder.layer
+        layers[-1] = FirstTokenLayer(layers[-1], self.model.config)  # saves a seventh of the time
+        nn.Module.to(self.model.eval(), device=device, dtype=DTYPES[self.precision])
         if device == "cpu" and self.precision == "bf16" and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
             pack_linears(self.model)
 
