@@ -15,17 +15,16 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.staticfiles import StaticFiles
 from scipy.special import expit, softmax
-from starlette.exceptions import HTTPException
 
 import sentiment
 from sentiment.labels import LABEL_NAMES
 from sentiment.serving.batcher import ModelError, OverloadError
 from sentiment.serving.bodies import BodyRoute
+from sentiment.serving.errors import DocumentedApp, add_error_handlers, describe_errors
 from sentiment.serving.marking import leave_words_out, weigh_words
 from sentiment.serving.predictor import compute_probabilities
 from sentiment.serving.refusals import CLIENT_GONE, JSON, BusyError, RefusedError
 from sentiment.serving.schemas import (
-    ErrorResponse,
     ExplainRequest,
     ExplainResponse,
     LabelScore,
@@ -53,37 +52,6 @@ FUNCTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "sigmoid": expit,
     "none": lambda logits: logits,
 }
-DESCRIPTIONS = {
-    400: "Wrong input; the error names the field.",
-    401: "No token, or another one than the service's.",
-    404: "No such path.",
-    405: "Another method.",
-    408: "The body came too slowly.",
-    413: "The body is too large.",
-    415: "The body is not application/json.",
-    429: "Too much waits already: come back after the seconds in Retry-After.",
-    500: "The model failed on one of the texts.",
-    503: "The answer was not ready in time, or the service is ending.",
-}
-
-
-class DocumentedApp(FastAPI):
-    """Documents its errors as they are: FastAPI's own 422 becomes 400 here."""
-
-    def openapi(self) -> dict[str, Any]:
-        """The OpenAPI document."""
-        document = super().openapi()
-        for operations in document["paths"].values():
-            for operation in operations.values():
-                operation["responses"].pop("422", None)
-        for name in ("HTTPValidationError", "ValidationError"):
-            document["components"]["schemas"].pop(name, None)
-        return document
-
-
-def describe_errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI's words for these statuses."""
-    return {status: {"model": ErrorResponse, "description": DESCRIPTIONS[status]} for status in statuses}
 
 
 def build_app(service: Service) -> FastAPI:
@@ -222,29 +190,6 @@ def build_page(name: str, kind: str) -> Callable[[], Awaitable[Response]]:
         return Response(content, media_type=kind, headers=PAGE_HEADERS)
 
     return page
-
-
-def add_error_handlers(app: FastAPI) -> None:
-    """Errors of every kind become `{"error": ...}`."""
-
-    @app.exception_handler(RefusedError)
-    async def refuse(_: Request, refusal: RefusedError) -> Response:
-        return Response(refusal.body, refusal.status, refusal.headers, JSON)
-
-    @app.exception_handler(HTTPException)
-    async def refuse_request(request: Request, error: HTTPException) -> Response:
-        root_path = request.scope.get("app_root_path", request.scope.get("root_path", ""))  # not that of a mount
-        messages = {
-            400: "the body: not valid JSON in UTF-8",
-            404: f"no such path; see {root_path}/docs",
-            405: "method: not the one that this path takes",
-        }
-        refusal = RefusedError(error.status_code, messages.get(error.status_code, str(error.detail)))
-        return Response(refusal.body, error.status_code, error.headers, JSON)
-
-    @app.exception_handler(Exception)
-    async def fail(_: Request, __: Exception) -> Response:
-        return Response(RefusedError(500, "the service failed on this request").body, 500, media_type=JSON)
 
 
 async def check_texts(service: Service, texts: Sequence[str], field: str) -> None:

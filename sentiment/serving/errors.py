@@ -1,0 +1,64 @@
+"""How the routes say what is wrong, and how OpenAPI is told of it."""
+
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+
+from sentiment.serving.refusals import JSON, RefusedError
+from sentiment.serving.schemas import ErrorResponse
+
+DESCRIPTIONS = {
+    400: "Wrong input; the error names the field.",
+    401: "No token, or another one than the service's.",
+    404: "No such path.",
+    405: "Another method.",
+    408: "The body came too slowly.",
+    413: "The body is too large.",
+    415: "The body is not application/json.",
+    429: "Too much waits already: come back after the seconds in Retry-After.",
+    500: "The model failed on one of the texts.",
+    503: "The answer was not ready in time, or the service is ending.",
+}
+
+
+class DocumentedApp(FastAPI):
+    """Documents its errors as they are: FastAPI's own 422 becomes 400 here."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document."""
+        document = super().openapi()
+        for operations in document["paths"].values():
+            for operation in operations.values():
+                operation["responses"].pop("422", None)
+        for name in ("HTTPValidationError", "ValidationError"):
+            document["components"]["schemas"].pop(name, None)
+        return document
+
+
+def describe_errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI's words for these statuses."""
+    return {status: {"model": ErrorResponse, "description": DESCRIPTIONS[status]} for status in statuses}
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Errors of every kind become `{"error": ...}`."""
+
+    @app.exception_handler(RefusedError)
+    async def refuse(_: Request, refusal: RefusedError) -> Response:
+        return Response(refusal.body, refusal.status, refusal.headers, JSON)
+
+    @app.exception_handler(HTTPException)
+    async def refuse_request(request: Request, error: HTTPException) -> Response:
+        root_path = request.scope.get("app_root_path", request.scope.get("root_path", ""))  # not that of a mount
+        messages = {
+            400: "the body: not valid JSON in UTF-8",
+            404: f"no such path; see {root_path}/docs",
+            405: "method: not the one that this path takes",
+        }
+        refusal = RefusedError(error.status_code, messages.get(error.status_code, str(error.detail)))
+        return Response(refusal.body, error.status_code, error.headers, JSON)
+
+    @app.exception_handler(Exception)
+    async def fail(_: Request, __: Exception) -> Response:
+        return Response(RefusedError(500, "the service failed on this request").body, 500, media_type=JSON)
