@@ -120,8 +120,15 @@ def build_parser() -> argparse.ArgumentParser:
     serving.add_argument("--max-sentences", type=int, metavar="N", help="of one request; default 128")
     serving.add_argument("--max-characters", type=int, metavar="N", help="of one sentence; default 10,000")
     serving.add_argument("--max-body-bytes", type=int, metavar="N", help="of one request; default 1 MiB")
-    serving.add_argument("--workers", type=int, metavar="N", help="batches at a time; default: a core each, up to 4")
-    serving.add_argument("--max-batch-tokens", type=int, metavar="N", help="padding included; default 256")
+    serving.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="batches at a time; default: one a core, up to 4; with onnx 16; on a GPU 1",
+    )
+    serving.add_argument(
+        "--max-batch-tokens", type=int, metavar="N", help="padding included; default 256, on a GPU 8,192"
+    )
     serving.add_argument("--max-waiting-tokens", type=int, metavar="N", help="past them: 429; default 8,192")
     serving.add_argument("--timeout", type=float, metavar="SECONDS", help="a request may wait; default 10")
     serving.set_defaults(command=serve)

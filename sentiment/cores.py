@@ -11,4 +11,4 @@ def count_cores() -> int:
 def count_threads() -> int:
     """Threads to compute with: `OMP_NUM_THREADS`, as torch takes it, else one for each core."""
     threads = os.environ.get("OMP_NUM_THREADS", "")
-    return int(threads) if threads.isdigit() and int(threads) else count_cores()
+    return int(threads) if threads.isdecimal() and int(threads) else count_cores()

@@ -11,15 +11,17 @@ from transformers.models.bert.modeling_bert import BertAttention, BertLayer
 class FirstTokenLayer(nn.Module):
     """The last layer, computed for the first token alone: the pooler reads no other.
 
-    The token attends to all of them as before; the feed-forward part, the larger one, runs on one token a text.
+    The token attends to all of them as before; the feed-forward part, the larger one, runs on one token a text. The
+    layer that it is made of is taken over, and cannot be used by itself any more.
     """
 
     def __init__(self, layer: BertLayer, config: BertConfig):
         super().__init__()
-        self.layer = layer
         # The same weights by the same names; it takes the tokens that ask apart from those that are looked at.
         self.attention = BertAttention(config, is_cross_attention=True)
         self.attention.load_state_dict(layer.attention.state_dict())
+        del layer.attention
+        self.layer = layer
 
     def forward(
         self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None, *_: Any, **__: Any

@@ -63,6 +63,7 @@ def build_app(service: Service) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        servers=[{"url": "."}],  # wherever this document was found, also behind a proxy's prefix
         responses=describe_errors(401, 405, 408, 413),
     )
     add_models(app, service)
@@ -80,8 +81,8 @@ def add_models(app: FastAPI, service: Service) -> None:
     @router.post("/query", response_model=QueryResponse, response_model_exclude_none=True, **of_texts)
     async def query(body: QueryRequest, request: Request) -> Response:
         """Labels sentences."""
-        await check_texts(service, body.sentences, "sentences")
-        logits = await answer_in_time(service, request, service.compute_logits(body.sentences))
+        work = check_and_run(service, body.sentences, "sentences", service.compute_logits)
+        logits = await answer_in_time(service, request, work)
         answers = [summarize_answers(rows) for rows in logits]
         for label in answers[0]["labels"]:
             service.metrics.observe_answer(label)
@@ -94,8 +95,8 @@ def add_models(app: FastAPI, service: Service) -> None:
     @router.post("/predict", response_model=list[list[LabelScore]], **of_texts)
     async def predict(body: PredictRequest, request: Request) -> Response:
         """Classifies texts, in the form of Hugging Face's hosted text classification."""
-        await check_texts(service, body.inputs, "inputs")
-        logits = await answer_in_time(service, request, service.models[0].compute_logits(body.inputs))
+        work = check_and_run(service, body.inputs, "inputs", service.models[0].compute_logits)
+        logits = await answer_in_time(service, request, work)
         function = (body.parameters and body.parameters.function_to_apply) or "softmax"
         top_k = (body.parameters and body.parameters.top_k) or len(LABEL_NAMES)
         scores = FUNCTIONS[function](logits.astype(np.float64)).tolist()
@@ -106,9 +107,13 @@ def add_models(app: FastAPI, service: Service) -> None:
     @router.post("/explain", response_model=ExplainResponse, **of_texts)
     async def explain(body: ExplainRequest, request: Request) -> Response:
         """Labels a sentence, and weighs its words: what the label's probability loses without each."""
-        await check_texts(service, [body.sentence], "sentence")
         marking = leave_words_out(body.sentence)
-        logits = await answer_in_time(service, request, service.models[0].compute_logits(marking.variants))
+
+        async def weigh(_: Sequence[str]) -> np.ndarray:
+            return await service.models[0].compute_logits(marking.variants)
+
+        work = check_and_run(service, [body.sentence], "sentence", weigh)
+        logits = await answer_in_time(service, request, work)
         weights = weigh_words(marking, compute_probabilities(logits))
         answers = summarize_answers(logits[:1])
         words = [{"text": text, "weight": weight} for text, weight in zip(marking.words, weights, strict=True)]
@@ -190,6 +195,18 @@ def build_page(name: str, kind: str) -> Callable[[], Awaitable[Response]]:
         return Response(content, media_type=kind, headers=PAGE_HEADERS)
 
     return page
+
+
+async def check_and_run(
+    service: Service, texts: Sequence[str], field: str, run: Callable[[Sequence[str]], Awaitable[Result]]
+) -> Result:
+    """What `run` gives for texts that can be answered.
+
+    Raises:
+        RefusedError: 400; names the field and the position.
+    """
+    await check_texts(service, texts, field)
+    return await run(texts)
 
 
 async def check_texts(service: Service, texts: Sequence[str], field: str) -> None:

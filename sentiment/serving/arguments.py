@@ -6,6 +6,10 @@ from sentiment.exceptions import require
 from sentiment.serving.predictor import BACKENDS
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
+AT_LEAST_ONE = (
+    *("max_sentences", "max_characters", "max_body_bytes"),
+    *("workers", "max_batch_tokens", "max_waiting_tokens"),
+)
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,7 @@ class ServingArguments:
     max_characters: int = 10_000
     max_body_bytes: int = 1 << 20
     workers: int | None = None
-    max_batch_tokens: int = 256
+    max_batch_tokens: int | None = None
     max_waiting_tokens: int = 8192
     timeout: float = 10.0
 
@@ -34,7 +38,6 @@ class ServingArguments:
         require(self.precision in PRECISIONS, f"--precision {self.precision}: choose one of {', '.join(PRECISIONS)}")
         require(0 <= self.port <= 65535, f"--port {self.port}: from 0 to 65535")
         require(self.timeout > 0, f"--timeout {self.timeout}: above 0 seconds")
-        require(self.workers is None or self.workers >= 1, f"--workers {self.workers}: at least 1")
-        for name in ("max_sentences", "max_characters", "max_body_bytes", "max_batch_tokens", "max_waiting_tokens"):
-            flag = f"--{name.replace('_', '-')}"
-            require(getattr(self, name) >= 1, f"{flag} {getattr(self, name)}: at least 1")
+        for name in AT_LEAST_ONE:
+            value = getattr(self, name)
+            require(value is None or value >= 1, f"--{name.replace('_', '-')} {value}: at least 1")

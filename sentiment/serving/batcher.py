@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -76,13 +77,14 @@ class Batcher:
     Args:
         compute_logits: runs the model on a batch; called in the threads, several at once where there are several.
         max_batch_tokens: tokens of a batch, padding included; a single text may have more.
-        max_waiting_tokens: tokens that may wait; a request that finds nothing waiting may bring more.
+        max_waiting_tokens: tokens that may wait. One request counts for a quarter of them at most, so that a large one
+            leaves room for others.
         observe_batch: told the texts and the padded tokens of each batch; called in the threads.
         workers: threads, each with a batch of its own.
     """
 
     compute_logits: Compute
-    max_batch_tokens: int = 1024
+    max_batch_tokens: int = 256
     max_waiting_tokens: int = 8192
     observe_batch: Callable[[int, int], None] | None = None
     workers: int = 1
@@ -133,19 +135,27 @@ class Batcher:
     def _admit(self, request: Request, input_ids: Sequence[Sequence[int]]) -> None:
         *before, tokens = itertools.accumulate(map(len, input_ids), initial=0)
         with self._changed:
-            if self.waiting_tokens + tokens > self.max_waiting_tokens:
+            weight = self._weigh(tokens)
+            if self.waiting_tokens + weight > self.max_waiting_tokens:
                 self._keep(text for text in self._waiting if text.is_wanted)
-                if self._waiting and self.waiting_tokens + tokens > self.max_waiting_tokens:
+                if self.waiting_tokens + weight > self.max_waiting_tokens:
                     raise OverloadError
             for position, ids in enumerate(input_ids):
                 self._waiting.append(Text(ids, request, position, self._served_tokens + before[position]))
             self._waiting.sort(key=lambda text: text.turn)
-            self.waiting_tokens += tokens
+            self.waiting_tokens += weight
             self._changed.notify(len(input_ids))
 
     def _keep(self, texts: Iterable[Text]) -> None:
         self._waiting = list(texts)
-        self.waiting_tokens = sum(map(len, self._waiting))
+        tokens: Counter[int] = Counter()
+        for text in self._waiting:
+            tokens[id(text.request)] += len(text)
+        self.waiting_tokens = sum(map(self._weigh, tokens.values()))
+
+    def _weigh(self, tokens: int) -> int:
+        """What so many tokens of one request count for among those that wait."""
+        return min(tokens, max(1, self.max_waiting_tokens // 4))
 
     def _work(self) -> None:
         while batch := self._take_batch():
@@ -174,7 +184,8 @@ class Batcher:
         except Exception as error:
             if len(batch) > 1:
                 for text in batch:
-                    self._run([text])
+                    if text.is_wanted:
+                        self._run([text])
             else:
                 logger.error("the model failed on a text of %d tokens: %s", len(batch[0]), type(error).__name__)
                 batch[0].request.failure = "the model failed on one of the texts"

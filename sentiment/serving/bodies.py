@@ -52,7 +52,7 @@ def parse_json(body: bytes) -> Any:
     if not body:
         raise RefusedError(400, "the body: is missing")
     try:
-        return json.loads(body)
+        return json.loads(body.decode())
     except json.JSONDecodeError as error:
         raise RefusedError(400, f"the body: not valid JSON: {error.msg}") from None
     except (ValueError, RecursionError):  # not UTF-8, a number of thousands of digits, or nested too deep

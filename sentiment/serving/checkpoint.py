@@ -13,8 +13,6 @@ from sentiment.exceptions import InputError, first_line, require
 from sentiment.labels import LABEL_NAMES
 from sentiment.model_folder import find_model_folder
 
-# What a checkpoint from elsewhere, which does not say how its texts were prepared, is given.
-DEFAULT_PREPARATION = {"cleaning": "light", "max_length": 128}
 # Characters a token can cover at most, generously: the tokenizer reads all of a text before it cuts it.
 CHARACTERS_PER_TOKEN = 100
 # A vocabulary is padded to a multiple of this at most; a model with more rows was trained with another one.
@@ -65,10 +63,14 @@ def read_checkpoint(path: str) -> Checkpoint:
     folder = find_model_folder(path)
     config = read_config(folder)
     check_labels(folder, config)
-    preparation = DEFAULT_PREPARATION | (config.get("preparation") or {})
+    positions = config.get("max_position_embeddings", 512)
+    # A checkpoint from elsewhere does not say how its texts were prepared.
+    preparation = {"cleaning": "light", "max_length": min(128, positions)} | (config.get("preparation") or {})
     cleaning, max_length = preparation["cleaning"], preparation["max_length"]
-    if cleaning not in CLEANINGS or not isinstance(max_length, int):
-        raise InputError(f"{folder} says that its texts were prepared by {preparation}, which is not known here")
+    # Two special tokens, and a word.
+    is_possible = type(max_length) is int and 3 <= max_length <= positions
+    if cleaning not in CLEANINGS or not is_possible:
+        raise InputError(f"{folder} says that its texts were prepared by {preparation}, which cannot be")
     tokenizer = load_tokenizer(folder)
     words, rows = tokenizer.get_vocab_size(), config.get("vocab_size", 0)
     require(

@@ -15,6 +15,7 @@ from sentiment.serving.refusals import CLIENT_GONE, JSON, BusyError, RefusedErro
 # A client that is still sending cannot read why its body is refused: so long, more of it is read and dropped.
 LINGER_SECONDS = 2.0
 PUBLIC = {"/", "/page.css", "/page.js", "/health/live", "/health/ready", "/docs", "/openapi.json"}
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 FOR_THE_MODEL = {"/query", "/predict", "/explain"}
 logger = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ class Front:
     Args:
         app: the routes.
         observe: told the path, status and seconds of each request.
-        is_full: whether requests for the model are to be answered with 429 at a glance.
+        is_full: whether requests for the model, by their path, are to be answered with 429 at a glance.
         max_body_bytes: larger bodies are answered with 413, whatever their header says of their length.
         body_timeout: bodies that take longer, in seconds, are answered with 408.
         token: what `Authorization: Bearer` must say, if anything; the page, the documentation and the health checks
@@ -38,7 +39,7 @@ class Front:
     max_body_bytes: int
     body_timeout: float
     token: str | None = None
-    is_full: Callable[[], bool] = lambda: False
+    is_full: Callable[[str], bool] = lambda _: False
     is_closing: bool = False
     open_requests: int = field(default=0, init=False)
 
@@ -70,7 +71,8 @@ class Front:
             path = str(getattr(scope.get("route"), "path", known))
             seconds = time.perf_counter() - started
             self.observe(path, status, seconds)
-            logger.info("%s %s %d %.1f ms", scope["method"], path, status, 1000 * seconds)
+            method = scope["method"] if scope["method"] in METHODS else "other"
+            logger.info("%s %s %d %.1f ms", method, path, status, 1000 * seconds)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -80,7 +82,8 @@ class Front:
         except RefusedError as refusal:
             await send_refusal(refusal, receive, send)
             return
-        if body and scope["path"] in FOR_THE_MODEL and self.is_full():
+        is_for_model = scope["method"] == "POST" and scope["path"] in FOR_THE_MODEL
+        if body and is_for_model and self.is_full(scope["path"]):
             await send_answer(BusyError(), send)
         elif body is not None:
             await self.app(scope, replay(body, receive), send)

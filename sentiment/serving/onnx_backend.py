@@ -26,13 +26,15 @@ class OnnxBackend:
     Args:
         checkpoint: its folder.
         precision: `fp32`, `int8`, or `auto` for int8 where it is there.
-        threads: that one batch is computed with; `OMP_NUM_THREADS`, or one for each core, where left out.
+        threads: that one batch is computed with, all but one of them shared with batches that run at the same time;
+            `OMP_NUM_THREADS`, or one for each core, where left out.
 
     Raises:
         InputError: the file is missing or damaged.
     """
 
     name = "onnx"
+    device = "cpu"
 
     def __init__(self, checkpoint: Checkpoint, precision: str = "auto", threads: int | None = None):
         if precision == "auto":
@@ -42,7 +44,8 @@ class OnnxBackend:
         self.pad_token_id = checkpoint.pad_token_id
         path = checkpoint.folder / ONNX_FILES[precision]
         flag = " --int8" if precision == "int8" else ""
-        require(path.is_file(), f"no {path}: write it with `sentiment export{flag} {checkpoint.folder}`")
+        run = checkpoint.folder.parent if (checkpoint.folder.parent / "run.json").is_file() else checkpoint.folder
+        require(path.is_file(), f"no {path}: write it with `sentiment export{flag} {run}`")
         self.session = open_session(path, threads)
 
     def compute_logits(self, input_ids: Sequence[Sequence[int]]) -> np.ndarray:

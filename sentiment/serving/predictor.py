@@ -16,9 +16,10 @@ BACKENDS = ("torch", "onnx")
 
 
 class Backend(Protocol):
-    """What runs the model: its `name`, the `precision` it computes in, and one batch of token ids to logits."""
+    """What runs the model: its `name`, the `device` and `precision` it computes in, and one batch of ids to logits."""
 
     name: str
+    device: str
     precision: str
 
     def compute_logits(self, input_ids: Sequence[Sequence[int]]) -> np.ndarray:

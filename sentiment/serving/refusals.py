@@ -3,7 +3,8 @@
 import json
 
 JSON = "application/json"
-# nginx's word for a request whose client did not wait for the answer; it is counted, and never read.
+# nginx's word for a request whose client did not wait for the answer: it is counted, and read by nobody but a client
+# that has closed its own half of the connection, which cannot be told from one that has gone.
 CLIENT_GONE = 499
 
 

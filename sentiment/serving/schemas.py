@@ -3,7 +3,10 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+MAX_KEYS = 16
 
 
 def as_list(value: Any) -> Any:
@@ -13,9 +16,12 @@ def as_list(value: Any) -> Any:
 
 Texts = Annotated[
     list[str],
+    FailFast(),  # a body can hold half a million faults, and takes seconds where each is described
     BeforeValidator(as_list, json_schema_input_type=list[str] | str),
     Field(
-        description="One text or several.", min_length=1, examples=[["a gripping, funny film", "two hours I want back"]]
+        description="One text or several.",
+        min_length=1,
+        examples=[["a gripping, funny film", "two hours I want back"]],
     ),
 ]
 
@@ -24,6 +30,14 @@ class Strict(BaseModel):
     """No unknown keys, and nothing converted."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def refuse_many_keys(cls, value: Any) -> Any:
+        """Each unknown key is a fault of its own: there may not be thousands."""
+        if isinstance(value, dict) and len(value) > MAX_KEYS:
+            raise PydanticCustomError("too_many_keys", "has {keys} keys", {"keys": len(value)})
+        return value
 
 
 class QueryRequest(Strict):

@@ -111,7 +111,7 @@ def build_front(service: Service, token: str | None) -> Front:
         args.max_body_bytes,
         body_timeout=args.timeout,
         token=token,
-        is_full=lambda: service.is_full,
+        is_full=service.is_full,
     )
 
 

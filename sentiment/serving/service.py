@@ -17,9 +17,12 @@ from sentiment.serving.predictor import SentimentPredictor
 # What is cleaned and tokenized at once in the event loop; more goes to a thread, so that others do not wait for it.
 INLINE_CHARACTERS = 2_000
 # Batches that run at a time, each on its share of the cores. Two of one thread each did 20 to 30% more than one of two
-# threads (2 cores; batches of 8 to 32 sentences; bf16 with torch, int8 with ONNX Runtime). More than these wait for
-# Python more than for cores.
-MAX_WORKERS = 4
+# threads (2 cores; batches of 8 to 32 sentences; bf16 with torch, int8 with ONNX Runtime). More of torch's would wait
+# for Python, which each of its operations needs; ONNX Runtime needs it once a batch.
+MAX_WORKERS = {"torch": 4, "onnx": 16}
+# A GPU computes one batch at a time, and a large one in the time of a small one.
+GPU_WORKERS, GPU_BATCH_TOKENS = 1, 8192
+CPU_BATCH_TOKENS = 256
 Result = TypeVar("Result")
 
 
@@ -58,10 +61,10 @@ class Service:
     metrics: ServiceMetrics
     is_ready: bool = field(default=False)
 
-    @property
-    def is_full(self) -> bool:
-        """Whether a model has nearly as much waiting as may wait."""
-        return any(model.batcher.is_full for model in self.models)
+    def is_full(self, path: str) -> bool:
+        """Whether a model that answers there has nearly as much waiting as may wait."""
+        models = self.models if path == "/query" else self.models[:1]
+        return any(model.batcher.is_full for model in models)
 
     async def start(self) -> None:
         """Starts the models' threads, and runs each model once: the first call is slower than others."""
@@ -106,11 +109,29 @@ def load_service(args: ServingArguments) -> Service:
 
 def load_model(path: str, args: ServingArguments, metrics: ServiceMetrics) -> ServedModel:
     """One model of the service."""
-    threads = count_threads()
-    workers = args.workers or min(MAX_WORKERS, threads)
-    predictor = SentimentPredictor.from_pretrained(path, args.backend, args.precision, max(1, threads // workers))
+    models = 1 if args.compare_with is None else 2
+    workers, threads = share_threads(count_threads() // models, args.backend, args.workers)
+    predictor = SentimentPredictor.from_pretrained(path, args.backend, args.precision, threads)
+    on_gpu = predictor.backend.device == "cuda"
     logits = predictor.backend.compute_logits(predictor.checkpoint.prepare(["ready"]))
     require(bool(np.isfinite(logits).all()), f"the model in {path} answers with NaN: its weights are damaged")
-    batcher = Batcher(predictor.backend.compute_logits, args.max_batch_tokens, args.max_waiting_tokens, workers=workers)
+    batcher = Batcher(
+        predictor.backend.compute_logits,
+        args.max_batch_tokens or (GPU_BATCH_TOKENS if on_gpu else CPU_BATCH_TOKENS),
+        args.max_waiting_tokens,
+        workers=(args.workers or GPU_WORKERS) if on_gpu else workers,
+    )
     batcher.observe_batch = metrics.watch_model(path, lambda: batcher.waiting_tokens)
     return ServedModel(path, predictor, batcher)
+
+
+def share_threads(threads: int, backend: str, workers: int | None = None) -> tuple[int, int]:
+    """How many batches run at a time, and how many of a model's threads each of them is given.
+
+    >>> share_threads(16, "torch")
+    (4, 4)
+    """
+    threads = max(1, threads)
+    workers = workers or min(MAX_WORKERS[backend], threads)
+    # ONNX Runtime's batches bring one thread each, and share the others.
+    return workers, max(1, threads // workers if backend == "torch" else threads - workers + 1)

@@ -35,12 +35,12 @@ class TorchBackend:
             torch.set_num_threads(threads)
         self.precision = choose_precision(precision)
         self.pad_token_id = checkpoint.pad_token_id
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.model = load_trained_classifier(str(checkpoint.folder), device)
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.model = load_trained_classifier(str(checkpoint.folder), self.device)
         layers: Any = self.model.bert.encoder.layer
         layers[-1] = FirstTokenLayer(layers[-1], self.model.config)  # saves a seventh of the time
-        nn.Module.to(self.model.eval(), device=device, dtype=DTYPES[self.precision])
-        if device == "cpu" and self.precision == "bf16" and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        nn.Module.to(self.model.eval(), device=self.device, dtype=DTYPES[self.precision])
+        if self.device == "cpu" and self.precision == "bf16" and torch.ops.mkldnn._is_mkldnn_bf16_supported():
             pack_linears(self.model)
 
     @torch.inference_mode()

@@ -1,10 +1,10 @@
 """The model in a loop, without a service around it: what `serving_load.py` measures the service against.
 
-    python tests/benchmarks/serving_bare.py MODEL TEXTS.json torch auto
+    python tests/benchmarks/serving_bare.py MODEL TEXTS.json torch auto 1
 
 Reads orders from stdin and prints one line of JSON for each: `batched SECONDS` gives the sentences per second in
 batches of 32 of like length, `single NUMBER` the median milliseconds of one sentence at a time. Texts are tokenized
-before.
+before. The last argument says how many loops run side by side, each with its share of the cores.
 """
 
 import itertools
@@ -12,9 +12,12 @@ import json
 import statistics
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from sentiment.cores import count_threads
 from sentiment.serving.predictor import Backend, SentimentPredictor
+from sentiment.serving.service import share_threads
 
 BATCH_SIZE = 32
 
@@ -44,14 +47,18 @@ def measure_single(backend: Backend, input_ids: list[list[int]], number: int) ->
 
 
 def main() -> None:
-    model, texts, backend_name, precision = sys.argv[1:]
-    predictor = SentimentPredictor.from_pretrained(model, backend_name, precision)
+    model, texts, backend_name, precision, loops = sys.argv[1:]
+    _, threads = share_threads(count_threads(), backend_name, int(loops))
+    predictor = SentimentPredictor.from_pretrained(model, backend_name, precision, threads)
     input_ids = predictor.checkpoint.prepare(json.loads(Path(texts).read_text(encoding="utf-8")))
     print(json.dumps({"precision": predictor.backend.precision}), flush=True)
     for line in sys.stdin:
         kind, amount = line.split()
         if kind == "batched":
-            found = measure_batched(predictor.backend, input_ids, float(amount))
+            with ThreadPoolExecutor(int(loops)) as pool:
+                orders = [(predictor.backend, input_ids, float(amount))] * int(loops)
+                rates = list(pool.map(lambda order: measure_batched(*order)["rate"], orders))
+            found = {"rate": sum(rates)}
         else:
             found = measure_single(predictor.backend, input_ids, int(amount))
         print(json.dumps(found), flush=True)

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import logging
+import random
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -207,7 +208,7 @@ def test_a_small_request_is_run_before_a_huge_one_that_came_first_ends(
 
 
 def test_a_small_request_waits_for_no_more_than_is_taken_and_one_batch() -> None:
-    model, batches_before = Model(), []
+    model = Model()
     batcher = Batcher(model, max_batch_tokens=10)
     huge, small = number_texts([[5] * 100, [5]])
 
@@ -429,8 +430,9 @@ def test_waiting_is_bounded(lengths: list[list[int]], max_waiting_tokens: int) -
             tokens = sum(map(len, request))
             tasks.append(await start_waiting(batcher, request))
             is_refused = tasks[-1].done()
-            assert is_refused == (waiting > 0 and waiting + tokens > max_waiting_tokens)
-            waiting += 0 if is_refused else tokens
+            weight = min(tokens, max(1, max_waiting_tokens // 4))  # of a large request no more than that counts
+            assert is_refused == (waiting + weight > max_waiting_tokens)
+            waiting += 0 if is_refused else weight
             assert batcher.waiting_tokens == waiting
         model.is_open.set()
         return await asyncio.gather(*tasks, return_exceptions=True)
@@ -448,7 +450,7 @@ def test_waiting_is_bounded(lengths: list[list[int]], max_waiting_tokens: int) -
 
 def test_texts_that_nobody_waits_for_make_room() -> None:
     model = Model()
-    batcher = Batcher(model, max_waiting_tokens=10)
+    batcher = Batcher(model, max_waiting_tokens=1)
 
     async def work() -> None:
         first = await enter(batcher, model)
@@ -465,9 +467,65 @@ def test_texts_that_nobody_waits_for_make_room() -> None:
     run_with(batcher, work)
 
 
-def test_stopping_answers_what_waits_and_ends_the_thread() -> None:
+def test_a_large_request_leaves_room_for_others() -> None:
     model = Model()
-    batcher = Batcher(model, max_batch_tokens=4)
+    batcher = Batcher(model, max_waiting_tokens=40)
+
+    async def work() -> None:
+        tasks = [await enter(batcher, model)]
+        tasks += [await start_waiting(batcher, [[1] * 10] * 100) for _ in range(2)]
+        assert not batcher.is_full
+        tasks += [await start_waiting(batcher, [[2] * 5]) for _ in range(4)]
+        assert batcher.is_full
+        with pytest.raises(OverloadError):
+            await batcher.compute([[3]])
+        model.is_open.set()
+        await asyncio.gather(*tasks)
+
+    run_with(batcher, work)
+    assert batcher.waiting_tokens == 0
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_several_workers_lose_nothing_where_texts_fail_and_callers_leave(seed: int) -> None:
+    chance = random.Random(seed)
+    failing = set(chance.sample(range(1200), 12))
+
+    def compute(batch: Sequence[Sequence[int]]) -> np.ndarray:
+        time.sleep(chance.random() * 0.001)
+        return Model(failing=failing)(batch)
+
+    batcher = Batcher(compute, chance.choice([8, 30, 100]), max_waiting_tokens=10**9, workers=chance.choice([2, 3, 4]))
+    requests = number_texts([[chance.randint(1, 12) for _ in range(chance.randint(1, 12))] for _ in range(100)])
+
+    async def work() -> list[asyncio.Task[np.ndarray]]:
+        batcher.start()
+        tasks = []
+        for request in requests:
+            tasks.append(asyncio.create_task(batcher.compute(request)))
+            if chance.random() < 0.3:
+                await asyncio.sleep(chance.random() * 0.002)
+            if chance.random() < 0.1:
+                chance.choice(tasks).cancel()
+        await asyncio.sleep(0)
+        await asyncio.wait_for(batcher.stop(), SECONDS)
+        await asyncio.wait(tasks, timeout=SECONDS)
+        return tasks
+
+    for request, task in zip(requests, asyncio.run(work()), strict=True):
+        assert task.done()
+        if task.cancelled():
+            continue
+        if any(ids[0] in failing for ids in request):
+            assert isinstance(task.exception(), ModelError)
+        else:
+            assert task.result().tolist() == [[ids[0], len(ids)] for ids in request]
+    assert batcher.waiting_tokens == 0
+
+
+def test_stopping_answers_what_waits_and_ends_the_threads() -> None:
+    model = Model()
+    batcher = Batcher(model, max_batch_tokens=4, workers=2)
 
     async def work() -> None:
         batcher.start()
@@ -481,4 +539,5 @@ def test_stopping_answers_what_waits_and_ends_the_thread() -> None:
         assert [task.result().shape for task in tasks] == [(1, 2)] + [(3, 2)] * 5
 
     asyncio.run(work())
-    assert not any(thread.name == "model" and thread.is_alive() for thread in threading.enumerate())
+    assert len(batcher._threads) == 2
+    assert not any(thread.is_alive() for thread in batcher._threads)

@@ -74,7 +74,7 @@ class Observed:
             MAX_BODY_BYTES,
             self.body_timeout,
             self.token,
-            lambda: self.is_full,
+            lambda _: self.is_full,
         )
 
     def ask(

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -179,3 +180,22 @@ def test_bytes_that_are_no_json_are_refused(
 )
 def test_bodies_made_to_break_parsers(client: TestClient, path: str, content: bytes) -> None:
     assert ask(client, path, content).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        (b'{"sentences": [' + b",".join([b"1"] * 500_000) + b"]}", "sentences[0]: must be a string"),
+        (b'{"sentences": [' + b",".join([b"{}"] * 300_000) + b"]}", "sentences[0]: must be a string"),
+        (b"{" + b",".join(b'"%x": 1' % key for key in range(80_000)) + b"}", "the body: has 80000 keys"),
+        (
+            b'{"inputs": "good", "parameters": {' + b",".join(b'"%x": 1' % key for key in range(80_000)) + b"}}",
+            "parameters: has 80000 keys",
+        ),
+    ],
+)
+def test_a_body_full_of_faults_is_refused_at_once(client: TestClient, content: bytes, error: str) -> None:
+    path = "/predict" if b"inputs" in content[:20] else "/query"
+    started = time.perf_counter()
+    assert ask(client, path, content).json()["error"] == error
+    assert time.perf_counter() - started < 1  # to describe each of them took 5 s, in which nobody else was answered
