@@ -62,7 +62,7 @@ def test_classic_cleaning_is_read_from_the_config(tiny_classifier: Path, tmp_pat
 
 def test_checkpoint_from_elsewhere_gets_the_defaults(tiny_classifier: Path, tmp_path: Path) -> None:
     predictor = SentimentPredictor.from_pretrained(str(copy_with(tiny_classifier, tmp_path / "m", preparation=None)))
-    assert (predictor.checkpoint.cleaning, predictor.checkpoint.max_length) == ("light", 128)
+    assert (predictor.checkpoint.cleaning, predictor.checkpoint.max_length) == ("light", 64)  # its positions, below 128
 
 
 def test_the_folder_of_a_run_will_do(tiny_classifier: Path, tmp_path: Path) -> None:
