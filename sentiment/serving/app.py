@@ -46,7 +46,7 @@ PAGE_HEADERS = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
 }
-VERSIONED = ("torch", "transformers", "tokenizers", "onnxruntime", "fastapi", "hypercorn")
+VERSIONED = ("torch", "transformers", "tokenizers", "onnxruntime", "fastapi", "uvicorn")
 FUNCTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "softmax": lambda logits: softmax(logits, axis=-1),
     "sigmoid": expit,

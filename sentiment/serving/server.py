@@ -2,24 +2,24 @@
 
 import asyncio
 import contextlib
+import ctypes
 import logging
 import os
-import select
 import signal
 import socket
+import struct
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hypercorn.asyncio import serve as serve_hypercorn
-from hypercorn.config import Config
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from sentiment.exceptions import InputError, first_line, require
 from sentiment.serving.app import build_app
 from sentiment.serving.arguments import ServingArguments
+from sentiment.serving.connections import build_server
 from sentiment.serving.front import Front
 from sentiment.serving.service import Service, load_service
 
@@ -27,16 +27,14 @@ TOKEN_VARIABLE = "SENTIMENT_SERVE_TOKEN"
 # Python hands over between threads this often, in seconds: the model's thread takes up Python again after each of its
 # operations, and would wait 5 ms each time for an event loop that is busy.
 SWITCH_SECONDS = 0.0001
-# A connection may bring no request for so long.
-KEEP_ALIVE_SECONDS = 10.0
 # After the signal, so long requests are still taken, while whoever sends them learns that the service is not ready.
 CLOSING_SECONDS = 1.0
-# Then no connection is taken any more; those that were just taken have so long to bring their request.
+# Then no connection begins any more; those that had begun are taken for so long, and have so long to bring a request.
+LAST_CONNECTION_SECONDS = 0.2
 LAST_REQUEST_SECONDS = 0.2
-MAX_TURNS = 100
-# Answers may take so long then, and clients so long to read them: 30 s in all are what orchestrators give.
+SO_ATTACH_FILTER = 26
+# Answers may take so long then, and clients some seconds to read them: 30 s in all are what orchestrators give.
 GRACE_SECONDS = 20.0
-READING_SECONDS = 5.0
 
 
 def serve(args: ServingArguments) -> None:
@@ -85,20 +83,18 @@ def open_port(host: str, port: int) -> socket.socket:
 
 async def run(service: Service, token: str | None, listener: socket.socket) -> None:
     """Serves on the open port until a signal comes and every request is answered."""
-    args = service.args
     signalled = catch_signals()
     front = build_front(service, token)
-    app: Any = allow_origins(front, args.cors_origins)
+    app: Any = allow_origins(front, service.args.cors_origins)
     await service.start()
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     print(f"serving {' and '.join(model.name for model in service.models)} on http://{shown}:{port}", flush=True)
-    descriptor = listener.detach()
-    await serve_hypercorn(
-        app,
-        build_config(args, descriptor),
-        shutdown_trigger=lambda: wait_for_end(signalled, service, front, descriptor),
-    )
+    server = build_server(app)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    await wait_for_end(signalled, service, front, listener)
+    server.should_exit = True
+    await serving
     await service.stop()
 
 
@@ -130,27 +126,13 @@ def catch_signals() -> asyncio.Event:
     return signalled
 
 
-def build_config(args: ServingArguments, port: int) -> Config:
-    """Hypercorn's options."""
-    config = Config()
-    config.bind = [f"fd://{port}"]
-    config.include_server_header = False
-    config.accesslog = None
-    config.errorlog = None
-    # It also ends the wait of a client that has sent all and reads: an answer must be there before.
-    config.read_timeout = args.timeout + 2  # type: ignore[assignment]
-    config.keep_alive_timeout = KEEP_ALIVE_SECONDS
-    config.graceful_timeout = READING_SECONDS
-    return config
-
-
-async def wait_for_end(signalled: asyncio.Event, service: Service, front: Front, descriptor: int) -> None:
+async def wait_for_end(signalled: asyncio.Event, service: Service, front: Front, listener: socket.socket) -> None:
     """Returns when the service is to end: a signal has come, and nothing is under way any more."""
     await signalled.wait()
     service.is_ready = False
     front.is_closing = True  # each answer closes its connection from now on
     await asyncio.sleep(CLOSING_SECONDS)
-    await stop_listening(descriptor)
+    await stop_listening(listener)
     await asyncio.sleep(LAST_REQUEST_SECONDS)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(GRACE_SECONDS):
@@ -158,17 +140,32 @@ async def wait_for_end(signalled: asyncio.Event, service: Service, front: Front,
                 await asyncio.sleep(0.01)
 
 
-async def stop_listening(descriptor: int) -> None:
+async def stop_listening(listener: socket.socket) -> None:
     """Refuses new connections on the port, while those that are open go on.
 
-    Hypercorn's own end would reset connections that wait to be taken, and close those that it has not read from yet.
+    A port that is just closed resets the connections that wait to be taken.
     """
-    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as listener:
-        waiting = select.poll()
-        waiting.register(listener, select.POLLIN)
-        for _ in range(MAX_TURNS):  # of the event loop, which takes what waits
-            if not waiting.poll(0):
-                break
-            await asyncio.sleep(0)
-        asyncio.get_running_loop().remove_reader(descriptor)
-        listener.shutdown(socket.SHUT_RD)  # an OSError on systems other than Linux
+    with contextlib.suppress(OSError):  # on systems other than Linux
+        drop_new_connections(listener)
+    await asyncio.sleep(LAST_CONNECTION_SECONDS)
+    asyncio.get_running_loop().remove_reader(listener)
+    with contextlib.suppress(OSError):
+        listener.shutdown(socket.SHUT_RD)
+
+
+def drop_new_connections(listener: socket.socket) -> None:
+    """Lets the system drop each packet that would begin a connection; its sender tries again a second later.
+
+    A filter in the classic form that Linux's `socket(7)` has, on the flags of the TCP header.
+    """
+    program = b"".join(
+        struct.pack("=HBBI", *instruction)
+        for instruction in (
+            (0x30, 0, 0, 13),  # the byte with the flags
+            (0x45, 0, 1, 0x02),  # where SYN is set, go on; else leave out one
+            (0x06, 0, 0, 0),  # drop
+            (0x06, 0, 0, 0xFFFFFFFF),  # keep
+        )
+    )
+    code = ctypes.create_string_buffer(program, len(program))
+    listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("@HP", 4, ctypes.addressof(code)))

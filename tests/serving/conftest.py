@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypercorn.asyncio import serve as serve_hypercorn
 from starlette.testclient import TestClient
 
 from sentiment.serving.arguments import ServingArguments
-from sentiment.serving.server import TOKEN_VARIABLE, allow_origins, build_config, build_front, open_port
+from sentiment.serving.connections import build_server
+from sentiment.serving.server import TOKEN_VARIABLE, allow_origins, build_front, open_port
 from sentiment.serving.service import load_service
 
 ROOT = Path(__file__).parents[2]
@@ -95,19 +95,19 @@ def listen(tiny_classifier: Path) -> Iterator[Callable[..., Any]]:
             service = load_service(ServingArguments(**arguments))
             listener = open_port("127.0.0.1", 0)
             port = listener.getsockname()[1]
-            loop, is_ending, is_started = asyncio.new_event_loop(), asyncio.Event(), threading.Event()
+            loop, is_started = asyncio.new_event_loop(), threading.Event()
+            server = build_server(build_front(service, None))
 
             async def run() -> None:
                 await service.start()
                 is_started.set()
-                config = build_config(service.args, listener.detach())
-                await serve_hypercorn(build_front(service, None), config, shutdown_trigger=is_ending.wait)
+                await server.serve(sockets=[listener])
                 await service.stop()
 
             thread = threading.Thread(target=lambda: asyncio.Runner(loop_factory=lambda: loop).run(run()))
             thread.start()
             stack.callback(thread.join, SECONDS)
-            stack.callback(loop.call_soon_threadsafe, is_ending.set)
+            stack.callback(setattr, server, "should_exit", True)
             assert is_started.wait(SECONDS)
             return SimpleNamespace(port=port, url=f"http://127.0.0.1:{port}", service=service)
 

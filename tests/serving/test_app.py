@@ -494,7 +494,7 @@ def test_info(client: TestClient, tiny_classifier: Path) -> None:
         "max_body_bytes": 1_048_576,
         "timeout": 10.0,
     }
-    assert {"sentiment", "python", "torch", "tokenizers", "fastapi", "hypercorn"} <= set(info["versions"])
+    assert {"sentiment", "python", "torch", "tokenizers", "fastapi", "uvicorn"} <= set(info["versions"])
 
 
 def read_metrics(client: TestClient) -> dict[tuple[str, ...], float]:

@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import select
 import shutil
 import signal
 import socket
@@ -22,9 +23,9 @@ from safetensors.torch import load_file, save_file
 
 from sentiment.cli import main
 from sentiment.exceptions import InputError
-from sentiment.serving import front, server
+from sentiment.serving import connections, front, server
 from sentiment.serving.arguments import ServingArguments
-from sentiment.serving.server import TOKEN_VARIABLE, build_config, catch_signals, open_port, read_token
+from sentiment.serving.server import TOKEN_VARIABLE, catch_signals, open_port, read_token, stop_listening
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 60  # no wait here takes so long, unless it would take for ever
@@ -146,6 +147,41 @@ def test_the_end_loses_no_request(run_server: Callable[..., Any], clients: Calla
     assert "POST /query 200 " in log
     for connection in (half_sent, asking, querying):
         connection.close()
+
+
+CLIENT = """
+import socket, sys
+try:
+    while True:
+        with socket.create_connection(("127.0.0.1", int(sys.argv[1]))) as connection:
+            connection.sendall(b"?")
+            if connection.recv(9) != b"answer":
+                sys.exit("no answer")
+except ConnectionRefusedError:
+    pass
+"""
+
+
+async def answer_and_close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read(1)
+    writer.write(b"answer")
+    writer.close()
+
+
+def test_no_connection_is_reset_when_the_port_is_closed() -> None:
+    async def close_under_load() -> list[int]:
+        listener = open_port("127.0.0.1", 0)
+        serving = await asyncio.start_server(answer_and_close, sock=listener)
+        command = [sys.executable, "-c", CLIENT, str(listener.getsockname()[1])]
+        clients = [await asyncio.create_subprocess_exec(*command) for _ in range(4)]
+        await asyncio.sleep(0.5)
+        await stop_listening(listener)
+        await asyncio.sleep(0.1)
+        serving.close()
+        return [await client.wait() for client in clients]
+
+    for _ in range(5):
+        assert asyncio.run(close_under_load()) == [0, 0, 0, 0]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -309,7 +345,7 @@ def test_a_file_without_a_token_opens_no_service_to_all(content: bytes | None, t
 def impatient(listen: Callable[..., Any]) -> Iterator[Any]:
     """A service whose requests must come within a quarter of a second, and on whose connections little may be still."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(server, "KEEP_ALIVE_SECONDS", 0.5)
+        patch.setattr(connections, "HEAD_SECONDS", 0.5)
         patch.setattr(front, "LINGER_SECONDS", 0.1)
         yield listen(timeout=0.25)
 
@@ -386,17 +422,67 @@ def test_a_length_that_is_longer_than_the_body_of_a_client_that_goes(patient: An
     assert ask_anew(patient.port)[0] == 200
 
 
+def test_what_is_not_http_is_answered_and_closed(patient: Any) -> None:
+    for content in (b"\x16\x03\x01\x02\x00", b"query\r\n\r\n", head("content-length: 1", "transfer-encoding: chunked")):
+        with send(patient.port, content) as connection:
+            status, headers, answer = read_answer(connection)
+            assert (status, headers["connection"]) == (400, "close")
+            assert answer == {"error": "the request is not valid HTTP/1.1"}
+            assert connection.recv(1000) == b""
+
+
+def test_what_is_not_http_does_not_hinder_the_request_before_it(patient: Any) -> None:
+    with send(patient.port, head(f"content-length: {len(BODY)}") + BODY + b"nonsense") as connection:
+        status, headers, answer = read_answer(connection)
+        assert (status, headers["connection"], len(answer["results"])) == (200, "close", 2)
+        assert connection.recv(1000) == b""
+
+
+@pytest.mark.parametrize("start", [b"POST /query", head("x: ")[:-4], head("transfer-encoding: chunked") + b"0\r\n"])
+def test_a_head_without_an_end_is_refused(patient: Any, start: bytes) -> None:
+    with send(patient.port, start) as connection:
+        for _ in range(40):
+            line = b"y: " + b"y" * 4000
+            connection.sendall(line if b"x: " in start else line + b"\r\n" if start[-1:] == b"\n" else b"y" * 4000)
+            if select.select([connection], [], [], 0.01)[0]:
+                break
+        assert read_answer(connection)[0] == 400
+
+
+def test_a_client_that_does_not_read_is_dropped(patient: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "READING_SECONDS", 0.2)
+    with send(patient.port, b"") as connection:
+        connection.sendall(b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nhost: localhost\r\n\r\n" * 20)
+        time.sleep(1)
+        received = 0
+        with contextlib.suppress(ConnectionResetError):
+            while content := connection.recv(1 << 20):
+                received += len(content)
+    assert received < 15 << 20  # of 28: what the system had taken already
+    assert ask_anew(patient.port)[0] == 200
+
+
+def test_a_client_that_offers_another_protocol_is_served(patient: Any) -> None:
+    """As Java's own client does for each request."""
+    offer = "connection: Upgrade, HTTP2-Settings", "upgrade: h2c", "http2-settings: AAEAAEAAAAIAAAAB"
+    request = head(f"content-length: {len(BODY)}", *offer) + BODY
+    with send(patient.port, b"") as connection:
+        for cut in (0, 1, len(request) - 5):
+            connection.sendall(request[:cut])
+            time.sleep(0.05)
+            connection.sendall(request[cut:])
+            status, _, answer = read_answer(connection)
+            assert (status, len(answer["results"])) == (200, 2)
+
+
+def test_a_tunnel_is_refused(patient: Any) -> None:
+    with send(patient.port, b"CONNECT example.com:443 HTTP/1.1\r\nhost: example.com\r\n\r\n") as connection:
+        assert read_answer(connection)[0] == 400
+
+
 def test_one_connection_serves_many_requests(patient: Any) -> None:
     with send(patient.port, b"") as connection:
         for _ in range(5):
             connection.sendall(head(f"content-length: {len(BODY)}") + BODY)
             status, _, answer = read_answer(connection)
             assert (status, len(answer["results"])) == (200, 2)
-
-
-def test_connections_are_closed_when_nothing_comes_but_not_before_an_answer() -> None:
-    config = build_config(ServingArguments("model", timeout=7), 5)
-    assert config.bind == ["fd://5"]
-    assert config.read_timeout is not None
-    assert config.read_timeout > 7
-    assert config.keep_alive_timeout <= 15
