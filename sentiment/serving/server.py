@@ -75,10 +75,13 @@ def open_port(host: str, port: int) -> socket.socket:
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(address[:2], family=family, backlog=1024)
+        listener = socket.create_server(address[:2], family=family, backlog=1024)
     except (OSError, UnicodeError) as error:  # the latter of a name that no host can have, such as "a..b"
         reason = (error.strerror if isinstance(error, OSError) else None) or first_line(error)
         raise InputError(f"cannot listen on {host}:{port}: {reason}: pass another --host or --port") from error
+    # Made anew, it knows that its protocol is TCP: asyncio sends at once (TCP_NODELAY) only where a socket says so, and
+    # an answer would else wait 40 ms for the client to confirm its head.
+    return socket.socket(fileno=listener.detach())
 
 
 async def run(service: Service, token: str | None, listener: socket.socket) -> None:

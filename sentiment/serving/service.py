@@ -11,8 +11,10 @@ from sentiment.cores import count_threads
 from sentiment.exceptions import require
 from sentiment.serving.arguments import ServingArguments
 from sentiment.serving.batcher import Batcher
+from sentiment.serving.checkpoint import read_checkpoint
 from sentiment.serving.metrics import ServiceMetrics
-from sentiment.serving.predictor import SentimentPredictor
+from sentiment.serving.predictor import Backend, SentimentPredictor, load_backend
+from sentiment.serving.processes import TorchProcesses
 
 # What is cleaned and tokenized at once in the event loop; more goes to a thread, so that others do not wait for it.
 INLINE_CHARACTERS = 2_000
@@ -20,9 +22,8 @@ INLINE_CHARACTERS = 2_000
 # threads (2 cores; batches of 8 to 32 sentences; bf16 with torch, int8 with ONNX Runtime). More of torch's would wait
 # for Python, which each of its operations needs; ONNX Runtime needs it once a batch.
 MAX_WORKERS = {"torch": 4, "onnx": 16}
-# A GPU computes one batch at a time, and a large one in the time of a small one.
-GPU_WORKERS, GPU_BATCH_TOKENS = 1, 8192
-CPU_BATCH_TOKENS = 256
+# A GPU computes a large batch in the time of a small one.
+GPU_BATCH_TOKENS, CPU_BATCH_TOKENS = 8192, 256
 Result = TypeVar("Result")
 
 
@@ -96,33 +97,42 @@ class Service:
         return [task.result() for task in tasks]
 
 
-def load_service(args: ServingArguments) -> Service:
+def load_service(args: ServingArguments, in_processes: bool = True) -> Service:
     """The service that the options describe, not started yet.
+
+    Args:
+        args: the options.
+        in_processes: whether torch computes in processes of its own; else in threads of this one.
 
     Raises:
         InputError: a model cannot be loaded, or answers with NaN.
     """
     metrics = ServiceMetrics()
     paths = [args.model] if args.compare_with is None else [args.model, args.compare_with]
-    return Service(args, [load_model(path, args, metrics) for path in paths], metrics)
+    return Service(args, [load_model(path, args, metrics, in_processes) for path in paths], metrics)
 
 
-def load_model(path: str, args: ServingArguments, metrics: ServiceMetrics) -> ServedModel:
+def load_model(path: str, args: ServingArguments, metrics: ServiceMetrics, in_processes: bool) -> ServedModel:
     """One model of the service."""
     models = 1 if args.compare_with is None else 2
     workers, threads = share_threads(count_threads() // models, args.backend, args.workers)
-    predictor = SentimentPredictor.from_pretrained(path, args.backend, args.precision, threads)
-    on_gpu = predictor.backend.device == "cuda"
-    logits = predictor.backend.compute_logits(predictor.checkpoint.prepare(["ready"]))
+    checkpoint = read_checkpoint(path)
+    backend: Backend
+    if in_processes and args.backend == "torch":
+        backend = TorchProcesses(checkpoint, args.precision, threads, workers)
+    else:
+        backend = load_backend(checkpoint, args.backend, args.precision, threads)
+    logits = backend.compute_logits(checkpoint.prepare(["ready"]))
     require(bool(np.isfinite(logits).all()), f"the model in {path} answers with NaN: its weights are damaged")
+    on_gpu = backend.device == "cuda"
     batcher = Batcher(
-        predictor.backend.compute_logits,
+        backend.compute_logits,
         args.max_batch_tokens or (GPU_BATCH_TOKENS if on_gpu else CPU_BATCH_TOKENS),
         args.max_waiting_tokens,
-        workers=(args.workers or GPU_WORKERS) if on_gpu else workers,
+        workers=1 if on_gpu else workers,
     )
     batcher.observe_batch = metrics.watch_model(path, lambda: batcher.waiting_tokens)
-    return ServedModel(path, predictor, batcher)
+    return ServedModel(path, SentimentPredictor(checkpoint, backend), batcher)
 
 
 def share_threads(threads: int, backend: str, workers: int | None = None) -> tuple[int, int]:

@@ -33,7 +33,8 @@ def open_service(tiny_classifier: Path) -> Callable[..., Any]:
     @contextlib.contextmanager
     def open_with(token: str | None = None, **options: Any) -> Iterator[SimpleNamespace]:
         service = load_service(
-            ServingArguments(**{"model": str(tiny_classifier), "precision": "fp32", "workers": 1} | options)
+            ServingArguments(**{"model": str(tiny_classifier), "precision": "fp32", "workers": 1} | options),
+            in_processes=False,
         )
         front = build_front(service, token)
         app = allow_origins(front, service.args.cors_origins)
@@ -92,7 +93,7 @@ def listen(tiny_classifier: Path) -> Iterator[Callable[..., Any]]:
 
         def start(**options: Any) -> SimpleNamespace:
             arguments = {"model": str(tiny_classifier), "precision": "fp32", "workers": 1, "port": 0} | options
-            service = load_service(ServingArguments(**arguments))
+            service = load_service(ServingArguments(**arguments), in_processes=False)
             listener = open_port("127.0.0.1", 0)
             port = listener.getsockname()[1]
             loop, is_started = asyncio.new_event_loop(), threading.Event()

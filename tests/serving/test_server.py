@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from sentiment.exceptions import InputError
 from sentiment.serving import connections, front, server
 from sentiment.serving.arguments import ServingArguments
 from sentiment.serving.server import TOKEN_VARIABLE, catch_signals, open_port, read_token, stop_listening
+from sentiment.serving.service import load_service
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 60  # no wait here takes so long, unless it would take for ever
@@ -269,6 +271,7 @@ def test_a_broken_model_is_refused_before_the_port_opens(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(server, "open_port", lambda *_: pytest.fail("the port is open"))
+    monkeypatch.setattr(server, "load_service", partial(load_service, in_processes=False))
     broken = shutil.copytree(tiny_classifier, tmp_path / "broken")
     spoil(broken, tiny_bert)
     flags = [str(broken)] if place == "model" else [str(tiny_classifier), place, str(broken)]
@@ -312,6 +315,22 @@ def test_the_port_is_open_on_this_machine_only_unless_told_otherwise() -> None:
     assert ServingArguments("model").host == "127.0.0.1"
     with open_port("127.0.0.1", 0) as listener:
         assert listener.getsockname()[0] == "127.0.0.1"
+
+
+def test_answers_are_sent_at_once() -> None:
+    async def accept() -> int:
+        accepted: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        async def note(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            accepted.set_result(writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        listener = open_port("127.0.0.1", 0)
+        async with await asyncio.start_server(note, sock=listener):
+            with send(listener.getsockname()[1], b""):
+                return await accepted
+
+    assert asyncio.run(accept()) == 1
 
 
 # --- the token ---

@@ -1,0 +1,103 @@
+"""Torch in processes of its own: the same answers, errors that are told, and nothing left running."""
+
+import concurrent.futures
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from sentiment.exceptions import InputError
+from sentiment.serving.checkpoint import read_checkpoint
+from sentiment.serving.processes import TorchProcesses
+from sentiment.serving.torch_backend import TorchBackend
+
+ROOT = Path(__file__).parents[2]
+SECONDS = 60
+BATCHES = [[[2, *range(5, 5 + length), 3]] * count for length in (1, 4, 9) for count in (1, 3)]
+
+
+@pytest.fixture(scope="module")
+def processes(tiny_classifier: Path) -> Iterator[TorchProcesses]:
+    found = TorchProcesses(read_checkpoint(str(tiny_classifier)), "fp32", threads=1, processes=2)
+    yield found
+    found.close()
+
+
+def list_children() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
+
+
+def test_they_answer_as_one_process_does(processes: TorchProcesses, tiny_classifier: Path) -> None:
+    alone = TorchBackend(read_checkpoint(str(tiny_classifier)), "fp32")
+    assert (processes.name, processes.device, processes.precision) == (alone.name, alone.device, alone.precision)
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(processes.compute_logits, BATCHES * 5))
+    for batch, logits in zip(BATCHES * 5, found, strict=True):
+        np.testing.assert_allclose(logits, alone.compute_logits(batch), atol=1e-5)
+
+
+def test_a_batch_that_fails_is_told_of_without_its_text(processes: TorchProcesses) -> None:
+    with pytest.raises(RuntimeError, match=r"^IndexError$"):
+        processes.compute_logits([[2, 10**6, 3]])
+    assert processes.compute_logits(BATCHES[0]).shape == (1, 2)
+
+
+def test_a_process_that_is_killed_fails_its_batch_and_is_replaced(processes: TorchProcesses) -> None:
+    before = {child.pid for child in list_children()}
+    assert len(before) == 2
+    for pid in before:
+        os.kill(pid, signal.SIGKILL)
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        failed = [pool.submit(processes.compute_logits, BATCHES[0]) for _ in before]
+        assert all(isinstance(future.exception(SECONDS), EOFError | OSError) for future in failed)
+    after = {child.pid for child in list_children()}
+    assert len(after) == 2
+    assert not after & before
+    assert processes.compute_logits(BATCHES[1]).shape == (3, 2)
+
+
+def test_weights_that_cannot_be_read_are_refused(tiny_classifier: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_classifier, tmp_path / "model")
+    (folder / "model.safetensors").write_bytes(b"nothing")
+    with pytest.raises(InputError, match="cannot load the weights of "):
+        TorchProcesses(read_checkpoint(str(folder)), "fp32", threads=1, processes=2)
+
+
+SCRIPT = """
+import sys
+from sentiment.serving.checkpoint import read_checkpoint
+from sentiment.serving.processes import TorchProcesses
+
+if __name__ == "__main__":
+    TorchProcesses(read_checkpoint(sys.argv[1]), "fp32", threads=1, processes=1)
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("number", [None, signal.SIGKILL])
+def test_they_end_with_the_process_that_started_them(
+    number: signal.Signals | None, tiny_classifier: Path, tmp_path: Path
+) -> None:
+    script = tmp_path / "start.py"
+    script.write_text(SCRIPT, encoding="utf-8")
+    command = [sys.executable, str(script), str(tiny_classifier)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        children = psutil.Process(process.pid).children(recursive=True)
+        assert children
+        for child in children:  # what a terminal or an orchestrator sends to all is for the service to obey
+            child.send_signal(signal.SIGINT) if "spawn_main" in " ".join(child.cmdline()) else None
+        if number is not None:
+            process.send_signal(number)
+    assert psutil.wait_procs(children, timeout=SECONDS)[1] == []
