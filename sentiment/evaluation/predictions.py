@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from sentiment.evaluation.metrics import compute_log_loss, compute_metrics
 from sentiment.exceptions import InputError
+from sentiment.models.padding import pad_batch
 
 
 @torch.inference_mode()
@@ -38,17 +39,6 @@ def predict_probabilities(
     if not np.isfinite(probabilities).all():
         raise InputError("the model answers with NaN: its weights are damaged, or training diverged (lower --lr)")
     return probabilities
-
-
-def pad_batch(rows: Sequence[Sequence[int]], pad_token_id: int) -> dict[str, torch.Tensor]:
-    """`input_ids` and `attention_mask` of the rows, padded to the longest; each of shape (rows, tokens)."""
-    tensors = [torch.tensor(row) for row in rows]
-    return {
-        "input_ids": torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=pad_token_id),
-        "attention_mask": torch.nn.utils.rnn.pad_sequence(
-            [torch.ones_like(tensor) for tensor in tensors], batch_first=True
-        ),
-    }
 
 
 def choose_labels(probabilities: np.ndarray) -> np.ndarray:

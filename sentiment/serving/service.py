@@ -19,8 +19,8 @@ from sentiment.serving.processes import TorchProcesses
 # What is cleaned and tokenized at once in the event loop; more goes to a thread, so that others do not wait for it.
 INLINE_CHARACTERS = 2_000
 # Batches that run at a time, each on its share of the cores. Two of one thread each did 20 to 30% more than one of two
-# threads (2 cores; batches of 8 to 32 sentences; bf16 with torch, int8 with ONNX Runtime). More of torch's would wait
-# for Python, which each of its operations needs; ONNX Runtime needs it once a batch.
+# threads (2 cores; batches of 8 to 32 sentences; bf16 with torch, int8 with ONNX Runtime). Each of torch's is a process
+# that holds the model.
 MAX_WORKERS = {"torch": 4, "onnx": 16}
 # A GPU computes a large batch in the time of a small one.
 GPU_BATCH_TOKENS, CPU_BATCH_TOKENS = 8192, 256

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from sentiment.evaluation.predictions import pad_batch
 from sentiment.models.classifier import load_trained_classifier
 from sentiment.models.first_token import FirstTokenLayer
+from sentiment.models.padding import pad_batch
 from sentiment.serving.checkpoint import Checkpoint
 from sentiment.training.precision import choose_precision
 

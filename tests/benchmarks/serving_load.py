@@ -149,17 +149,22 @@ class Bench:
         capacity = self.median("service", backend)
         if not capacity:
             sys.exit("no request was answered: measure for longer (--seconds)")
-        process = psutil.Process(self.services[backend].pid)
+        service = psutil.Process(self.services[backend].pid)
         rate = self.options.overload * capacity
         self.ask_clients("open", self.ports[backend], rate=rate, seconds=WARM_UP_SECONDS)  # opens its connections
-        before = process.memory_info().rss
+        before = measure_memory(service)
         found = self.ask_clients("open", self.ports[backend], rate=rate, seconds=self.options.overload_seconds)
         idle = self.ask_clients("idle", self.ports[backend], requests=self.options.requests)["latency_ms"]["p50"]
         return found | {
             "capacity": capacity,
-            "growth": process.memory_info().rss / before - 1,
+            "growth": measure_memory(service) / before - 1,
             "recovery": found["after"]["latency_ms"]["p50"] / idle,
         }
+
+
+def measure_memory(service: psutil.Process) -> int:
+    """Resident bytes of the service and its processes."""
+    return sum(process.memory_info().rss for process in (service, *service.children(recursive=True)))
 
 
 def ask_bare(process: subprocess.Popen[str], order: str) -> dict[str, float]:

@@ -13,7 +13,6 @@ from sentiment.evaluation.metrics import compute_metrics
 from sentiment.evaluation.predictions import (
     choose_labels,
     evaluate_probabilities,
-    pad_batch,
     predict_probabilities,
     write_predictions,
 )
@@ -71,12 +70,6 @@ def test_weights_of_nan_are_refused(model: BertSentimentClassifier, input_ids: l
     torch.nn.init.constant_(model.classifier.bias, float("nan"))
     with pytest.raises(InputError, match="the model answers with NaN"):
         predict_probabilities(model, input_ids, pad_token_id=0)
-
-
-def test_padding_is_masked() -> None:
-    batch = pad_batch([[2, 7, 3], [2, 3]], pad_token_id=9)
-    assert batch["input_ids"].tolist() == [[2, 7, 3], [2, 3, 9]]
-    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 0]]
 
 
 def test_the_likelier_label_is_chosen() -> None:
