@@ -13,9 +13,9 @@ import torch
 from sentiment.data.sources import load_reviews
 from sentiment.data.splits import choose_labelled_split, join_labelled
 from sentiment.evaluation.predictions import choose_labels
-from sentiment.models.padding import pad_batch
 from sentiment.exceptions import InputError, require
 from sentiment.models.classifier import BertSentimentClassifier
+from sentiment.models.padding import pad_batch
 from sentiment.runs.finished import read_predictions
 from sentiment.serving.checkpoint import Checkpoint
 from sentiment.serving.predictor import BATCH_SIZE, compute_probabilities
