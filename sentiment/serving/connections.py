@@ -81,8 +81,12 @@ class Connection(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """What has come is not HTTP; a request that came whole before it is answered first."""
-        if self.cycle is not None and not self.cycle.response_complete and not self.cycle.more_body:
+        if self.cycle is None or self.cycle.response_complete:
+            self._refuse(msg)
+        elif not self.cycle.more_body:
             self.cycle.keep_alive = False
+        elif self.cycle.response_started:
+            self.transport.close()
         else:
             self._refuse(msg)
 

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from sentiment.exceptions import InputError
-from sentiment.serving.checkpoint import Checkpoint
+from sentiment.serving.checkpoint import Checkpoint, read_checkpoint
+from sentiment.serving.predictor import load_backend
 
 
 class TorchProcesses:
@@ -40,8 +41,14 @@ class TorchProcesses:
         self._free: queue.LifoQueue[Connection] = queue.LifoQueue()
         atexit.register(self.close)
         connections = [self._start() for _ in range(processes)]
-        for connection in connections:
-            self.precision, self.device = receive(connection)
+        try:
+            for connection in connections:
+                self.precision, self.device = receive(connection)
+        except EOFError:
+            raise InputError(
+                f"a process of {checkpoint.folder} ended while it loaded: {processes} of them may need more memory "
+                "than there is (--workers 1, or --backend onnx)"
+            ) from None
         if self.device == "cuda":
             connections = connections[:1]  # the others end, as nobody can send to them any more
         self.count = len(connections)
@@ -91,16 +98,13 @@ def compute_batches(connection: Connection, folder: str, precision: str) -> None
     """Loads the model, and computes the batches that come until the other end is closed."""
     for number in (signal.SIGINT, signal.SIGTERM):  # meant for the service, which ends this process when it is done
         signal.signal(number, signal.SIG_IGN)
-    import torch
-
-    from sentiment.serving.checkpoint import read_checkpoint
-    from sentiment.serving.torch_backend import TorchBackend
-
     try:
-        backend = TorchBackend(read_checkpoint(folder), precision)
+        backend = load_backend(read_checkpoint(folder), "torch", precision, None)
     except InputError as error:
         connection.send(error)
         return
+    import torch
+
     connection.send((backend.precision, backend.device))
     while True:
         try:

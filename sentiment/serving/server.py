@@ -154,7 +154,7 @@ async def stop_listening(listener: socket.socket) -> None:
 
     A port that is just closed resets the connections that wait to be taken.
     """
-    with contextlib.suppress(OSError):  # on systems other than Linux
+    if sys.platform == "linux":
         drop_new_connections(listener)
     await asyncio.sleep(LAST_CONNECTION_SECONDS)
     asyncio.get_running_loop().remove_reader(listener)

@@ -173,7 +173,7 @@ def poison(weights: dict[str, torch.Tensor]) -> None:
 def test_broken_folders_are_refused_in_one_line(folder: Path, breaking: Callable[[Path], None], message: str) -> None:
     breaking(folder)
     with pytest.raises(InputError) as refusal:
-        load_service(ServingArguments(str(folder), precision="fp32"))
+        load_service(ServingArguments(str(folder), precision="fp32"), in_processes=False)
     assert message in str(refusal.value)
     assert str(folder) in str(refusal.value)
     assert "\n" not in str(refusal.value)
@@ -190,7 +190,9 @@ def test_a_much_smaller_vocabulary_is_another_one(folder: Path, checkpoint: Chec
 
 def test_labels_without_names_are_taken_by_their_place(folder: Path) -> None:
     change_config(id2label=None, label2id=None)(folder)
-    assert load_service(ServingArguments(str(folder), precision="fp32")).models[0].name == str(folder)
+    assert load_service(ServingArguments(str(folder), precision="fp32"), in_processes=False).models[0].name == str(
+        folder
+    )
 
 
 def test_text_with_half_of_a_surrogate_pair_is_refused_by_its_place(checkpoint: Checkpoint) -> None:

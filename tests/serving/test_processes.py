@@ -70,6 +70,12 @@ def test_weights_that_cannot_be_read_are_refused(tiny_classifier: Path, tmp_path
         TorchProcesses(read_checkpoint(str(folder)), "fp32", threads=1, processes=2)
 
 
+def test_a_process_that_ends_while_it_loads_is_told_of(tiny_classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sentiment.serving.processes.compute_batches", os._exit)
+    with pytest.raises(InputError, match=r"ended while it loaded: .*--workers 1"):
+        TorchProcesses(read_checkpoint(str(tiny_classifier)), "fp32", threads=1, processes=1)
+
+
 SCRIPT = """
 import sys
 from sentiment.serving.checkpoint import read_checkpoint
