@@ -30,8 +30,8 @@ def processes(tiny_classifier: Path) -> Iterator[TorchProcesses]:
     found.close()
 
 
-def list_children() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
+def list_living(processes: TorchProcesses) -> set[int | None]:
+    return {process.pid for process in processes._processes if process.is_alive()}
 
 
 def test_they_answer_as_one_process_does(processes: TorchProcesses, tiny_classifier: Path) -> None:
@@ -50,14 +50,14 @@ def test_a_batch_that_fails_is_told_of_without_its_text(processes: TorchProcesse
 
 
 def test_a_process_that_is_killed_fails_its_batch_and_is_replaced(processes: TorchProcesses) -> None:
-    before = {child.pid for child in list_children()}
+    before = list_living(processes)
     assert len(before) == 2
     for pid in before:
         os.kill(pid, signal.SIGKILL)
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         failed = [pool.submit(processes.compute_logits, BATCHES[0]) for _ in before]
         assert all(isinstance(future.exception(SECONDS), EOFError | OSError) for future in failed)
-    after = {child.pid for child in list_children()}
+    after = list_living(processes)
     assert len(after) == 2
     assert not after & before
     assert processes.compute_logits(BATCHES[1]).shape == (3, 2)
