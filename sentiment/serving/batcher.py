@@ -23,6 +23,10 @@ class OverloadError(Exception):
     """As many texts are waiting as may wait."""
 
 
+class BackendError(Exception):
+    """The type of an error in another process: its message holds nothing of a text, and may be logged."""
+
+
 class ModelError(Exception):
     """The model raised an error on a text, or answered it with something else than finite numbers."""
 
@@ -187,7 +191,7 @@ class Batcher:
                     if text.is_wanted:
                         self._run([text])
             else:
-                logger.error("the model failed on a text of %d tokens: %s", len(batch[0]), type(error).__name__)
+                logger.error("the model failed on a text of %d tokens: %s", len(batch[0]), name_error(error))
                 batch[0].request.failure = "the model failed on one of the texts"
             return
         if self.observe_batch is not None:
@@ -216,6 +220,11 @@ def choose_batch(waiting: Sequence[Text], max_tokens: int, max_padding: int = MA
             longest = longest_then
             batch.append(text)
     return batch
+
+
+def name_error(error: Exception) -> str:
+    """What may be logged of an error: its message may hold a user's text."""
+    return str(error) if isinstance(error, BackendError) else type(error).__name__
 
 
 def _settle(requests: Iterable[Request]) -> None:

@@ -12,13 +12,15 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from sentiment.serving.front import send_answer
 from sentiment.serving.refusals import JSON, RefusedError
 
 # The head of a request may take so long, from the connection's start or the last answer.
 HEAD_SECONDS = 10.0
 # A client may leave what it is sent unread for so long, once the system takes no more for it.
 READING_SECONDS = 5.0
-# Of a request, all that is not its body: the head, the lengths of chunks, trailers.
+# Of a request, all that is not its body: the head, the lengths of chunks, trailers. A head that comes at once may be as
+# large as what is read at once (256 KiB).
 MAX_HEAD_BYTES = 1 << 16
 
 
@@ -35,6 +37,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         """A client has come."""
         super().connection_made(transport)
+        transport.set_write_buffer_limits(0)  # `pause_writing` is called for whatever the system does not take at once
         self._expect_head()
 
     def data_received(self, data: bytes) -> None:
@@ -47,7 +50,7 @@ class Connection(HttpToolsProtocol):
         except HttpParserError:
             self.send_400_response("the request is not valid HTTP/1.1")
         if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
-            self._refuse(f"the request's head is larger than {MAX_HEAD_BYTES:,} bytes")
+            self.send_400_response(f"the request without its body is larger than {MAX_HEAD_BYTES:,} bytes")
 
     def on_message_begin(self) -> None:
         """The first byte of a request."""
@@ -80,11 +83,17 @@ class Connection(HttpToolsProtocol):
         """uvicorn's own limit on the time between requests: `_expect_head` sets another."""
 
     def send_400_response(self, msg: str) -> None:
-        """What has come is not HTTP; a request that came whole before it is answered first."""
+        """What has come cannot be taken; requests that came whole before it are answered first."""
         if self.cycle is None or self.cycle.response_complete:
             self._refuse(msg)
         elif not self.cycle.more_body:
             self.cycle.keep_alive = False
+            self.flow.pause_reading()
+        elif self.pipeline:  # its turn to be answered is yet to come
+            self.cycle.keep_alive = False
+            self.cycle.more_body = False
+            self.pipeline[0] = (self.cycle, build_refusal(msg))
+            self.flow.pause_reading()
         elif self.cycle.response_started:
             self.transport.close()
         else:
@@ -104,6 +113,8 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """One side has closed it."""
         self._stop_expecting()
+        if self._reading_deadline is not None:
+            self._reading_deadline.cancel()
         super().connection_lost(exc)
 
     def _expect_head(self) -> None:
@@ -132,6 +143,15 @@ class Connection(HttpToolsProtocol):
         self.transport.close()
 
 
+def build_refusal(message: str) -> Any:
+    """An application that answers with 400."""
+
+    async def refuse(_scope: Any, _receive: Any, send: Any) -> None:
+        await send_answer(RefusedError(400, message), send)
+
+    return refuse
+
+
 class Server(uvicorn.Server):
     """Ends when `should_exit` is set; signals are its caller's."""
 
@@ -147,6 +167,7 @@ def build_server(app: ASGIApp) -> Server:
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL + 1)
     config = uvicorn.Config(
         app,
+        interface="asgi3",
         http=Connection,
         ws="none",
         lifespan="off",

@@ -1,17 +1,20 @@
 """Torch in processes of its own: each has a Python of its own, which the event loop does not hold up."""
 
 import atexit
+import contextlib
 import multiprocessing
 import queue
 import signal
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 import numpy as np
 
-from sentiment.exceptions import InputError
+from sentiment.exceptions import InputError, first_line
+from sentiment.serving.batcher import BackendError
 from sentiment.serving.checkpoint import Checkpoint, read_checkpoint
 from sentiment.serving.predictor import load_backend
 
@@ -19,8 +22,8 @@ from sentiment.serving.predictor import load_backend
 class TorchProcesses:
     """The torch backend in several processes, each of which computes one batch at a time.
 
-    A batch that finds all of them free is computed with the threads of all. A process that ends, killed by the system
-    or by a batch, fails that batch, and another takes its place.
+    A batch that finds all of them free is computed with the threads of all. Another process takes the place of one that
+    ends: killed while it had nothing to do, that costs a batch some seconds; killed over a batch, it fails the batch.
 
     Args:
         checkpoint: where the weights are.
@@ -38,19 +41,23 @@ class TorchProcesses:
         self._order = (str(checkpoint.folder), precision)
         self._threads = threads
         self._processes: set[BaseProcess] = set()
+        self._starting = threading.Lock()
         self._free: queue.LifoQueue[Connection] = queue.LifoQueue()
         atexit.register(self.close)
         connections = [self._start() for _ in range(processes)]
         try:
-            for connection in connections:
-                self.precision, self.device = receive(connection)
-        except EOFError:
+            self.precision, self.device = load(connections[0])
+            if self.device == "cuda":
+                del connections[1:]  # they end, as nobody can send to them any more
+            for connection in connections[1:]:
+                connection.send(None)
+            for connection in connections[1:]:
+                receive(connection)
+        except (EOFError, OSError):
             raise InputError(
                 f"a process of {checkpoint.folder} ended while it loaded: {processes} of them may need more memory "
                 "than there is (--workers 1, or --backend onnx)"
             ) from None
-        if self.device == "cuda":
-            connections = connections[:1]  # the others end, as nobody can send to them any more
         self.count = len(connections)
         for connection in connections:
             self._free.put(connection)
@@ -59,12 +66,18 @@ class TorchProcesses:
         """Logits of one batch in fp32; shape (texts, 2)."""
         connection = self._free.get()
         is_alone = self._free.qsize() == self.count - 1
+        batch = (input_ids, self._threads * (self.count if is_alone else 1))
         try:
-            connection.send((input_ids, self._threads * (self.count if is_alone else 1)))
+            try:
+                connection.send(batch)
+            except OSError:  # it ended while it had nothing to do
+                connection = self._start()
+                load(connection)
+                connection.send(batch)
             logits: np.ndarray = receive(connection)
         except (EOFError, OSError):
             connection = self._start()
-            receive(connection)
+            load(connection)
             raise
         finally:
             self._free.put(connection)
@@ -72,18 +85,43 @@ class TorchProcesses:
 
     def close(self) -> None:
         """Ends the processes."""
-        for process in self._processes:
-            process.kill()
+        with self._starting:
+            for process in self._processes:
+                process.kill()
 
     def _start(self) -> Connection:
-        self._processes = {process for process in self._processes if process.is_alive()}
         context = multiprocessing.get_context("spawn")
         connection, theirs = context.Pipe()
         process = context.Process(target=compute_batches, args=(theirs, *self._order), daemon=True)
-        process.start()
+        with self._starting:
+            self._processes = {process for process in self._processes if process.is_alive()}
+            with hold_signals():
+                process.start()
+                self._processes.add(process)
         theirs.close()
-        self._processes.add(process)
         return connection
+
+
+@contextlib.contextmanager
+def hold_signals() -> Iterator[None]:
+    """Keeps SIGINT and SIGTERM from this thread, and for good from the processes that it starts.
+
+    They are meant for the service, which ends its processes when it is done.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+
+
+def load(connection: Connection) -> Any:
+    """Has a process load its model: the precision and the device."""
+    connection.send(None)
+    return receive(connection)
 
 
 def receive(connection: Connection) -> Any:
@@ -95,26 +133,31 @@ def receive(connection: Connection) -> Any:
 
 
 def compute_batches(connection: Connection, folder: str, precision: str) -> None:
-    """Loads the model, and computes the batches that come until the other end is closed."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # meant for the service, which ends this process when it is done
-        signal.signal(number, signal.SIG_IGN)
+    """Loads the model when it is told to, and computes the batches that come until the other end is closed."""
+    with contextlib.suppress(EOFError, OSError):
+        answer_batches(connection, folder, precision)
+
+
+def answer_batches(connection: Connection, folder: str, precision: str) -> None:
+    """As `compute_batches`; the end of the other side raises EOFError or OSError."""
     try:
+        import torch  # the longest part of loading: it goes on before it is known whether this process is needed
+
+        connection.recv()
         backend = load_backend(read_checkpoint(folder), "torch", precision, None)
-    except InputError as error:
+    except (EOFError, InputError) as error:
         connection.send(error)
         return
-    import torch
-
+    except Exception as error:
+        connection.send(InputError(f"cannot load {folder} with torch: {first_line(error)}"))
+        return
     connection.send((backend.precision, backend.device))
     while True:
-        try:
-            input_ids, threads = connection.recv()
-        except EOFError:
-            return
+        input_ids, threads = connection.recv()
         if threads != torch.get_num_threads():
             torch.set_num_threads(threads)
         try:
             found: Any = backend.compute_logits(input_ids)
         except Exception as error:
-            found = RuntimeError(type(error).__name__)  # its message may hold a user's text
+            found = BackendError(type(error).__name__)  # its own message may hold a user's text
         connection.send(found)

@@ -48,6 +48,7 @@ def serve(args: ServingArguments) -> None:
         InputError: a model, the token or the port cannot be had; before the port opens.
     """
     token = read_token(args.token_file)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # while it loads; `run` sets its own
     service = load_service(args)
     listener = open_port(args.host, args.port)
     sys.setswitchinterval(SWITCH_SECONDS)
@@ -87,7 +88,7 @@ def open_port(host: str, port: int) -> socket.socket:
         raise InputError(f"cannot listen on {host}:{port}: {reason}: pass another --host or --port") from error
     # Made anew, it knows that its protocol is TCP: asyncio sends at once (TCP_NODELAY) only where a socket says so, and
     # an answer would else wait 40 ms for the client to confirm its head.
-    return socket.socket(fileno=listener.detach())
+    return socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, fileno=listener.detach())
 
 
 async def run(service: Service, token: str | None, listener: socket.socket) -> None:
@@ -101,7 +102,10 @@ async def run(service: Service, token: str | None, listener: socket.socket) -> N
     print(f"serving {' and '.join(model.name for model in service.models)} on http://{shown}:{port}", flush=True)
     server = build_server(app)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
-    await wait_for_end(signalled, service, front, listener)
+    ending = asyncio.create_task(wait_for_end(signalled, service, front, listener))
+    await asyncio.wait([serving, ending], return_when=asyncio.FIRST_COMPLETED)
+    if serving.done():  # it ends by itself only where it fails
+        ending.cancel()
     server.should_exit = True
     await serving
     await service.stop()
@@ -155,7 +159,8 @@ async def stop_listening(listener: socket.socket) -> None:
     A port that is just closed resets the connections that wait to be taken.
     """
     if sys.platform == "linux":
-        drop_new_connections(listener)
+        with contextlib.suppress(OSError):  # where the system allows no filters, a connection may be reset
+            drop_new_connections(listener)
     await asyncio.sleep(LAST_CONNECTION_SECONDS)
     asyncio.get_running_loop().remove_reader(listener)
     with contextlib.suppress(OSError):

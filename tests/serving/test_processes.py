@@ -1,6 +1,7 @@
 """Torch in processes of its own: the same answers, errors that are told, and nothing left running."""
 
 import concurrent.futures
+import multiprocessing
 import os
 import shutil
 import signal
@@ -8,14 +9,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import psutil
 import pytest
 
 from sentiment.exceptions import InputError
+from sentiment.serving.batcher import BackendError
 from sentiment.serving.checkpoint import read_checkpoint
-from sentiment.serving.processes import TorchProcesses
+from sentiment.serving.processes import TorchProcesses, compute_batches, receive
 from sentiment.serving.torch_backend import TorchBackend
 
 ROOT = Path(__file__).parents[2]
@@ -30,8 +33,8 @@ def processes(tiny_classifier: Path) -> Iterator[TorchProcesses]:
     found.close()
 
 
-def list_living(processes: TorchProcesses) -> set[int | None]:
-    return {process.pid for process in processes._processes if process.is_alive()}
+def list_living(processes: TorchProcesses) -> set[int]:
+    return {process.pid for process in processes._processes if process.pid and process.is_alive()}
 
 
 def test_they_answer_as_one_process_does(processes: TorchProcesses, tiny_classifier: Path) -> None:
@@ -44,22 +47,37 @@ def test_they_answer_as_one_process_does(processes: TorchProcesses, tiny_classif
 
 
 def test_a_batch_that_fails_is_told_of_without_its_text(processes: TorchProcesses) -> None:
-    with pytest.raises(RuntimeError, match=r"^IndexError$"):
+    with pytest.raises(BackendError, match=r"^IndexError$"):
         processes.compute_logits([[2, 10**6, 3]])
     assert processes.compute_logits(BATCHES[0]).shape == (1, 2)
 
 
-def test_a_process_that_is_killed_fails_its_batch_and_is_replaced(processes: TorchProcesses) -> None:
+def test_a_process_that_was_killed_while_it_had_nothing_to_do_is_replaced(processes: TorchProcesses) -> None:
     before = list_living(processes)
     assert len(before) == 2
     for pid in before:
         os.kill(pid, signal.SIGKILL)
+    for process in processes._processes:
+        process.join(SECONDS)
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        failed = [pool.submit(processes.compute_logits, BATCHES[0]) for _ in before]
-        assert all(isinstance(future.exception(SECONDS), EOFError | OSError) for future in failed)
+        found = [pool.submit(processes.compute_logits, BATCHES[1]) for _ in before]
+        assert all(future.result(SECONDS).shape == (3, 2) for future in found)
     after = list_living(processes)
     assert len(after) == 2
     assert not after & before
+
+
+def test_a_process_that_is_killed_over_a_batch_fails_it_and_is_replaced(processes: TorchProcesses) -> None:
+    before = list_living(processes)
+    for pid in before:
+        os.kill(pid, signal.SIGSTOP)
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        failed = [pool.submit(processes.compute_logits, BATCHES[0]) for _ in before]
+        concurrent.futures.wait(failed, timeout=1)
+        for pid in before:
+            os.kill(pid, signal.SIGKILL)
+        assert all(isinstance(future.exception(SECONDS), EOFError | OSError) for future in failed)
+    assert not list_living(processes) & before
     assert processes.compute_logits(BATCHES[1]).shape == (3, 2)
 
 
@@ -76,8 +94,20 @@ def test_a_process_that_ends_while_it_loads_is_told_of(tiny_classifier: Path, mo
         TorchProcesses(read_checkpoint(str(tiny_classifier)), "fp32", threads=1, processes=1)
 
 
+def test_an_error_of_any_kind_while_loading_is_told_in_one_line(
+    tiny_classifier: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sentiment.serving.processes.load_backend", Mock(side_effect=OSError("no memory\nat all")))
+    ours, theirs = multiprocessing.Pipe()
+    ours.send(None)
+    compute_batches(theirs, str(tiny_classifier), "fp32")
+    with pytest.raises(InputError, match=r"^cannot load .* with torch: no memory$"):
+        receive(ours)
+
+
 SCRIPT = """
 import sys
+from sentiment.serving.batcher import BackendError
 from sentiment.serving.checkpoint import read_checkpoint
 from sentiment.serving.processes import TorchProcesses
 

@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -19,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from safetensors.torch import load_file, save_file
 
@@ -288,6 +290,21 @@ def test_a_process_that_is_refused(tmp_path: Path) -> None:
     assert done.stderr == f"error: no model in {tmp_path}: pass the folder of a run, or one with a config.json\n"
 
 
+def test_a_signal_while_it_loads_ends_it_and_its_processes(tiny_classifier: Path) -> None:
+    command = [sys.executable, "-m", "sentiment", "serve", str(tiny_classifier), "--backend", "torch", "--port", "0"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as started:
+        service = psutil.Process(started.pid)
+        wait_until(lambda: len(service.children()) > 1)
+        children = service.children()
+        service.send_signal(signal.SIGTERM)
+        printed, told = started.communicate(timeout=SECONDS)
+    assert (started.returncode, printed, told) == (128 + signal.SIGTERM, "", "")
+    assert psutil.wait_procs(children, timeout=SECONDS)[1] == []
+
+
 @pytest.mark.parametrize(
     "flags",
     [
@@ -455,6 +472,21 @@ def test_what_is_not_http_does_not_hinder_the_request_before_it(patient: Any) ->
         status, headers, answer = read_answer(connection)
         assert (status, headers["connection"], len(answer["results"])) == (200, "close", 2)
         assert connection.recv(1000) == b""
+
+
+@pytest.mark.parametrize(
+    ("rest", "statuses"),
+    [
+        (b"GET /info HTTP/1.1\r\nx: " + b"x" * 100_000, [b"200"]),
+        (head("transfer-encoding: chunked") + b"nonsense\r\n", [b"200", b"400"]),
+    ],
+)
+def test_what_cannot_be_taken_is_no_answer_to_the_request_before_it(
+    patient: Any, rest: bytes, statuses: list[bytes]
+) -> None:
+    with send(patient.port, head(f"content-length: {len(BODY)}") + BODY + rest) as connection:
+        content = b"".join(iter(lambda: connection.recv(1 << 16), b""))
+    assert re.findall(rb"HTTP/1.1 (\d+) ", content) == statuses
 
 
 @pytest.mark.parametrize("start", [b"POST /query", head("x: ")[:-4], head("transfer-encoding: chunked") + b"0\r\n"])
