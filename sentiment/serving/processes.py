@@ -140,12 +140,13 @@ def compute_batches(connection: Connection, folder: str, precision: str) -> None
 
 def answer_batches(connection: Connection, folder: str, precision: str) -> None:
     """As `compute_batches`; the end of the other side raises EOFError or OSError."""
-    try:
+    with contextlib.suppress(ImportError):  # of which `load_backend` says more
         import torch  # the longest part of loading: it goes on before it is known whether this process is needed
 
-        connection.recv()
+    connection.recv()
+    try:
         backend = load_backend(read_checkpoint(folder), "torch", precision, None)
-    except (EOFError, InputError) as error:
+    except InputError as error:
         connection.send(error)
         return
     except Exception as error:
