@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 from torch.optim.lr_scheduler import LRScheduler
-from transformers import EvalPrediction, PreTrainedTokenizerBase, Trainer, TrainingArguments, set_seed
+from transformers import EvalPrediction, PreTrainedTokenizerBase, TrainingArguments, set_seed
 from transformers.utils import logging as transformers_logging
 
 from sentiment.arguments import AdaptationArguments, CorpusArguments, ModelArguments
@@ -41,6 +41,7 @@ from sentiment.training.callbacks import DivergenceGuard, EpochProgress, EpochTi
 from sentiment.training.masking import MaskingCollator, mask_once
 from sentiment.training.optimizer import build_optimizer
 from sentiment.training.resources import is_main_process
+from sentiment.training.sampling import LengthGroupedTrainer
 from sentiment.training.schedule import build_head_first_schedule
 
 LOGGED_STEPS = 200  # points of the loss curve
@@ -135,7 +136,7 @@ def build_mlm_arguments(args: AdaptationArguments) -> TrainingArguments:
     return build_training_arguments(args, **own)
 
 
-class MaskedLMTrainer(Trainer):
+class MaskedLMTrainer(LengthGroupedTrainer):
     """A Trainer whose schedule may let the head learn alone at first."""
 
     def __init__(self, *args: Any, head_warmup_ratio: float, warmup_ratio: float, **kwargs: Any):

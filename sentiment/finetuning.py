@@ -74,7 +74,12 @@ def finetune(
     if finished is not None:
         return finished
     clock = time.perf_counter()
-    training_args = build_training_arguments(args, metric_for_best_model="accuracy", greater_is_better=True)
+    training_args = build_training_arguments(
+        args,
+        metric_for_best_model="accuracy",
+        greater_is_better=True,
+        include_num_input_tokens_seen="all",  # padding too: what batches by length leave of it
+    )
     set_seed(args.seed)
 
     check_adapted_model(model_args.model)
@@ -167,11 +172,13 @@ def summarize_training(trainer: Trainer, lengths: list[int]) -> dict[str, Any]:
     history = build_history(trainer.state.log_history)
     best = find_best(trainer, history)
     epochs = find_timer(trainer).epochs
+    tokens = sum(lengths) * epochs
+    padding_share = 1 - tokens / trainer.state.num_input_tokens_seen
     return {
         "validation": best["validation"],
         "history": history,
         "best_epoch": best["epoch"],
-        "resources": summarize_resources(trainer, len(lengths) * epochs, sum(lengths) * epochs),
+        "resources": summarize_resources(trainer, len(lengths) * epochs, tokens) | {"padding_share": padding_share},
     }
 
 

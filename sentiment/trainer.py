@@ -11,6 +11,7 @@ from sentiment.arguments import RunArguments
 from sentiment.exceptions import InputError
 from sentiment.training.callbacks import EpochTimer
 from sentiment.training.checkpoints import find_last_checkpoint
+from sentiment.training.memory import keep_freed_memory
 from sentiment.training.precision import choose_precision
 from sentiment.training.resources import measure_peak_memory
 
@@ -80,6 +81,8 @@ def check_length(max_length: int, max_positions: int) -> None:
 
 def train(trainer: Trainer, resume: bool) -> None:
     """Trains to the end, from the last whole checkpoint where asked to and where there is one."""
+    if not torch.cuda.is_available():
+        keep_freed_memory()
     checkpoint = find_last_checkpoint(Path(str(trainer.args.output_dir))) if resume else None
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)

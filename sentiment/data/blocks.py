@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from datasets import Dataset, DatasetDict, Features, List, Value
 from transformers import PreTrainedTokenizerBase
-from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from sentiment.data.workers import count_workers
+from sentiment.length_groups import group_by_length
 
 LONG_TEXTS = ("blocks", "cut")
 BLOCKS = Features(
@@ -136,6 +136,6 @@ def compute_padding_share(lengths: list[int], batch_size: int) -> float:
 
     That is, `train_sampling_strategy="group_by_length"`, in one order of many.
     """
-    order = get_length_grouped_indices(lengths, batch_size, generator=torch.Generator().manual_seed(0))
+    order = group_by_length(lengths, batch_size, torch.Generator().manual_seed(0))
     batches = np.split(np.array(lengths)[order], range(batch_size, len(order), batch_size))
     return 1 - sum(lengths) / sum(len(batch) * int(batch.max()) for batch in batches)

@@ -20,6 +20,8 @@ from transformers.utils import logging as transformers_logging
 
 from sentiment.exceptions import InputError, first_line
 from sentiment.labels import LABEL_NAMES
+from sentiment.models.dropout import use_fast_dropout
+from sentiment.models.first_token import FirstTokenLayer
 
 logger = logging.getLogger(__name__)
 Model = TypeVar("Model", bound=PreTrainedModel)
@@ -29,7 +31,8 @@ class BertSentimentClassifier(BertPreTrainedModel):
     """`BertModel`, its pooler output, dropout (off by default) and one linear layer to the labels.
 
     Parameters are named as in transformers' `BertForSequenceClassification`, and checkpoints say that they are one, so
-    that they load in plain transformers without this package.
+    that they load in plain transformers without this package. Logits and gradients are the same, in less time: the last
+    layer computes the first token alone (`FirstTokenLayer`), and dropout on a CPU draws faster (`FastDropout`).
     """
 
     # Trainer keeps its count of rows to itself unless `forward` takes any keyword, or the class says this.
@@ -39,8 +42,10 @@ class BertSentimentClassifier(BertPreTrainedModel):
         super().__init__(config)
         self.num_labels = len(LABEL_NAMES)
         self.bert = BertModel(config)
+        self.bert.encoder.layer[-1] = FirstTokenLayer(config, config.num_hidden_layers - 1)
         self.dropout = nn.Dropout(config.classifier_dropout or 0.0)
         self.classifier = nn.Linear(config.hidden_size, self.num_labels)
+        use_fast_dropout(self)
         self.post_init()
 
     def forward(

@@ -11,6 +11,8 @@ from transformers.models.bert.modeling_bert import BertOnlyMLMHead
 from transformers.utils.generic import ModelOutput
 
 from sentiment.models.classifier import load_bert_config, load_weights, warn_of_fresh_weights
+from sentiment.models.cross_entropy import ChunkedCrossEntropy
+from sentiment.models.dropout import use_fast_dropout
 
 IGNORED = -100  # the label of a token that is not to be predicted
 
@@ -56,6 +58,7 @@ class BertForSparseMaskedLM(BertPreTrainedModel):
         super().__init__(config)
         self.bert = BertModel(config)
         self.cls = BertOnlyMLMHead(config)
+        use_fast_dropout(self)
         self.post_init()
 
     def get_output_embeddings(self) -> nn.Module:
@@ -85,12 +88,16 @@ class BertForSparseMaskedLM(BertPreTrainedModel):
         if labels is None:
             return MaskedTokensOutput(logits=self.cls(hidden))
         is_masked = labels != IGNORED
-        scores = self.cls(hidden[is_masked]).float()  # (masked, vocabulary)
+        scores = self.cls(hidden[is_masked])  # (masked, vocabulary)
         targets = labels[is_masked]
-        losses = nn.functional.cross_entropy(scores, targets, reduction="none")
         # A batch of a few short texts may have no masked token at all: its loss is 0, not 0 / 0.
         count = torch.as_tensor(len(targets) if num_items_in_batch is None else num_items_in_batch).clamp(min=1)
-        output = MaskedTokensOutput(loss=losses.sum() / count.to(losses.device))
+        count = count.to(scores.device)
+        if self.training and scores.device.type == "cpu":
+            return MaskedTokensOutput(loss=ChunkedCrossEntropy.apply(scores, targets, count))
+        scores = scores.float()
+        losses = nn.functional.cross_entropy(scores, targets, reduction="none")
+        output = MaskedTokensOutput(loss=losses.sum() / count)
         if not self.training:
             row_of = is_masked.nonzero()[:, 0]
             zeros = losses.new_zeros(len(labels))

@@ -17,7 +17,6 @@ from transformers.models.bert.modeling_bert import BertLayer
 from sentiment.exceptions import require
 from sentiment.model_folder import ONNX_LEAST_TOKENS
 from sentiment.models.classifier import BertSentimentClassifier
-from sentiment.models.first_token import FirstTokenLayer
 
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 LARGEST_FILE = 2 * 10**9  # bytes; protobuf, which ONNX files are, ends at 2 GiB
@@ -77,8 +76,7 @@ def prepare_for_export(model: BertSentimentClassifier) -> BertSentimentClassifie
     prepared.set_attn_implementation("eager")
     encoder: Any = prepared.bert.encoder
     *others, last = encoder.layer
-    layers = [*map(FirstTokenApartLayer, others), FirstTokenLayer(last, prepared.config)]
-    encoder.layer = nn.ModuleList(layers)
+    encoder.layer = nn.ModuleList([*map(FirstTokenApartLayer, others), last])
     return prepared.eval()
 
 

@@ -1,14 +1,12 @@
 """A classifier run by torch."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from sentiment.models.classifier import load_trained_classifier
-from sentiment.models.first_token import FirstTokenLayer
 from sentiment.models.padding import pad_batch
 from sentiment.serving.checkpoint import Checkpoint
 from sentiment.training.precision import choose_precision
@@ -37,8 +35,6 @@ class TorchBackend:
         self.pad_token_id = checkpoint.pad_token_id
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.model = load_trained_classifier(str(checkpoint.folder), self.device)
-        layers: Any = self.model.bert.encoder.layer
-        layers[-1] = FirstTokenLayer(layers[-1], self.model.config)  # saves a seventh of the time
         nn.Module.to(self.model.eval(), device=self.device, dtype=DTYPES[self.precision])
         if self.device == "cpu" and self.precision == "bf16" and torch.ops.mkldnn._is_mkldnn_bf16_supported():
             pack_linears(self.model)

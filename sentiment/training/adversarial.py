@@ -3,10 +3,11 @@
 from typing import Any
 
 import torch
-from transformers import Trainer
+
+from sentiment.training.sampling import LengthGroupedTrainer
 
 
-class AdversarialTrainer(Trainer):
+class AdversarialTrainer(LengthGroupedTrainer):
     """A Trainer that trains on each batch twice: as it is, and with the word embeddings moved along their gradient.
 
     The move has the length `epsilon` over the whole embedding matrix; 0 turns the second pass off. The gradients of

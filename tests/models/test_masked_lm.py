@@ -41,9 +41,11 @@ def batch(model: BertForSparseMaskedLM) -> dict[str, torch.Tensor]:
     return {"input_ids": ids, "attention_mask": attention, "labels": labels}
 
 
+@pytest.mark.parametrize("is_training", [False, True])
 def test_loss_and_gradients_are_those_of_the_dense_form(
-    model: BertForSparseMaskedLM, dense: BertForMaskedLM, batch: dict[str, torch.Tensor]
+    model: BertForSparseMaskedLM, dense: BertForMaskedLM, batch: dict[str, torch.Tensor], is_training: bool
 ) -> None:
+    model.train(is_training)  # the tiny model has no dropout
     sparse_loss, dense_loss = model(**batch).loss, dense(**batch).loss
     assert sparse_loss.item() == pytest.approx(dense_loss.item(), rel=1e-6)
     sparse_loss.backward()
