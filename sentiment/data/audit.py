@@ -8,6 +8,7 @@ from datasets import Dataset, DatasetDict
 from transformers import PreTrainedTokenizerBase
 
 from sentiment.data.containment import SpanIndex
+from sentiment.data.word_pieces import TextEncoder
 
 
 def audit_splits(splits: DatasetDict, tokenizer: PreTrainedTokenizerBase, max_length: int) -> dict[str, Any]:
@@ -19,6 +20,7 @@ def audit_splits(splits: DatasetDict, tokenizer: PreTrainedTokenizerBase, max_le
     `test_in_train` and `test_contained_in_train`: rows of the test split that stand word for word in training, and
     rows that are a training text or a part of one. Texts are compared by their key.
     """
+    encoder = TextEncoder(tokenizer)
     keys = {name: part["key"][:] for name, part in splits.items()}
     distinct = {name: set(values) for name, values in keys.items()}
     names = list(splits)
@@ -29,7 +31,7 @@ def audit_splits(splits: DatasetDict, tokenizer: PreTrainedTokenizerBase, max_le
     }
     report: dict[str, Any] = {
         "max_length": max_length,
-        "splits": {name: audit_split(part, keys[name], tokenizer, max_length) for name, part in splits.items()},
+        "splits": {name: audit_split(part, keys[name], encoder, max_length) for name, part in splits.items()},
         "across": across,
     }
     if "train" in splits and "test" in splits:
@@ -39,13 +41,13 @@ def audit_splits(splits: DatasetDict, tokenizer: PreTrainedTokenizerBase, max_le
     return report
 
 
-def audit_split(part: Dataset, keys: list[str], tokenizer: PreTrainedTokenizerBase, max_length: int) -> dict[str, Any]:
+def audit_split(part: Dataset, keys: list[str], encoder: TextEncoder, max_length: int) -> dict[str, Any]:
     """The counts of one split, see `audit_splits`."""
     labels = np.asarray(part["label"][:], dtype=int)
     labels_of: dict[str, set[int]] = defaultdict(set)
     for key, label in zip(keys, labels.tolist(), strict=True):
         labels_of[key].add(label)
-    lengths = count_tokens(part, tokenizer)
+    lengths = count_tokens(part, encoder)
     return {
         "rows": len(part),
         "labels": {
@@ -66,14 +68,10 @@ def audit_split(part: Dataset, keys: list[str], tokenizer: PreTrainedTokenizerBa
     }
 
 
-def count_tokens(part: Dataset, tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
+def count_tokens(part: Dataset, encoder: TextEncoder) -> np.ndarray:
     """Length of each text in tokens, special tokens included, nothing cut; shape (rows,)."""
-    lengths: list[int] = []
-    for batch in part.select_columns(["text"]).iter(batch_size=1000):
-        # verbose=False: a text longer than the model takes is what is being counted, and no reason for a warning.
-        encoded = tokenizer(batch["text"], return_attention_mask=False, return_token_type_ids=False, verbose=False)
-        lengths.extend(len(ids) for ids in encoded["input_ids"])
-    return np.array(lengths)
+    batches = part.select_columns(["text"]).iter(batch_size=1000)
+    return np.array([len(ids) + len(encoder.special) for batch in batches for ids in encoder.encode(batch["text"])])
 
 
 def find_contained(phrases: set[str], texts: set[str]) -> set[str]:

@@ -9,6 +9,7 @@ import torch
 from datasets import Dataset, DatasetDict, Features, List, Value
 from transformers import PreTrainedTokenizerBase
 
+from sentiment.data.word_pieces import TextEncoder
 from sentiment.data.workers import count_workers
 from sentiment.length_groups import group_by_length
 
@@ -60,21 +61,14 @@ def encode_reviews(part: Dataset, tokenizer: PreTrainedTokenizerBase, num_proc: 
         num_proc=count_workers(len(part), num_proc),
         remove_columns=["text"],
         features=Features({"tokens": List(Value("int32")), "length": Value("int32")}),
-        fn_kwargs={"tokenizer": tokenizer},
+        fn_kwargs={"encoder": TextEncoder(tokenizer)},
         desc="Tokenizing",
     )
 
 
-def encode_batch(batch: dict[str, list[str]], tokenizer: PreTrainedTokenizerBase) -> dict[str, list[Any]]:
+def encode_batch(batch: dict[str, list[str]], encoder: TextEncoder) -> dict[str, list[Any]]:
     """One batch of `datasets.map`: texts become token ids and their number."""
-    # verbose=False: reviews that are longer than the model takes are no reason for a warning, they are cut next.
-    tokens = tokenizer(
-        batch["text"],
-        add_special_tokens=False,
-        return_attention_mask=False,
-        return_token_type_ids=False,
-        verbose=False,
-    )["input_ids"]
+    tokens = encoder.encode(batch["text"])
     return {"tokens": tokens, "length": [len(ids) for ids in tokens]}
 
 

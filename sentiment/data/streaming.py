@@ -14,6 +14,7 @@ from sentiment.data.corpus import choose_splits, hash_batch, hash_keys
 from sentiment.data.files import read_file
 from sentiment.data.hub import check_hub
 from sentiment.data.sources import HUB_IDS, SNIPPETS, find_files, load_hub, load_reviews
+from sentiment.data.word_pieces import TextEncoder
 from sentiment.exceptions import require
 
 TEXTS = Features({"text": Value("string")})
@@ -51,9 +52,10 @@ def stream_corpus(
         held_out.setdefault(review["hash"], review["text"])
         if len(held_out) == validation_rows:
             break
+    encoder = TextEncoder(tokenizer)
     cutting: dict[str, Any] = {
-        "tokenizer": tokenizer,
-        "special": (tokenizer.cls_token_id, tokenizer.sep_token_id),
+        "encoder": encoder,
+        "special": encoder.special,
         "max_length": max_length,
         "long_texts": long_texts,
     }
@@ -140,6 +142,6 @@ def keep_batch(batch: dict[str, list[str]], cleaning: str, forbidden: np.ndarray
     return {"text": list(compress(hashed["text"], kept)), "hash": hashed["hash"][kept].tolist()}
 
 
-def block_batch(batch: dict[str, list[str]], tokenizer: PreTrainedTokenizerBase, **cutting: Any) -> dict[str, Any]:
+def block_batch(batch: dict[str, list[str]], encoder: TextEncoder, **cutting: Any) -> dict[str, Any]:
     """One batch of `map`: cleaned texts become blocks of token ids, see `cut_batch`."""
-    return cut_batch(encode_batch(batch, tokenizer), **cutting)
+    return cut_batch(encode_batch(batch, encoder), **cutting)

@@ -5,6 +5,7 @@ from typing import Any
 from datasets import Dataset, DatasetDict
 from transformers import PreTrainedTokenizerBase
 
+from sentiment.data.word_pieces import TextEncoder
 from sentiment.data.workers import count_workers
 
 
@@ -27,21 +28,14 @@ def tokenize_split(
         batched=True,
         num_proc=count_workers(len(part), num_proc),
         remove_columns=["text"],
-        fn_kwargs={"tokenizer": tokenizer, "max_length": max_length},
+        fn_kwargs={"encoder": TextEncoder(tokenizer), "max_length": max_length},
         desc="Tokenizing",
     )
     return tokenized.rename_column("label", "labels")
 
 
-def tokenize_batch(
-    batch: dict[str, list[str]], tokenizer: PreTrainedTokenizerBase, max_length: int
-) -> dict[str, list[Any]]:
+def tokenize_batch(batch: dict[str, list[str]], encoder: TextEncoder, max_length: int) -> dict[str, list[Any]]:
     """One batch of `datasets.map`: cleaned texts become token ids and their number."""
-    input_ids = tokenizer(
-        batch["text"],
-        truncation=True,
-        max_length=max_length,
-        return_attention_mask=False,
-        return_token_type_ids=False,
-    )["input_ids"]
+    first, last = encoder.special
+    input_ids = [[first, *ids[: max_length - 2], last] for ids in encoder.encode(batch["text"])]
     return {"input_ids": input_ids, "length": [len(ids) for ids in input_ids]}

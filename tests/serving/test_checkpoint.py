@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from sentiment.data.cleaning import CLEANINGS
 from sentiment.data.sources import load_reviews
 from sentiment.data.tokenization import tokenize_batch
+from sentiment.data.word_pieces import TextEncoder
 from sentiment.exceptions import InputError
 from sentiment.models.tokenizer import load_tokenizer
 from sentiment.serving.arguments import ServingArguments
@@ -42,7 +43,7 @@ def tokenizer(tiny_classifier: Path) -> PreTrainedTokenizerBase:
 
 def tokenize_as_in_training(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
     cleaned = [CLEANINGS["light"](text) for text in texts]
-    return tokenize_batch({"text": cleaned}, tokenizer, max_length=16)["input_ids"]
+    return tokenize_batch({"text": cleaned}, TextEncoder(tokenizer), max_length=16)["input_ids"]
 
 
 @pytest.mark.parametrize("text", ODD_TEXTS)
