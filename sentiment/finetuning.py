@@ -173,7 +173,8 @@ def summarize_training(trainer: Trainer, lengths: list[int]) -> dict[str, Any]:
     best = find_best(trainer, history)
     epochs = find_timer(trainer).epochs
     tokens = sum(lengths) * epochs
-    padding_share = 1 - tokens / trainer.state.num_input_tokens_seen
+    seen = trainer.state.num_input_tokens_seen  # none of the epochs that were trained before it was counted
+    padding_share = 1 - tokens / seen if seen >= tokens else None
     return {
         "validation": best["validation"],
         "history": history,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import DataCollatorWithPadding
 
 import sentiment.finetuning
@@ -25,6 +26,7 @@ def name_row(input_ids: Sequence[int]) -> str:
 class RecordingCollator(DataCollatorWithPadding):
     def __call__(self, features: list[dict[str, Any]]) -> Any:
         collated.extend(name_row(feature["input_ids"]) for feature in features)
+        torch.rand(1 + int(os.environ["RANK"]))  # as processes may use random numbers unequally
         return super().__call__(features)
 
 

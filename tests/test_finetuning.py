@@ -68,6 +68,7 @@ def test_a_run_leaves_what_is_promised_and_its_numbers_agree(run: Callable[..., 
     assert record["precision"] == metrics["resources"]["precision"] == "fp32"
     for name in ("train_seconds", "examples_per_second", "tokens_per_second", "peak_memory_mb"):
         assert metrics["resources"][name] > 0
+    assert 0 < metrics["resources"]["padding_share"] < 0.2
 
 
 def test_predictions_stand_beside_their_texts_in_the_order_of_the_split(run: Callable[..., Path]) -> None:
@@ -150,7 +151,21 @@ def test_a_resumed_run_ends_like_one_that_was_never_cut_off(
         run("cut", layer_decay=0.5)
     cut = run("cut", layer_decay=0.5, resume=True)
     assert hash_file(cut / "model/model.safetensors") == hash_file(whole / "model/model.safetensors")
-    assert read(cut / "metrics.json")["history"] == read(whole / "metrics.json")["history"]
+    ends = [read(folder / "metrics.json") for folder in (cut, whole)]
+    assert ends[0]["history"] == ends[1]["history"]
+    assert ends[0]["resources"]["padding_share"] == ends[1]["resources"]["padding_share"]
+
+
+def test_padding_is_unknown_where_a_part_of_it_was_not_counted(
+    run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("sentiment.training.callbacks.EpochProgress.on_epoch_begin", stop_in_second_epoch, raising=False)
+        with pytest.raises(KeyboardInterrupt):
+            run("cut")
+    (state,) = (tmp_path / "cut" / "checkpoints").glob("checkpoint-*/trainer_state.json")
+    state.write_text(json.dumps(read(state) | {"num_input_tokens_seen": 0}), encoding="utf-8")
+    assert read(run("cut", resume=True) / "metrics.json")["resources"]["padding_share"] is None
 
 
 def stop_in_second_epoch(_self: Any, _args: Any, state: Any, *_: Any, **__: Any) -> None:
@@ -201,7 +216,7 @@ def test_the_global_batch_is_dealt_to_processes(monkeypatch: pytest.MonkeyPatch,
 def test_two_processes_see_each_row_once_an_epoch(
     launch: Callable[..., Path], tiny_bert_with_dropout: Path, reviews_csv: Path, tmp_path: Path
 ) -> None:
-    """With dropout and length groups, which use random numbers unequally, the processes must still share the rows."""
+    """In length groups, and though they use random numbers unequally, the processes share the rows."""
     flags = ["--model", str(tiny_bert_with_dropout), "--dataset", str(reviews_csv), "--max_length", "32"]
     flags += ["--precision", "fp32", "--batch_size", "40", "--num_train_epochs", "3", "--seed", "3"]
     folder = launch(2, "tests/record_rows.py", tmp_path / "run", *flags)

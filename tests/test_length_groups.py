@@ -1,5 +1,7 @@
 """Batches of like lengths: every text once, little padding, in random order that the generator decides."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 import torch
@@ -37,7 +39,7 @@ def test_less_padding_than_in_transformers_order(count: int, batch_size: int) ->
     lengths = draw_lengths(count)
     ours = measure_padding(lengths, group_by_length(lengths, batch_size, seeded(0)), batch_size)
     theirs = measure_padding(lengths, get_length_grouped_indices(lengths, batch_size, generator=seeded(0)), batch_size)
-    assert ours < theirs / 2
+    assert ours < 0.7 * theirs
 
 
 def test_the_longest_texts_come_first_and_others_in_any_order() -> None:
@@ -45,7 +47,7 @@ def test_the_longest_texts_come_first_and_others_in_any_order() -> None:
     first_lengths = []
     for seed in range(20):
         order = group_by_length(lengths, 8, seeded(seed))
-        firsts = [lengths[row] for row in order[:800:8]]
+        firsts = [max(lengths[row] for row in order[start : start + 8]) for start in range(0, 800, 8)]
         assert firsts[0] == max(firsts)
         first_lengths.append(firsts[1:])
     means = np.mean(first_lengths, axis=0)
@@ -62,6 +64,15 @@ def test_texts_of_one_length_meet_others_each_time() -> None:
     assert group_by_length(lengths, 8, seeded(0)) == orders[0]
 
 
+def test_texts_of_many_lengths_meet_others_each_time() -> None:
+    lengths = np.random.default_rng(0).integers(20, 512, size=2000).tolist()
+    pairs = []
+    for seed in (0, 1):
+        batches = np.array(group_by_length(lengths, 8, seeded(seed))).reshape(-1, 8)
+        pairs.append({frozenset(pair) for batch in batches.tolist() for pair in combinations(batch, 2)})
+    assert len(pairs[0] & pairs[1]) < 0.1 * len(pairs[0])
+
+
 @pytest.mark.parametrize("strategy", ["group_by_length", "random"])
 def test_trainer_takes_this_order(strategy: str, tmp_path: object) -> None:
     rows = Dataset.from_dict({"input_ids": [[1] * length for length in range(1, 20)], "length": list(range(1, 20))})
@@ -72,4 +83,5 @@ def test_trainer_takes_this_order(strategy: str, tmp_path: object) -> None:
     sampler = trainer._get_train_sampler(rows)
     assert isinstance(sampler, ShuffledGroupsSampler) == (strategy == "group_by_length")
     if isinstance(sampler, ShuffledGroupsSampler):
-        assert (sampler.batch_size, list(sampler.lengths)) == (4, list(range(1, 20)))
+        assert sampler.batch_size == 4
+        assert sampler.lengths == list(range(1, 20))  # a list: a column of a dataset is read row by row

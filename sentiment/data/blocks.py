@@ -33,16 +33,17 @@ def tokenize_corpus(
     `blocks`: as few texts as can hold it, of about equal length, none with tokens of another review; nothing is lost.
     `cut`: its first `max_length` tokens. A review without any token gives no text.
     """
+    encoder = TextEncoder(tokenizer)
     return DatasetDict(
         {
-            name: encode_reviews(part, tokenizer, num_proc).map(
+            name: encode_reviews(part, encoder, num_proc).map(
                 cut_batch,
                 batched=True,
                 num_proc=count_workers(len(part), num_proc),
                 remove_columns=["tokens"],
                 features=BLOCKS,
                 fn_kwargs={
-                    "special": (tokenizer.cls_token_id, tokenizer.sep_token_id),
+                    "special": encoder.special,
                     "max_length": max_length,
                     "long_texts": long_texts,
                 },
@@ -53,7 +54,7 @@ def tokenize_corpus(
     )
 
 
-def encode_reviews(part: Dataset, tokenizer: PreTrainedTokenizerBase, num_proc: int | None = None) -> Dataset:
+def encode_reviews(part: Dataset, encoder: TextEncoder, num_proc: int | None = None) -> Dataset:
     """The `tokens` of each review, without special ones, uncut, and their number, `length`; both ways start from it."""
     return part.select_columns(["text"]).map(
         encode_batch,
@@ -61,7 +62,7 @@ def encode_reviews(part: Dataset, tokenizer: PreTrainedTokenizerBase, num_proc: 
         num_proc=count_workers(len(part), num_proc),
         remove_columns=["text"],
         features=Features({"tokens": List(Value("int32")), "length": Value("int32")}),
-        fn_kwargs={"encoder": TextEncoder(tokenizer)},
+        fn_kwargs={"encoder": encoder},
         desc="Tokenizing",
     )
 
@@ -76,12 +77,15 @@ def cut_batch(
     batch: dict[str, list[Any]], special: tuple[int, int], max_length: int, long_texts: str
 ) -> dict[str, list[Any]]:
     """One batch of `datasets.map`: reviews become texts with special tokens around each, in another number."""
-    blocks = [block for tokens in batch["tokens"] for block in cut_tokens(tokens, max_length, long_texts)]
     first, last = special
+    blocks = [
+        [first, *block, last] for tokens in batch["tokens"] for block in cut_tokens(tokens, max_length, long_texts)
+    ]
+    masks = {length: [1, *[0] * (length - SPECIAL_TOKENS), 1] for length in {len(block) for block in blocks}}
     return {
-        "input_ids": [[first, *block, last] for block in blocks],
-        "special_tokens_mask": [[1, *[0] * len(block), 1] for block in blocks],
-        "length": [len(block) + SPECIAL_TOKENS for block in blocks],
+        "input_ids": blocks,
+        "special_tokens_mask": [masks[len(block)] for block in blocks],
+        "length": [len(block) for block in blocks],
     }
 
 
@@ -112,7 +116,7 @@ def describe_ways(
     `tokens` counts the special ones of each text, `lost_tokens` are those of the reviews that no text holds, and
     `padding_share` is that of batches of like lengths (`compute_padding_share`).
     """
-    reviews = np.asarray(encode_reviews(part, tokenizer, num_proc)["length"][:])
+    reviews = np.asarray(encode_reviews(part, TextEncoder(tokenizer), num_proc)["length"][:])
     ways = {}
     for way in LONG_TEXTS:
         lengths = [len(block) for tokens in reviews for block in cut_tokens(range(tokens), max_length, way)]

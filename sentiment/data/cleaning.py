@@ -2,6 +2,7 @@
 
 import html
 import re
+import string
 from collections.abc import Callable
 
 # `[^<>]*` cannot run past the next bracket, so that "<<<<..." costs linear time where `<.*?>` costs quadratic.
@@ -11,6 +12,7 @@ HTML_TAG = re.compile(r"<[a-zA-Z/!][^<>]*>")
 # The semicolon is required: html.unescape alone reads "R&notes" as "R¬es".
 CHARACTER_REFERENCE = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});")
 PUNCTUATION = re.compile(r"[^\w\s]|_")
+NO_ASCII_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def fold_white_space(text: str) -> str:
@@ -26,7 +28,18 @@ def clean_classic(text: str) -> str:
     >>> clean_classic("Good<br />bad, it's street-smart!")
     'goodbad its streetsmart'
     """
-    return fold_white_space(PUNCTUATION.sub("", ANY_TAG.sub("", text)).lower())
+    return fold_white_space(delete_punctuation(ANY_TAG.sub("", text)).lower())
+
+
+def delete_punctuation(text: str) -> str:
+    """The text without what is neither a letter nor a digit nor white space.
+
+    >>> delete_punctuation("it's_good"), delete_punctuation("ça va…")
+    ('itsgood', 'ça va')
+    """
+    if text.isascii() and text.isprintable():  # control characters are no letters either
+        return text.translate(NO_ASCII_PUNCTUATION)  # the same in a third of the time
+    return PUNCTUATION.sub("", text)
 
 
 def clean_light(text: str) -> str:

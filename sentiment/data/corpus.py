@@ -9,10 +9,9 @@ import numpy as np
 from datasets import Dataset, DatasetDict, IterableDataset, concatenate_datasets
 from sklearn.model_selection import train_test_split
 
-from sentiment.data.cleaning import clean_light, compute_text_key
+from sentiment.data.cleaning import CLEANINGS, clean_light, compute_text_key
 from sentiment.data.sampling import take_rows
 from sentiment.data.sources import SNIPPETS, load_reviews
-from sentiment.data.splits import clean_batch
 from sentiment.data.workers import count_workers
 from sentiment.exceptions import require
 
@@ -134,8 +133,10 @@ def find_usable(cleaned: Dataset, forbidden: np.ndarray) -> tuple[np.ndarray, di
 
 def hash_batch(batch: dict[str, list[str]], cleaning: str) -> dict[str, Any]:
     """One batch of `datasets.map`: raw texts become cleaned texts, their keys and hashes, and whether they hold any."""
-    cleaned = clean_batch(batch, cleaning) | {"key": [compute_corpus_key(text) for text in batch["text"]]}
-    return cleaned | {"hash": hash_in_order(cleaned["key"]), "filled": [bool(text) for text in cleaned["text"]]}
+    light = [clean_light(text) for text in batch["text"]]
+    texts = light if cleaning == "light" else [CLEANINGS[cleaning](text) for text in batch["text"]]
+    keys = [compute_text_key(text) for text in light]  # `compute_corpus_key`, with what is cleaned already
+    return {"text": texts, "key": keys, "hash": hash_in_order(keys), "filled": [bool(text) for text in texts]}
 
 
 def collect_forbidden_keys(reviews: DatasetDict | dict[str, IterableDataset]) -> set[str]:

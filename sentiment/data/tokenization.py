@@ -16,19 +16,18 @@ def tokenize_reviews(
 
     Nothing is padded here: the collator pads each batch to its own longest text.
     """
-    return DatasetDict({name: tokenize_split(part, tokenizer, max_length, num_proc) for name, part in splits.items()})
+    encoder = TextEncoder(tokenizer)
+    return DatasetDict({name: tokenize_split(part, encoder, max_length, num_proc) for name, part in splits.items()})
 
 
-def tokenize_split(
-    part: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, num_proc: int | None = None
-) -> Dataset:
+def tokenize_split(part: Dataset, encoder: TextEncoder, max_length: int, num_proc: int | None = None) -> Dataset:
     """One split for `tokenize_reviews`."""
     tokenized = part.select_columns(["text", "label", "row"]).map(
         tokenize_batch,
         batched=True,
         num_proc=count_workers(len(part), num_proc),
         remove_columns=["text"],
-        fn_kwargs={"encoder": TextEncoder(tokenizer), "max_length": max_length},
+        fn_kwargs={"encoder": encoder, "max_length": max_length},
         desc="Tokenizing",
     )
     return tokenized.rename_column("label", "labels")

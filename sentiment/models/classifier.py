@@ -144,7 +144,7 @@ def load_bert_config(model_path: str) -> BertConfig:
     """The config in `model_path`.
 
     Raises:
-        InputError: there is none, or it is not a BERT's.
+        InputError: there is none, or it is not that of an encoder of BERT's kind.
     """
     try:
         config = AutoConfig.from_pretrained(model_path)
@@ -152,6 +152,8 @@ def load_bert_config(model_path: str) -> BertConfig:
         raise InputError(f"cannot read the model {model_path}: {first_line(error)}") from error
     if not isinstance(config, BertConfig):
         raise InputError(f"{model_path} is a model of type {config.model_type}: only BERT models can be trained here")
+    if config.is_decoder:
+        raise InputError(f"{model_path} is a decoder (is_decoder in its config): its tokens see those before them only")
     return config
 
 

@@ -33,7 +33,8 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         return loss / divisor
 
     @staticmethod
+    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *grad_outputs: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         """The gradient with respect to the scores, in their type."""
         (gradient,) = ctx.saved_tensors
-        return gradient * grad_outputs[0].to(gradient.dtype), None, None
+        return gradient * grad_outputs[0], None, None

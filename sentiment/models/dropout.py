@@ -1,5 +1,6 @@
 """Dropout whose masks cost a CPU little, and attention that uses it."""
 
+import os
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,9 @@ def draw_mask(shape: torch.Size, p: float, dtype: torch.dtype) -> torch.Tensor:
         return torch.zeros(shape, dtype=dtype)
     count = shape.numel()
     # Torch's own generator takes twice the time for the same number of bits.
-    bits = np.random.SFC64(int(torch.randint(1 << 62, ()))).random_raw((count + 3) // 4).view(np.int16)[:count]
+    # With the rank, since processes that train together have one seed, and each is to drop elements of its own.
+    seed = [int(torch.randint(1 << 62, ())), int(os.environ.get("RANK", "0"))]
+    bits = np.random.SFC64(seed).random_raw((count + 3) // 4).view(np.int16)[:count]
     bits &= LEVELS - 1
     np.subtract(dropped - 1, bits, out=bits)
     bits >>= 15  # the sign, everywhere: all bits are set where an element is kept, and none where it is dropped
@@ -46,7 +49,10 @@ def draw_mask(shape: torch.Size, p: float, dtype: torch.dtype) -> torch.Tensor:
 
 
 def use_fast_dropout(model: PreTrainedModel) -> None:
-    """Makes a `FastDropout` of each `nn.Dropout` in the model, and lets its attention drop the same way."""
+    """Makes a `FastDropout` of each `nn.Dropout` in the model, and lets its attention drop the same way.
+
+    The attention's name goes into the model's config, and with it to whatever model is built from that.
+    """
     if model.config._attn_implementation == "sdpa":
         model.set_attn_implementation(FAST_DROPOUT_SDPA)
     for module in list(model.modules()):
@@ -87,11 +93,15 @@ def fast_dropout_attention(
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
     if scaling is None:
         scaling = query.shape[-1] ** -0.5
-    with torch.autocast("cpu", enabled=False):  # softmax would go to fp32 and back; torch's own form does not either
+    # All in the type of the query. In bf16 that rounds scores to 3 digits, 0.4 to 1% of the averages where torch's own
+    # form has 0.2%; in fp32 the scores of 128 tokens and more would take twice the time.
+    with torch.autocast("cpu", enabled=False):
         scores = (query * scaling) @ key.transpose(2, 3)  # (batch, heads, queries, tokens)
         if attention_mask is not None:
             padding = ~attention_mask[:, :, :1]
-            scores = scores + torch.zeros(padding.shape, dtype=scores.dtype).masked_fill_(padding, -torch.inf)
+            scores = scores + torch.zeros(padding.shape, dtype=scores.dtype).masked_fill_(
+                padding, torch.finfo(scores.dtype).min
+            )
         weights = scores.softmax(-1)
         weights = weights * draw_mask(weights.shape, dropout, weights.dtype)
         return (weights @ value).transpose(1, 2).contiguous(), None

@@ -18,5 +18,5 @@ class LengthGroupedTrainer(Trainer):
         """
         sampler = super()._get_train_sampler(train_dataset)
         if isinstance(sampler, LengthGroupedSampler):
-            return ShuffledGroupsSampler(sampler.batch_size * self.args.world_size, lengths=sampler.lengths)
+            return ShuffledGroupsSampler(sampler.batch_size * self.args.world_size, lengths=sampler.lengths[:])
         return sampler

@@ -61,6 +61,33 @@ def test_the_mask_keeps_shape_and_type_and_is_the_same_in_any_precision() -> Non
     assert torch.equal(FastDropout(0.2).eval()(masks[0]), masks[0])
 
 
+def test_processes_of_one_seed_drop_different_elements(monkeypatch: pytest.MonkeyPatch) -> None:
+    masks = []
+    for rank in ("0", "1", "0"):
+        monkeypatch.setenv("RANK", rank)
+        torch.manual_seed(0)
+        masks.append(draw_mask(torch.Size([1000]), 0.5, torch.float32))
+    assert torch.equal(masks[0], masks[2])
+    assert 0.4 < float((masks[0] == masks[1]).float().mean()) < 0.6
+
+
+def test_attention_in_bf16_is_near_that_in_fp32() -> None:
+    torch.manual_seed(0)
+    query, key, value = torch.randn(3, 8, 4, 64, 32)
+    exact, _ = fast_dropout_attention(nn.Module(), 3 * query, key, value, None, dropout=1e-9)
+    inputs = (part.bfloat16() for part in (3 * query, key, value))
+    rounded, _ = fast_dropout_attention(nn.Module(), *inputs, None, dropout=1e-9)
+    assert rounded.dtype == torch.bfloat16
+    assert float((rounded - exact).norm() / exact.norm()) < 0.02
+
+
+def test_a_text_without_a_token_gives_finite_numbers() -> None:
+    inputs = torch.randn(3, 2, 1, 4, 8)
+    mask = torch.tensor([True, False]).view(2, 1, 1, 1).expand(2, 1, 4, 4)
+    averages, _ = fast_dropout_attention(nn.Module(), *inputs, mask, dropout=0.1)
+    assert averages.isfinite().all()
+
+
 @pytest.mark.parametrize("is_padded", [False, True])
 def test_attention_is_torchs_own_but_for_the_drawing(is_padded: bool) -> None:
     """With a probability too small to drop anything, numbers and gradients are those without dropout."""

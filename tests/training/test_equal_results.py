@@ -27,7 +27,7 @@ from sentiment.training.sampling import LengthGroupedTrainer
 
 STEPS = 40
 # Relative to the loss. In bf16 a sum over other rows is rounded elsewhere, and steps add up to more.
-TOLERANCES = {False: 1e-4, True: 0.03}
+TOLERANCES = {False: 1e-4, True: 0.02}
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def build_plain_optimizer(model: PreTrainedModel) -> torch.optim.Optimizer:
 def check_losses(ours: list[float], plain: list[float], bf16: bool) -> None:
     assert len(ours) == len(plain) == STEPS
     assert ours == pytest.approx(plain, rel=TOLERANCES[bf16])
-    assert sum(ours[-5:]) < 0.8 * sum(ours[:5])  # curves, and not a line
+    assert sum(ours[-5:]) < 0.95 * sum(ours[:5])  # curves, and not a line
 
 
 @pytest.mark.parametrize("bf16", [False, True])
