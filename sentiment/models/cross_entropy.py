@@ -33,7 +33,7 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         return loss / divisor
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grad_outputs: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         """The gradient with respect to the scores, in their type."""
         (gradient,) = ctx.saved_tensors
