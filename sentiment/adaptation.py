@@ -179,12 +179,13 @@ def build_trainer(
     validation = mask_once(data.validation, tokenizer, args.mlm_probability, args.seed)
     if not any(label != IGNORED for labels in validation["labels"] for label in labels):
         raise InputError("no token of the validation texts is masked: pass more or longer reviews")
+    collator = MaskingCollator(tokenizer, args.mlm_probability, args.seed)
     trainer = MaskedLMTrainer(
         model=model,
         args=training_args,
         train_dataset=data.train,
         eval_dataset=validation,
-        data_collator=MaskingCollator(tokenizer, args.mlm_probability),
+        data_collator=collator,
         processing_class=tokenizer,
         compute_metrics=compute_trainer_metrics,
         optimizers=(build_optimizer(model, args.lr, args.head_lr, weight_decay=args.weight_decay), None),
@@ -192,6 +193,7 @@ def build_trainer(
         head_warmup_ratio=args.head_warmup_ratio if has_fresh_head else 0.0,
         warmup_ratio=args.warmup_ratio,
     )
+    collator.get_epoch = trainer.get_epoch
     show_progress_with(trainer, EpochProgress("perplexity"))
     return trainer
 

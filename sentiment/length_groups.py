@@ -1,9 +1,8 @@
 """Batches of texts of like lengths, which leave little padding, in random order."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
-from transformers.trainer_pt_utils import LengthGroupedSampler
 
 JITTER = 0.1  # of a length, over both sides of it
 
@@ -32,11 +31,3 @@ def group_by_length(lengths: Sequence[int], batch_size: int, generator: torch.Ge
         longest = int(real[groups].amax(1).argmax())
         groups[[0, longest]] = groups[[longest, 0]]
     return [*groups.flatten().tolist(), *order[full * batch_size :].tolist()]
-
-
-class ShuffledGroupsSampler(LengthGroupedSampler):
-    """Transformers' sampler, in the order of `group_by_length`."""
-
-    def __iter__(self) -> Iterator[int]:
-        """The indices of one epoch."""
-        return iter(group_by_length(self.lengths, self.batch_size, self.generator))

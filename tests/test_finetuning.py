@@ -46,7 +46,7 @@ def read(path: Path) -> Any:
 
 
 def test_a_run_leaves_what_is_promised_and_its_numbers_agree(run: Callable[..., Path]) -> None:
-    folder = run()
+    folder = run(num_train_epochs=10)
     promised = {
         "model", "run.json", "metrics.json", "predictions.parquet", "report.md", "report.html",
         "loss.png", "metrics.png", "confusion.png", "before_after.png", "checkpoints",

@@ -5,12 +5,9 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset
-from transformers import TrainingArguments
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
-from sentiment.length_groups import ShuffledGroupsSampler, group_by_length
-from sentiment.training.sampling import LengthGroupedTrainer
+from sentiment.length_groups import group_by_length
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -71,17 +68,3 @@ def test_texts_of_many_lengths_meet_others_each_time() -> None:
         batches = np.array(group_by_length(lengths, 8, seeded(seed))).reshape(-1, 8)
         pairs.append({frozenset(pair) for batch in batches.tolist() for pair in combinations(batch, 2)})
     assert len(pairs[0] & pairs[1]) < 0.1 * len(pairs[0])
-
-
-@pytest.mark.parametrize("strategy", ["group_by_length", "random"])
-def test_trainer_takes_this_order(strategy: str, tmp_path: object) -> None:
-    rows = Dataset.from_dict({"input_ids": [[1] * length for length in range(1, 20)], "length": list(range(1, 20))})
-    args = TrainingArguments(
-        output_dir=str(tmp_path), per_device_train_batch_size=4, use_cpu=True, train_sampling_strategy=strategy
-    )
-    trainer = LengthGroupedTrainer(model=torch.nn.Linear(1, 1), args=args, train_dataset=rows)
-    sampler = trainer._get_train_sampler(rows)
-    assert isinstance(sampler, ShuffledGroupsSampler) == (strategy == "group_by_length")
-    if isinstance(sampler, ShuffledGroupsSampler):
-        assert sampler.batch_size == 4
-        assert sampler.lengths == list(range(1, 20))  # a list: a column of a dataset is read row by row

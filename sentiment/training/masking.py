@@ -4,8 +4,11 @@ Devlin et al. 2019 (arXiv:1810.04805), section 3.1: of the tokens to predict, 80
 and 10% stay. The labels are the collator's own: the true ids where a token is to be predicted, and -100 elsewhere.
 """
 
+import zlib
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from datasets import Dataset
 from transformers import (
     DataCollatorForLanguageModeling,
@@ -13,17 +16,30 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from sentiment.training.randomness import make_generator
+
 
 class MaskingCollator:
-    """Pads a batch, and masks it unless its rows carry labels already, as those of `mask_once` do."""
+    """Pads a batch, and masks it unless its rows carry labels already, as those of `mask_once` do.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, mlm_probability: float):
-        self._mask = DataCollatorForLanguageModeling(tokenizer, mlm_probability=mlm_probability)
+    Masks depend on the seed, the epoch that `get_epoch` says, and the texts of the batch: a training that goes on after
+    it was cut off draws those that it would have drawn.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, mlm_probability: float, seed: int = 0):
+        self._mask = DataCollatorForLanguageModeling(tokenizer, mlm_probability=mlm_probability, seed=seed)
         self._pad = DataCollatorForTokenClassification(tokenizer)
+        self._seed = seed
+        self.get_epoch: Callable[[], int] = lambda: 0
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         """The batch as tensors `input_ids`, `attention_mask` and `labels`, each of shape (rows, tokens)."""
-        batch = (self._pad if "labels" in rows[0] else self._mask)(rows)
+        if "labels" in rows[0]:
+            batch = self._pad(rows)
+        else:
+            texts = np.concatenate([row["input_ids"] for row in rows])
+            self._mask.generator = make_generator(self._seed, self.get_epoch(), zlib.crc32(texts.tobytes()))
+            batch = self._mask(rows)
         return {name: batch[name] for name in ("input_ids", "attention_mask", "labels")}
 
 

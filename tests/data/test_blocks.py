@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from datasets import Dataset, DatasetDict
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +13,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from sentiment.data import blocks
 from sentiment.data.blocks import compute_padding_share, cut_tokens, describe_ways, tokenize_corpus
-from sentiment.length_groups import ShuffledGroupsSampler
+from sentiment.length_groups import group_by_length
 
 WORDS = ["the", "film", "is", "not", "good", "but", "very", "funny", "and", "the", "ending", "is", "a", "bad", "plot"]
 
@@ -114,7 +115,7 @@ def test_counts_are_those_of_the_texts(tokenizer: PreTrainedTokenizerBase) -> No
 
 def test_padding_is_that_of_the_trainers_batches() -> None:
     lengths = np.random.default_rng(0).integers(3, 129, size=2000).tolist()
-    order = list(ShuffledGroupsSampler(batch_size=32, lengths=lengths))
+    order = group_by_length(lengths, 32, torch.Generator().manual_seed(1))
     batches = [[lengths[row] for row in order[start : start + 32]] for start in range(0, len(order), 32)]
     padded = sum(max(batch) * len(batch) for batch in batches)
     assert compute_padding_share(lengths, 32) == pytest.approx(1 - sum(lengths) / padded, abs=0.005)

@@ -47,13 +47,22 @@ def test_labels_are_the_true_tokens_at_masked_places_and_nothing_elsewhere(
     assert share.item() == pytest.approx(0.15, abs=0.04)
 
 
-def test_training_masks_are_drawn_anew(texts: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
-    collator = MaskingCollator(tokenizer, 0.15)
-    torch.manual_seed(0)
-    first, second = collate(collator, texts), collate(collator, texts)
-    assert not torch.equal(first["labels"], second["labels"])
-    torch.manual_seed(0)
-    assert torch.equal(collate(collator, texts)["labels"], first["labels"])
+def test_training_masks_are_drawn_anew_in_each_epoch_and_by_nothing_else(
+    texts: Dataset, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    labels = []
+    for seed, epoch in ((0, 0), (0, 1), (1, 0), (0, 0)):
+        collator = MaskingCollator(tokenizer, 0.15, seed)
+        collator.get_epoch = lambda epoch=epoch: epoch
+        torch.manual_seed(len(labels))
+        if labels:
+            collate(collator, texts.select(range(5)))
+        labels.append(collate(collator, texts)["labels"])
+    assert torch.equal(labels[0], labels[3])
+    for other in labels[1:3]:
+        assert 0.7 < float((labels[0] == other).float().mean()) < 0.9
+    part = collate(MaskingCollator(tokenizer, 0.15, 0), texts.select(range(5)))["labels"]
+    assert not torch.equal(part, labels[0][:5, : part.shape[1]])  # other batches have other masks
 
 
 def test_validation_masks_stay(texts: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
