@@ -26,7 +26,8 @@ of it, each gain in speed predicted, then measured in turns with what was there 
     products of matrices                 288   last layer for the first token alone        1.12 }     1.42 to 1.65
     dropout's masks, drawn one by one     68   four to an integer (`FastDropout`)          1.14 }     (1.3 at batch 32)
     attention, no fused kernel            50   a function of its own for dropout on a CPU  1.05 }
-    padding, 18% (5% at batch 32)              sorted over all texts: 4% (1%)              1.17       1.16 (1.06)
+    padding, 18% (5% at batch 32)              sorted over all texts: 4% (1%); 6% (3%)     1.17       1.16 (1.06)
+                                               since lengths are shaken, see `group_by_length`
     pages that malloc gives back               kept (`keep_freed_memory`), batch 32        1.05       1.06 to 1.19
     casts of bf16                         30   -
     AdamW, clipping                       22   fused AdamW, before. Clipping within it (`grad_scale`) would give some
