@@ -36,5 +36,5 @@ def tokenize_split(part: Dataset, encoder: TextEncoder, max_length: int, num_pro
 def tokenize_batch(batch: dict[str, list[str]], encoder: TextEncoder, max_length: int) -> dict[str, list[Any]]:
     """One batch of `datasets.map`: cleaned texts become token ids and their number."""
     first, last = encoder.special
-    input_ids = [[first, *ids[: max_length - 2], last] for ids in encoder.encode(batch["text"])]
+    input_ids = [[first, *ids[: max_length - len(encoder.special)], last] for ids in encoder.encode(batch["text"])]
     return {"input_ids": input_ids, "length": [len(ids) for ids in input_ids]}
