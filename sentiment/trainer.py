@@ -51,10 +51,8 @@ def build_training_arguments(args: RunArguments, **own: Any) -> TrainingArgument
         "bf16": precision == "bf16",
         "use_cpu": not (has_cuda or torch.backends.mps.is_available()),
         "dataloader_pin_memory": has_cuda,
-        # Each process draws the order of rows for itself. With accelerate's own sampler they drift apart once they
-        # have used random numbers unequally, as masking does, and some rows are seen twice and others not at all.
         # A stream is read by each process, which keeps its own share: one could not deal batches of unequal shape.
-        "accelerator_config": {"use_seedable_sampler": False, "dispatch_batches": False},
+        "accelerator_config": {"dispatch_batches": False},
         "ddp_find_unused_parameters": False,
         "report_to": "none",
     }

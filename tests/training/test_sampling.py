@@ -50,7 +50,6 @@ def train(strategy: str, folder: Path, seed: int = 0, stop_at: int = 0, resume: 
         save_steps=1,
         seed=seed,
         remove_unused_columns=False,
-        accelerator_config={"use_seedable_sampler": False},
         report_to="none",
         use_cpu=True,
         disable_tqdm=True,
