@@ -39,6 +39,7 @@ from sentiment.trainer import (
 )
 from sentiment.training.callbacks import DivergenceGuard, EpochProgress, EpochTimer
 from sentiment.training.masking import MaskingCollator, mask_once
+from sentiment.training.memory import bound_kernel_caches
 from sentiment.training.optimizer import build_optimizer
 from sentiment.training.resources import is_main_process
 from sentiment.training.sampling import LengthGroupedTrainer
@@ -72,6 +73,7 @@ def adapt(model_args: ModelArguments, corpus_args: CorpusArguments, args: Adapta
     if finished is not None:
         return finished
     clock = time.perf_counter()
+    bound_kernel_caches()
     training_args = build_mlm_arguments(args)
     set_seed(args.seed)
 

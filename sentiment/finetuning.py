@@ -36,6 +36,7 @@ from sentiment.trainer import (
 )
 from sentiment.training.adversarial import AdversarialTrainer
 from sentiment.training.callbacks import DivergenceGuard, EitherImprovesStopping, EpochProgress, EpochTimer
+from sentiment.training.memory import bound_kernel_caches
 from sentiment.training.optimizer import build_optimizer
 from sentiment.training.resources import is_main_process
 
@@ -74,6 +75,7 @@ def finetune(
     if finished is not None:
         return finished
     clock = time.perf_counter()
+    bound_kernel_caches()
     training_args = build_training_arguments(
         args,
         metric_for_best_model="accuracy",

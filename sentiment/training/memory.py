@@ -1,11 +1,26 @@
-"""How the C library treats memory that is freed."""
+"""How the libraries below torch treat memory: what they keep, and what they give back."""
 
 import ctypes
+import os
 import sys
 
 # Of glibc's malloc.h.
 M_TRIM_THRESHOLD = -1
 M_MMAP_THRESHOLD = -3
+# How many products of matrices oneDNN, and torch's own layer over it, remember: 1,024 each as they come.
+KERNEL_CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
+REMEMBERED_KERNELS = 128
+
+
+def bound_kernel_caches() -> None:
+    """Has oneDNN remember fewer kernels, unless the environment says how many; before the first product of matrices.
+
+    Each shape of a batch has products of its own, and each of them holds a quarter of a MB twice, between the large
+    pieces of memory that the next batch asks for. An adaptation with batches of every length grew from 2.0 to 4.0 GB in
+    90 steps, and stays at 2.4 with this, at the same speed.
+    """
+    for name in KERNEL_CACHES:
+        os.environ.setdefault(name, str(REMEMBERED_KERNELS))
 
 
 def keep_freed_memory() -> None:

@@ -15,7 +15,8 @@ modelling, for each of the head's at 15% of the tokens), over the matrix rate. I
 tokens that are not masked, and in the last layer on tokens that no pooler reads, as none; what of that a way does is
 its own loss. Ours does not do the last: some of its share is work saved. `done` is the share without that.
 
-Growth: fine-tuning the embedded model on 1, 2, 4 and 8 times the rows, in turns.
+Growth: an epoch of fine-tuning and of adaptation of the embedded model on 1, 2, 4 and 8 times the rows, in turns; time
+within 10% of linear, or below it, and no more than 10% more memory.
 
 The goals are the issue's; where one is missed it ends with exit code 1.
 
@@ -29,6 +30,7 @@ of it, each gain in speed predicted, then measured in turns with what was there 
     padding, 18% (5% at batch 32)              sorted over all texts: 4% (1%); 6% (3%)     1.17       1.16 (1.06)
                                                since lengths are shaken, see `group_by_length`
     pages that malloc gives back               kept (`keep_freed_memory`), batch 32        1.05       1.06 to 1.19
+    kernels of each shape, remembered          128 for 1,024 (`bound_kernel_caches`)       1, for memory  1
     casts of bf16                         30   -
     AdamW, clipping                       22   fused AdamW, before. Clipping within it (`grad_scale`) would give some
                                                1.03 at batch 32, for a private attribute
@@ -62,7 +64,7 @@ from sentiment.evaluation.terminal import render_table
 WAYS = Path(__file__).with_name("training_ways.py")
 TASKS = ("finetuning", "mlm", "growth")
 MASKED_SHARE = 0.15
-GROWTH_ROWS = (2_500, 5_000, 10_000, 20_000)
+GROWTH_ROWS = {"finetuning": (2_500, 5_000, 10_000, 20_000), "mlm": (600, 1_200, 2_400, 4_800)}
 Result = dict[str, float]
 
 
@@ -185,31 +187,31 @@ def render_results(task: str, model: str, results: dict[Way, Result]) -> str:
     return f"\n{title[0]}\n{render_table(table)}"
 
 
-def measure_growth(options: argparse.Namespace) -> tuple[str, list[str]]:
+def measure_growth(task: str, options: argparse.Namespace) -> tuple[str, list[str]]:
     """The table of time and memory by the number of rows, and what of it is not linear or not flat."""
     path = find_pretrained("minilm")
     found: dict[int, list[Result]] = defaultdict(list)
     for turn in range(options.rounds):
-        for rows in GROWTH_ROWS:
-            arguments = ("ours", "--rows", str(rows), "--batch_size", "32")
-            found[rows].append(measure("finetuning", path, options.data_dir, arguments))
-            print(f"growth, round {turn + 1}: {rows} rows", file=sys.stderr)
+        for rows in GROWTH_ROWS[task]:
+            arguments = ("ours", "--rows", str(rows), "--batch_size", "32", "--steps", "-1")
+            found[rows].append(measure(task, path, options.data_dir, arguments))
+            print(f"growth, {task}, round {turn + 1}: {rows} rows", file=sys.stderr)
+    names = ("examples_per_second", "train_seconds", "peak_memory_mb")
     medians = {
-        rows: [statistics.median(result[name] for result in results) for name in ("train_seconds", "peak_memory_mb")]
+        rows: [statistics.median(result[name] for result in results) for name in names]
         for rows, results in found.items()
     }
-    table = [["rows", "training, s", "per row, of the first", "peak MB, of the first"]]
+    table = [["rows", "training, s", "per text, of the first", "peak MB", "of the first"]]
     missed = []
-    first_rows = GROWTH_ROWS[0]
-    for rows, (seconds, memory) in medians.items():
-        time_ratio = seconds / rows / (medians[first_rows][0] / first_rows)
-        memory_ratio = memory / medians[first_rows][1]
-        table.append([f"{rows:,}", f"{seconds:.1f}", f"{time_ratio:.2f}", f"{memory_ratio:.2f}"])
-        if abs(time_ratio - 1) > 0.1 or memory_ratio > 1.1:
+    first_rate, _, first_memory = medians[GROWTH_ROWS[task][0]]
+    for rows, (rate, seconds, memory) in medians.items():
+        time_ratio, memory_ratio = first_rate / rate, memory / first_memory
+        table.append([f"{rows:,}", f"{seconds:.1f}", f"{time_ratio:.2f}", f"{memory:,.0f}", f"{memory_ratio:.2f}"])
+        if time_ratio > 1.1 or memory_ratio > 1.1:
             missed.append(
-                f"growth: {rows} rows take {time_ratio:.2f} of the time a row, {memory_ratio:.2f} of the memory"
+                f"growth, {task}: {rows} rows take {time_ratio:.2f} of the time, {memory_ratio:.2f} of the memory"
             )
-    return f"\ngrowth: fine-tuning, minilm, batch 32\n{render_table(table)}", missed
+    return f"\ngrowth: {task}, minilm, batch 32\n{render_table(table)}", missed
 
 
 def find_unit(task: str) -> str:
@@ -254,9 +256,10 @@ def main() -> None:
             paths["bert-base"] = save_bert_base(Path(folder) / "bert-base")
         for task in options.tasks:
             if task == "growth":
-                table, lines = measure_growth(options)
-                print(table, flush=True)
-                missed += lines
+                for grown in GROWTH_ROWS:
+                    table, lines = measure_growth(grown, options)
+                    print(table, flush=True)
+                    missed += lines
                 continue
             for model in options.models:
                 results = measure_all(task, model, paths[model], options)

@@ -175,7 +175,8 @@ def train_ours(options: argparse.Namespace) -> dict[str, float]:
             target_dataset="none",
             validation_share=0.02,
         )
-        return adapt(model_args, corpus_args, AdaptationArguments(max_steps=options.steps, **run))["resources"]
+        length = {"max_steps": options.steps} if options.steps > 0 else {"num_train_epochs": 1}
+        return adapt(model_args, corpus_args, AdaptationArguments(**length, **run))["resources"]
 
 
 def measure_matrix_rates(model: str) -> dict[str, float]:
@@ -224,7 +225,7 @@ def main() -> None:
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="bf16")
     parser.add_argument("--batch_size", type=int, default=128, help="of ours, in fine-tuning")
     parser.add_argument("--rows", type=int, default=10_000, help="reviews that ours reads")
-    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=3, help="of adaptation by ours, -1: one epoch")
     options = parser.parse_args()
 
     torch.manual_seed(0)

@@ -1,10 +1,11 @@
-"""Freed memory is used again without page faults."""
+"""Freed memory is used again without page faults, and shapes that were met once are forgotten."""
 
 import ctypes
 import subprocess
 import sys
 
 import pytest
+import torch
 
 COUNT_FAULTS = """
 import ctypes, resource, torch
@@ -31,3 +32,31 @@ def test_freed_memory_is_used_again_without_page_faults() -> None:
     as_it_comes, kept = map(int, done.stdout.split())
     assert as_it_comes > 1000
     assert kept < as_it_comes / 10
+
+
+MULTIPLY_SHAPES = """
+import sys, psutil, torch
+from sentiment.training.memory import bound_kernel_caches
+
+if sys.argv[1] == "bounded":
+    bound_kernel_caches()
+weight = torch.randn(64, 64, dtype=torch.bfloat16)
+before = psutil.Process().memory_info().rss
+for rows in range(100, 700):
+    torch.randn(rows, 64, dtype=torch.bfloat16) @ weight
+print(psutil.Process().memory_info().rss - before)
+"""
+
+
+@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="bf16 is not multiplied by oneDNN here")
+def test_memory_of_kernels_is_bounded() -> None:
+    grown = [
+        int(
+            subprocess.run(
+                [sys.executable, "-c", MULTIPLY_SHAPES, how], capture_output=True, text=True, check=True
+            ).stdout
+        )
+        for how in ("as it comes", "bounded")
+    ]
+    assert grown[0] > 100 * 2**20
+    assert grown[1] < grown[0] / 2
