@@ -24,7 +24,7 @@ from sentiment.exceptions import InputError
 from sentiment.models.masked_lm import IGNORED, BertForSparseMaskedLM, load_masked_lm
 from sentiment.models.tokenizer import load_tokenizer
 from sentiment.parsing import parse_arguments
-from sentiment.runs.folder import check_same_data, clear_run, read_json, write_json
+from sentiment.runs.folder import check_same_data, clear_run, hold_run, read_json, write_json
 from sentiment.runs.lineage import KEYS_FILE
 from sentiment.runs.record import describe_run, read_finished
 from sentiment.trainer import (
@@ -33,16 +33,17 @@ from sentiment.trainer import (
     check_length,
     find_best,
     find_timer,
+    save_model,
     show_progress_with,
     summarize_resources,
     train,
 )
-from sentiment.training.callbacks import DivergenceGuard, EpochProgress, EpochTimer
+from sentiment.training.callbacks import EpochProgress, EpochTimer
+from sentiment.training.checkpointing import CheckpointingTrainer
 from sentiment.training.masking import MaskingCollator, mask_once
 from sentiment.training.memory import bound_kernel_caches
 from sentiment.training.optimizer import build_optimizer
 from sentiment.training.resources import is_main_process
-from sentiment.training.sampling import LengthGroupedTrainer
 from sentiment.training.schedule import build_head_first_schedule
 
 LOGGED_STEPS = 200  # points of the loss curve
@@ -69,9 +70,16 @@ def adapt(model_args: ModelArguments, corpus_args: CorpusArguments, args: Adapta
     """
     run_dir = Path(args.output_dir)
     options = asdict(model_args) | asdict(corpus_args) | asdict(args)
-    finished = read_finished(run_dir, options, args, lambda: compute_fingerprints(corpus_args, args))
-    if finished is not None:
-        return finished
+    with hold_run(run_dir):
+        finished = read_finished(run_dir, options, args, lambda: compute_fingerprints(corpus_args, args))
+        return run_adaptation(model_args, corpus_args, args) if finished is None else finished
+
+
+def run_adaptation(
+    model_args: ModelArguments, corpus_args: CorpusArguments, args: AdaptationArguments
+) -> dict[str, Any]:
+    """The sequence of `adapt`, in a folder that is not finished and held by nobody else."""
+    run_dir = Path(args.output_dir)
     clock = time.perf_counter()
     bound_kernel_caches()
     training_args = build_mlm_arguments(args)
@@ -87,6 +95,7 @@ def adapt(model_args: ModelArguments, corpus_args: CorpusArguments, args: Adapta
     model, has_fresh_head = load_masked_lm(model_path, preparation)
     check_length(corpus_args.max_length, model.config.max_position_embeddings)
     trainer = build_trainer(model, tokenizer, data, args, training_args, has_fresh_head)
+    options = asdict(model_args) | asdict(corpus_args) | asdict(args)
     run = describe_run("mlm", options, model, training_args)
     run["model"]["has_fresh_head"] = has_fresh_head
     run["data"] = {"datasets": corpus_args.dataset, "fingerprints": data.fingerprints, "audit": data.audit}
@@ -101,10 +110,9 @@ def adapt(model_args: ModelArguments, corpus_args: CorpusArguments, args: Adapta
         guesses_before = fill_masks(model, tokenizer, [mask["text"] for mask in masks])
     before = read_evaluation(trainer.evaluate())
 
-    train(trainer, args.resume)
+    train(trainer, args)
     if trainer.is_world_process_zero():
-        model.save_pretrained(run_dir / "model")
-        tokenizer.save_pretrained(run_dir / "model")
+        run["model"]["weights_sha256"] = save_model(model, tokenizer, run_dir / "model")
         metrics = summarize_training(trainer, before)
         adapted, _ = load_masked_lm(str(run_dir / "model"))  # the Trainer's own rounds to the precision of training
         guesses_after = fill_masks(adapted, tokenizer, [mask["text"] for mask in masks])
@@ -138,7 +146,7 @@ def build_mlm_arguments(args: AdaptationArguments) -> TrainingArguments:
     return build_training_arguments(args, **own)
 
 
-class MaskedLMTrainer(LengthGroupedTrainer):
+class MaskedLMTrainer(CheckpointingTrainer):
     """A Trainer whose schedule may let the head learn alone at first."""
 
     def __init__(self, *args: Any, head_warmup_ratio: float, warmup_ratio: float, **kwargs: Any):
@@ -191,7 +199,7 @@ def build_trainer(
         processing_class=tokenizer,
         compute_metrics=compute_trainer_metrics,
         optimizers=(build_optimizer(model, args.lr, args.head_lr, weight_decay=args.weight_decay), None),
-        callbacks=[EpochTimer(), DivergenceGuard()],
+        callbacks=[EpochTimer()],
         head_warmup_ratio=args.head_warmup_ratio if has_fresh_head else 0.0,
         warmup_ratio=args.warmup_ratio,
     )

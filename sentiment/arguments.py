@@ -92,6 +92,9 @@ class RunArguments:
     lr: float = field(default=5e-5, metadata={"help": "Peak learning rate of BERT."})
     head_lr: float | None = field(default=None, metadata={"help": "Peak learning rate of the head. Default: --lr."})
     batch_size: int = field(default=128, metadata={"help": "Texts a step, over all processes together."})
+    gradient_accumulation_steps: int = field(
+        default=1, metadata={"help": "Pieces that a step's texts are trained on in, one after the other: saves memory."}
+    )
     num_train_epochs: int = field(default=20, metadata={"help": "Epochs at most."})
     warmup_ratio: float = field(default=0.06, metadata={"help": "Share of all steps in which the rate rises."})
     weight_decay: float = field(default=0.01, metadata={"help": "AdamW's weight decay, on matrices only."})
@@ -112,6 +115,10 @@ class RunArguments:
         },
     )
     seed: int = field(default=42, metadata={"help": "Of the split, the head's first weights, order and dropout."})
+    save_minutes: float = field(
+        default=10.0,
+        metadata={"help": "Minutes between checkpoints at most. One is written after each evaluation in any case."},
+    )
     resume: bool = field(default=False, metadata={"help": "Go on from the last checkpoint in --output_dir."})
     overwrite: bool = field(default=False, metadata={"help": "Train again where --output_dir holds another run."})
 
@@ -126,8 +133,9 @@ class RunArguments:
         )
         require(0 <= self.weight_decay < math.inf, f"--weight_decay {self.weight_decay}: must be 0 or more, and finite")
         require(0 <= self.seed < 2**32, f"--seed {self.seed}: {SEEDS}")
-        for name in ("batch_size", "num_train_epochs"):
+        for name in ("batch_size", "gradient_accumulation_steps", "num_train_epochs"):
             require(getattr(self, name) >= 1, f"--{name} {getattr(self, name)}: at least 1")
+        require(self.save_minutes >= 0, f"--save_minutes {self.save_minutes}: 0 or more")
         require(
             not (self.resume and self.overwrite),
             "--resume and --overwrite contradict each other: pass one of them",

@@ -13,21 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import sentiment
-from sentiment.exceptions import InputError
+from sentiment.exceptions import DivergenceError, InputError, Interrupted, SaveError
 
 EXIT_CODES = (
-    "exit codes: 0 done, 1 a file cannot be written or read, a run of a study failed or an export is refused, "
-    "2 wrong input (one line says what to do), 130 interrupted"
+    "exit codes: 0 done, 1 a file cannot be written or read, a run of a study failed, an export is refused or a record "
+    "is not reproduced, "
+    "2 wrong input (one line says what to do), 3 a training diverged, 4 the disk is full, 130 or 143 interrupted"
 )
-SYSTEM_REFUSALS = {
-    errno.EACCES,
-    errno.EPERM,
-    errno.EROFS,
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.ENOTDIR,
-    errno.ENAMETOOLONG,
-}
+FULL_DISK = {errno.ENOSPC, errno.EDQUOT}
+SYSTEM_REFUSALS = FULL_DISK | {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -48,17 +42,17 @@ def run_command(command: Callable[..., Any], **options: Any) -> None:
     try:
         command(**options)
         sys.stdout.flush()
-    except InputError as error:
-        if int(os.environ.get("RANK", "0")) == 0:  # processes of one run fail alike
+    except (InputError, DivergenceError, SaveError, Interrupted) as error:
+        if int(os.environ.get("RANK", "0")) == 0:  # processes of one run end alike
             print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(error.exit_code)
     except BrokenPipeError:  # the reader, such as `head`, has all that it wants
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         if error.errno not in SYSTEM_REFUSALS:
             raise
         print(f"error: {error.strerror}: {error.filename}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(SaveError.exit_code if error.errno in FULL_DISK else 1)
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -96,6 +90,11 @@ def build_parser() -> argparse.ArgumentParser:
     comparing.add_argument("folder_b", metavar="RUN_B", help="another, tested on the same rows; differences are B - A")
     comparing.add_argument("--output_dir", default="outputs/comparison", help="where the report is written")
     comparing.set_defaults(command=compare)
+
+    verifying = commands.add_parser("verify", help="whether a run's model still gives the metrics on record")
+    verifying.add_argument("run", metavar="RUN", help="the folder of a finished run")
+    verifying.add_argument("--data_dir", help="folder with local copies, where it is another than the run's")
+    verifying.set_defaults(command=verify)
 
     studying = commands.add_parser("study", help="ways of training x seeds x label budgets", add_help=False)
     studying.set_defaults(command=study)
@@ -226,6 +225,21 @@ def compare(folder_a: str, folder_b: str, output_dir: str) -> None:
 
     comparison = compare_runs(folder_a, folder_b, output_dir)
     print(f"{render_comparison(comparison)}\n\nReport: {Path(output_dir) / 'report.html'}")
+
+
+def verify(run: str, data_dir: str | None) -> None:
+    """Evaluates a run's model again; exit code 1, with a line for each difference, if the record is not reproduced."""
+    from sentiment.verification import TOLERANCE, verify_run
+
+    verification = verify_run(Path(run), data_dir)
+    if not verification.differences:
+        print(f"{run}: {verification.evaluated}: every metric on record is reproduced to {TOLERANCE:g}")
+        return
+    print(f"{run}: {verification.evaluated}: not what is on record:")
+    print("\n".join(f"  {line}" for line in verification.differences))
+    if verification.surroundings:
+        print("and this is not where it was trained:\n" + "\n".join(f"  {line}" for line in verification.surroundings))
+    sys.exit(1)
 
 
 def study(flags: Sequence[str]) -> None:

@@ -21,7 +21,7 @@ from sentiment.models.classifier import BertSentimentClassifier, load_classifier
 from sentiment.models.tokenizer import load_tokenizer
 from sentiment.parsing import parse_arguments
 from sentiment.preparation import RunData, compute_fingerprints, load_split_reviews, prepare_data
-from sentiment.runs.folder import check_same_data, clear_run, read_json, write_json
+from sentiment.runs.folder import check_same_data, clear_run, hold_run, read_json, write_json
 from sentiment.runs.lineage import ADAPTED_RUN, check_adapted_model, describe_adaptation
 from sentiment.runs.record import describe_run, read_finished
 from sentiment.trainer import (
@@ -30,12 +30,13 @@ from sentiment.trainer import (
     check_length,
     find_best,
     find_timer,
+    save_model,
     show_progress_with,
     summarize_resources,
     train,
 )
 from sentiment.training.adversarial import AdversarialTrainer
-from sentiment.training.callbacks import DivergenceGuard, EitherImprovesStopping, EpochProgress, EpochTimer
+from sentiment.training.callbacks import EitherImprovesStopping, EpochProgress, EpochTimer
 from sentiment.training.memory import bound_kernel_caches
 from sentiment.training.optimizer import build_optimizer
 from sentiment.training.resources import is_main_process
@@ -69,11 +70,20 @@ def finetune(
     """
     run_dir = Path(args.output_dir)
     options = asdict(model_args) | asdict(data_args) | asdict(args)
-    finished = read_finished(
-        run_dir, options, args, lambda: compute_fingerprints(load_split_reviews(data_args, args.seed).splits)
-    )
-    if finished is not None:
-        return finished
+
+    def fingerprint_data() -> dict[str, str]:
+        return compute_fingerprints(load_split_reviews(data_args, args.seed).splits)
+
+    with hold_run(run_dir):
+        finished = read_finished(run_dir, options, args, fingerprint_data)
+        return run_finetuning(strategy, model_args, data_args, args) if finished is None else finished
+
+
+def run_finetuning(
+    strategy: str, model_args: ModelArguments, data_args: DataArguments, args: FinetuningArguments
+) -> dict[str, Any]:
+    """The sequence of `finetune`, in a folder that is not finished and held by nobody else."""
+    run_dir = Path(args.output_dir)
     clock = time.perf_counter()
     bound_kernel_caches()
     training_args = build_training_arguments(
@@ -96,6 +106,7 @@ def finetune(
     model = load_classifier(model_path, args.dropout, preparation)
     check_length(data_args.max_length, model.config.max_position_embeddings)
     trainer = build_trainer(model, tokenizer, data, args, training_args)
+    options = asdict(model_args) | asdict(data_args) | asdict(args)
     run = describe_run(strategy, options, model, training_args) | {"adaptation": adaptation}
     run["data"] = {"dataset": data_args.dataset, "fingerprints": data.fingerprints, "audit": data.audit}
 
@@ -107,10 +118,9 @@ def finetune(
         before, _ = evaluate(model, data.tokenized["test"], tokenizer)
     trainer.accelerator.wait_for_everyone()
 
-    train(trainer, args.resume)
+    train(trainer, args)
     if trainer.is_world_process_zero():
-        model.save_pretrained(run_dir / "model")
-        tokenizer.save_pretrained(run_dir / "model")
+        run["model"]["weights_sha256"] = save_model(model, tokenizer, run_dir / "model")
         # Read back, and not the Trainer's own: that one's forward keeps rounding to the precision of training.
         trained = load_trained_classifier(str(run_dir / "model"), training_args.device)
         after, probabilities = evaluate(trained, data.tokenized["test"], tokenizer)
@@ -130,7 +140,7 @@ def build_trainer(
     data: RunData,
     args: FinetuningArguments,
     training_args: TransformersArguments,
-) -> Trainer:
+) -> AdversarialTrainer:
     """A Trainer with our optimizer, early stopping and progress bar."""
     optimizer = build_optimizer(model, args.lr, args.head_lr, args.layer_decay, args.weight_decay)
     trainer = AdversarialTrainer(
@@ -142,10 +152,12 @@ def build_trainer(
         processing_class=tokenizer,
         compute_metrics=compute_trainer_metrics,
         optimizers=(optimizer, None),
-        callbacks=[EitherImprovesStopping(args.early_stopping_patience), EpochTimer(), DivergenceGuard()],
+        callbacks=[EitherImprovesStopping(args.early_stopping_patience), EpochTimer()],
         epsilon=args.adversarial_epsilon,
     )
-    return show_progress_with(trainer, EpochProgress())
+    trainer.row_numbers = data.splits["train"]["row"][:]
+    show_progress_with(trainer, EpochProgress())
+    return trainer
 
 
 def compute_trainer_metrics(prediction: EvalPrediction) -> dict[str, Any]:

@@ -1,19 +1,34 @@
 """What the Trainers of fine-tuning and adaptation share: options, resuming, and what their logs say afterwards."""
 
 import os
+import pickle
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import ProgressCallback, Trainer, TrainerCallback, TrainingArguments
+from safetensors import SafetensorError
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    ProgressCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
+from transformers.utils import SAFE_WEIGHTS_NAME
 
 from sentiment.arguments import RunArguments
-from sentiment.exceptions import InputError
+from sentiment.exceptions import DivergenceError, InputError, SaveError, first_line
+from sentiment.runs.folder import DIVERGENCE_FILE, write_json
 from sentiment.training.callbacks import EpochTimer
-from sentiment.training.checkpoints import find_last_checkpoint
+from sentiment.training.checkpointing import CheckpointingTrainer
+from sentiment.training.checkpoints import describe_file, find_last_checkpoint, set_aside
+from sentiment.training.interruption import SaveInTime, StopSignals
 from sentiment.training.memory import keep_freed_memory
 from sentiment.training.precision import choose_precision
-from sentiment.training.resources import measure_peak_memory
+from sentiment.training.resources import is_main_process, measure_peak_memory
 
 
 def build_training_arguments(args: RunArguments, **own: Any) -> TrainingArguments:
@@ -31,6 +46,7 @@ def build_training_arguments(args: RunArguments, **own: Any) -> TrainingArgument
     shared: dict[str, Any] = {
         "output_dir": str(Path(args.output_dir) / "checkpoints"),
         "per_device_train_batch_size": args.batch_size,
+        "gradient_accumulation_steps": args.gradient_accumulation_steps,
         "per_device_eval_batch_size": 64,
         "num_train_epochs": args.num_train_epochs,
         "learning_rate": args.lr,
@@ -43,7 +59,7 @@ def build_training_arguments(args: RunArguments, **own: Any) -> TrainingArgument
         "logging_strategy": "epoch",
         "logging_nan_inf_filter": False,
         "load_best_model_at_end": True,
-        "save_total_limit": 1,
+        "save_total_limit": 2,  # should the newest be damaged
         "restore_callback_states_from_checkpoint": True,
         "seed": args.seed,
         "full_determinism": has_cuda,
@@ -58,17 +74,19 @@ def build_training_arguments(args: RunArguments, **own: Any) -> TrainingArgument
     }
     training_args = TrainingArguments(**(shared | own))
     devices = training_args.world_size * max(1, training_args.n_gpu)
-    if args.batch_size % devices:
-        raise InputError(f"--batch_size {args.batch_size} cannot be dealt evenly to {devices} processes or devices")
-    training_args.per_device_train_batch_size = args.batch_size // devices
+    if args.batch_size % (devices * args.gradient_accumulation_steps):
+        pieces = f", {args.gradient_accumulation_steps} pieces each" if args.gradient_accumulation_steps > 1 else ""
+        raise InputError(
+            f"--batch_size {args.batch_size} cannot be dealt evenly to {devices} processes or devices{pieces}"
+        )
+    training_args.per_device_train_batch_size = args.batch_size // (devices * args.gradient_accumulation_steps)
     return training_args
 
 
-def show_progress_with(trainer: Trainer, callback: TrainerCallback) -> Trainer:
-    """The Trainer, with this callback in place of its own progress bar."""
+def show_progress_with(trainer: Trainer, callback: TrainerCallback) -> None:
+    """Puts this callback in place of the Trainer's own progress bar."""
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(callback)
-    return trainer
 
 
 def check_length(max_length: int, max_positions: int) -> None:
@@ -77,17 +95,68 @@ def check_length(max_length: int, max_positions: int) -> None:
         raise InputError(f"--max_length {max_length}: the model takes {max_positions} tokens at most")
 
 
-def train(trainer: Trainer, resume: bool) -> None:
-    """Trains to the end, from the last whole checkpoint where asked to and where there is one."""
+def train(trainer: CheckpointingTrainer, args: RunArguments) -> None:
+    """Trains to the end, from the last whole checkpoint where asked to and where there is one.
+
+    Raises:
+        Interrupted: SIGINT or SIGTERM came; a checkpoint is written.
+        DivergenceError: a loss or gradient is not finite; the checkpoints before are kept.
+        SaveError: a checkpoint cannot be written.
+        InputError: the checkpoint holds something else, or the training does not fit into the GPU's memory.
+    """
     if not torch.cuda.is_available():
         keep_freed_memory()
-    checkpoint = find_last_checkpoint(Path(str(trainer.args.output_dir))) if resume else None
+    checkpoint = choose_checkpoint(trainer.args) if args.resume else None
+    divergence_file = Path(args.output_dir) / DIVERGENCE_FILE
+    if trainer.is_world_process_zero():
+        divergence_file.unlink(missing_ok=True)  # of an attempt before this one
     try:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        with StopSignals() as signals:
+            trainer.add_callback(SaveInTime(signals, args.save_minutes))
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except pickle.UnpicklingError as error:  # whole by its manifest, but not what torch.save writes of tensors
+        raise InputError(f"cannot go on from {checkpoint}: {first_line(error)}") from error
+    except DivergenceError as error:
+        if trainer.is_world_process_zero():
+            write_json(divergence_file, error.details)
+        raise
     except torch.OutOfMemoryError as error:
         raise InputError(
             "the GPU's memory is full: lower --batch_size or --max_length, or use more processes"
         ) from error
+
+
+def choose_checkpoint(training_args: TrainingArguments) -> Path | None:
+    """The checkpoint to go on from, or None; says so, and moves newer ones that are damaged out of the way."""
+    folder = Path(str(training_args.output_dir))
+    with training_args.main_process_first(desc="checkpoints"):
+        checkpoint, passed_over = find_last_checkpoint(folder, training_args.world_size)
+        if is_main_process():
+            set_aside(passed_over)
+            start = "the beginning: there is no whole checkpoint" if checkpoint is None else checkpoint
+            print(f"Going on from {start}", file=sys.stderr)
+    return checkpoint
+
+
+def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> str:
+    """The SHA-256 of the weights, after model and tokenizer are written to the folder, at once.
+
+    Raises:
+        SaveError: they cannot be written.
+    """
+    unfinished = folder.with_name(folder.name + ".part")
+    try:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        model.save_pretrained(unfinished)
+        tokenizer.save_pretrained(unfinished)
+        if folder.exists():
+            shutil.rmtree(folder)
+        unfinished.rename(folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise SaveError(f"cannot write {folder}: {first_line(error)}", folder.parent) from error
+    digest: str = describe_file(folder / SAFE_WEIGHTS_NAME)["sha256"]
+    return digest
 
 
 def find_timer(trainer: Trainer) -> EpochTimer:

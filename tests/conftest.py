@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -203,3 +204,20 @@ def write_finished_run(tiny_bert: Path, tmp_path: Path) -> Callable[..., Path]:
         return folder
 
     return write
+
+
+@pytest.fixture
+def signal_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], AbstractContextManager[None]]:
+    """`with signal_at(step, number)`: a training within sends itself a signal in that step, counted from 1."""
+
+    @contextmanager
+    def patch_progress(step: int, number: int) -> Iterator[None]:
+        def send(_self: Any, _args: Any, state: Any, *_: Any, **__: Any) -> None:
+            if state.global_step == step - 1:
+                os.kill(os.getpid(), number)
+
+        with monkeypatch.context() as patch:
+            patch.setattr("sentiment.training.callbacks.EpochProgress.on_step_begin", send, raising=False)
+            yield
+
+    return patch_progress

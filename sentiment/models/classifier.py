@@ -13,6 +13,7 @@ from transformers import (
     BertForSequenceClassification,
     BertModel,
     BertPreTrainedModel,
+    PreTrainedConfig,
     PreTrainedModel,
 )
 from transformers.modeling_outputs import SequenceClassifierOutput
@@ -20,6 +21,7 @@ from transformers.utils import logging as transformers_logging
 
 from sentiment.exceptions import InputError, first_line
 from sentiment.labels import LABEL_NAMES
+from sentiment.model_folder import refuse_code
 from sentiment.models.dropout import use_fast_dropout
 from sentiment.models.first_token import FirstTokenLayer
 
@@ -144,10 +146,14 @@ def load_bert_config(model_path: str) -> BertConfig:
     """The config in `model_path`.
 
     Raises:
-        InputError: there is none, or it is not that of an encoder of BERT's kind.
+        InputError: there is none, it names code, or it is not that of an encoder of BERT's kind.
     """
     try:
-        config = AutoConfig.from_pretrained(model_path)
+        settings, _ = PreTrainedConfig.get_config_dict(model_path)
+        refuse_code(model_path, settings)
+        config = AutoConfig.from_pretrained(model_path, trust_remote_code=False)
+    except InputError:
+        raise
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read the model {model_path}: {first_line(error)}") from error
     if not isinstance(config, BertConfig):
@@ -158,16 +164,19 @@ def load_bert_config(model_path: str) -> BertConfig:
 
 
 def load_weights(model_class: type[Model], model_path: str, config: BertConfig) -> tuple[Model, dict[str, Any]]:
-    """The model in fp32 and transformers' loading info (`missing_keys`, ...), with nothing on the terminal."""
+    """The model in fp32 and transformers' loading info (`missing_keys`, ...), with nothing on the terminal.
+
+    Weights are read from safetensors alone: the formats before it are pickles, which may run code.
+    """
     verbosity = transformers_logging.get_verbosity()
     had_bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
         loaded: Any = model_class.from_pretrained(
-            model_path, config=config, dtype=torch.float32, output_loading_info=True
+            model_path, config=config, dtype=torch.float32, output_loading_info=True, use_safetensors=True
         )
-    except Exception as error:  # safetensors, pickle and shape errors share no base class
+    except Exception as error:  # errors of safetensors and of shapes share no base class
         raise InputError(f"cannot load the weights of {model_path}: {first_line(error)}") from error
     finally:
         transformers_logging.set_verbosity(verbosity)

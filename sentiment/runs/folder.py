@@ -2,13 +2,20 @@
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from sentiment.exceptions import InputError
 
+LOCK_FILE = ".lock"
+DIVERGENCE_FILE = "divergence.json"
 # What a run writes, and all that --overwrite removes.
 WRITTEN_FILES = (
+    DIVERGENCE_FILE,
     "run.json",
     "metrics.json",
     "text_keys.npy",
@@ -20,9 +27,39 @@ WRITTEN_FILES = (
     "confusion.png",
     "before_after.png",
 )
-WRITTEN_FOLDERS = ("model", "checkpoints")
+WRITTEN_FOLDERS = ("model", "model.part", "checkpoints")
 # Options that change how a run is carried out and not what comes out of it.
-NEUTRAL_OPTIONS = {"data_dir", "num_proc", "output_dir", "overwrite", "resume"}
+NEUTRAL_OPTIONS = {"data_dir", "num_proc", "output_dir", "overwrite", "resume", "save_minutes"}
+
+
+@contextmanager
+def hold_run(run_dir: Path) -> Iterator[None]:
+    """Keeps other processes from the folder, which is made; one that nothing was written to is removed again.
+
+    The lock is the system's own and ends with the process, however that ends.
+
+    Raises:
+        InputError: another process holds it, or it is a file.
+    """
+    parts = [run_dir, *run_dir.parents]
+    for path in parts:
+        if path.exists() and not path.is_dir():
+            raise InputError(f"{path} is a file: pass another --output_dir")
+    made = [path for path in parts if not path.exists()]
+    run_dir.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(run_dir / LOCK_FILE)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(f"another run is writing to {run_dir}: pass another --output_dir, or wait") from None
+    try:
+        yield
+    finally:
+        if made and [path.name for path in run_dir.iterdir()] == [LOCK_FILE]:
+            (run_dir / LOCK_FILE).unlink()
+            for path in made:
+                path.rmdir()
+        lock.release()
 
 
 def is_finished(run_dir: Path, options: dict[str, Any], overwrite: bool = False, resume: bool = False) -> bool:
@@ -32,12 +69,10 @@ def is_finished(run_dir: Path, options: dict[str, Any], overwrite: bool = False,
         InputError: it holds files but no run; or another run or an unfinished one, and neither `overwrite` nor
             `resume` says what to do with it.
     """
-    for path in (run_dir, *run_dir.parents):
-        if path.exists() and not path.is_dir():
-            raise InputError(f"{path} is a file: pass another --output_dir")
     if not (run_dir / "run.json").exists():
         # A Trainer that was built and never ran leaves an empty folder of checkpoints.
-        if any(path.name != "checkpoints" or any(path.iterdir()) for path in list_folder(run_dir)):
+        others = [path for path in list_folder(run_dir) if path.name != LOCK_FILE]
+        if any(path.name != "checkpoints" or any(path.iterdir()) for path in others):
             raise InputError(f"{run_dir} is not empty and holds no run: pass another --output_dir")
         return False
     if overwrite:

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, TrainingArguments
 from sentiment.arguments import RunArguments
 from sentiment.runs.folder import check_same_data, is_finished, read_json
 from sentiment.trainer import describe_precision
-from sentiment.training.resources import describe_hardware, is_main_process, list_versions
+from sentiment.training.resources import describe_code, describe_hardware, is_main_process, list_versions
 
 
 def read_finished(
@@ -44,6 +44,7 @@ def describe_run(
         "options": options,
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "versions": list_versions(),
+        "git": describe_code(),
         "hardware": describe_hardware(training_args.device.type, training_args.world_size),
         "model": {
             "name": options["model"],

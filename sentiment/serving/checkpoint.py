@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from sentiment.data.cleaning import CLEANINGS
 from sentiment.exceptions import InputError, first_line, require
 from sentiment.labels import LABEL_NAMES
-from sentiment.model_folder import find_model_folder
+from sentiment.model_folder import find_model_folder, refuse_code
 
 # Characters a token can cover at most, generously: the tokenizer reads all of a text before it cuts it.
 CHARACTERS_PER_TOKEN = 100
@@ -93,6 +93,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         kind = config.get("model_type", "unknown")
     except (ValueError, AttributeError) as error:
         raise InputError(f"cannot read the model {folder}: {first_line(error)} in config.json") from error
+    refuse_code(str(folder), config)
     require(kind == "bert", f"{folder} is a model of type {kind}: only BERT models can be used here")
     return config
 

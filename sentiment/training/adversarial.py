@@ -4,10 +4,10 @@ from typing import Any
 
 import torch
 
-from sentiment.training.sampling import LengthGroupedTrainer
+from sentiment.training.checkpointing import CheckpointingTrainer
 
 
-class AdversarialTrainer(LengthGroupedTrainer):
+class AdversarialTrainer(CheckpointingTrainer):
     """A Trainer that trains on each batch twice: as it is, and with the word embeddings moved along their gradient.
 
     The move has the length `epsilon` over the whole embedding matrix; 0 turns the second pass off. The gradients of

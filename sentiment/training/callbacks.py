@@ -1,6 +1,5 @@
 """Trainer callbacks: when to stop, how long epochs took, and what the terminal shows."""
 
-import math
 import sys
 import time
 from typing import Any
@@ -15,8 +14,6 @@ from transformers import (
     TrainingArguments,
 )
 from transformers.trainer_callback import ExportableState
-
-from sentiment.exceptions import InputError
 
 
 class EitherImprovesStopping(EarlyStoppingCallback):
@@ -126,23 +123,3 @@ class EpochProgress(ProgressCallback):
         moment = f"epoch {state.epoch:g}: train loss {self._train_loss:.4f}, " if state.global_step else "before: "
         figures = f"validation loss {metrics['eval_loss']:.4f}, {self._metric} {metrics[f'eval_{self._metric}']:.4f}"
         tqdm.write(moment + figures, file=sys.stderr)
-
-
-class DivergenceGuard(TrainerCallback):
-    """Ends the run when a loss is no longer finite: the Trainer would go on, and save weights of NaN."""
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: Any = None,
-        **kwargs: Any,
-    ) -> None:
-        """Raises InputError for a loss that is not finite."""
-        losses = [logs[name] for name in ("loss", "eval_loss") if name in logs]
-        if not all(math.isfinite(loss) for loss in losses):
-            raise InputError(
-                f"training diverged at step {state.global_step} (loss {losses[0]}): "
-                "lower --lr or --head_lr, or pass --precision fp32"
-            )

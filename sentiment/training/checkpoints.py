@@ -1,48 +1,140 @@
-"""Which checkpoint of an interrupted run can be gone on from."""
+"""Checkpoints that are whole or not there: written aside, sealed with a manifest, renamed; and verified when read."""
 
+import hashlib
 import json
 import logging
+import os
 import re
-import zipfile
+import shutil
 from pathlib import Path
+from typing import Any
 
-from safetensors import SafetensorError, safe_open
+from sentiment.exceptions import InputError
 
+MANIFEST = "manifest.json"
 CHECKPOINT_NAME = re.compile(r"checkpoint-(\d+)")
+# Where a checkpoint is written before it is whole, and where damaged ones are put: beside the others.
+UNFINISHED = "unfinished"
+DAMAGED = "damaged"
+# What a training cannot go on from without.
+NEEDED = {"model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json"}
 logger = logging.getLogger(__name__)
 
 
-def find_last_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that is whole; None where there is none.
+def seal_checkpoint(staged: Path, final: Path) -> None:
+    """Moves a checkpoint that was written aside to where it belongs, at once, with the manifest of its files.
 
-    The Trainer does not write checkpoints at once, so that a run that is cut off may leave a part of one. It stops
-    with a traceback over most damage, and goes on without a word where the optimizer's state is missing.
+    All of it is on the disk before it has its name: a machine that loses its power leaves the whole checkpoint or none.
     """
-    found = {
+    files = {str(path.relative_to(staged)): path for path in sorted(staged.rglob("*")) if path.is_file()}
+    manifest = {name: describe_file(path) for name, path in files.items()}
+    (staged / MANIFEST).write_text(json.dumps({"files": manifest}, indent=2) + "\n", encoding="utf-8")
+    for path in (*files.values(), staged / MANIFEST, staged):
+        flush_to_disk(path)
+    if final.exists():  # a damaged one, or one of a training that went on from an earlier step
+        shutil.rmtree(final)
+    staged.rename(final)
+    flush_to_disk(final.parent)
+
+
+def describe_file(path: Path) -> dict[str, Any]:
+    """Size in bytes and SHA-256 of a file."""
+    with path.open("rb") as file:
+        return {"size": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def flush_to_disk(path: Path) -> None:
+    """Returns when the file or folder is on the disk; does nothing for a folder where the system cannot open one."""
+    if path.is_dir() and os.name == "nt":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def rotate_checkpoints(folder: Path, newest: int, best: int | None, limit: int) -> None:
+    """Removes all but the newest checkpoints, `limit` of them, and that of the best step."""
+    steps = [step for step in sorted(list_checkpoints(folder), reverse=True) if step <= newest]
+    for step in steps[limit:]:
+        if step != best:
+            shutil.rmtree(folder / f"checkpoint-{step}")
+
+
+def list_checkpoints(folder: Path) -> dict[int, Path]:
+    """The checkpoints of a run by their step."""
+    return {
         int(match[1]): path for path in folder.glob("checkpoint-*") if (match := CHECKPOINT_NAME.fullmatch(path.name))
     }
+
+
+def find_last_checkpoint(folder: Path, processes: int = 1) -> tuple[Path | None, dict[Path, str]]:
+    """The newest checkpoint that a training of so many processes can go on from, and why newer ones were passed over.
+
+    It is None where there is none. A checkpoint is whole when its files are those of its manifest, and when that of the
+    best step so far, whose weights the run may end with, is whole too.
+
+    Raises:
+        InputError: it is that of another number of processes, which have random numbers of their own.
+    """
+    found = list_checkpoints(folder)
+    problems = {step: find_damage(path) for step, path in found.items()}
+    passed_over: dict[Path, str] = {}
     for step in sorted(found, reverse=True):
-        problem = find_damage(found[step])
+        problem = problems[step]
         if problem is None:
-            return found[step]
-        logger.warning("%s is passed over: %s", found[step], problem)
-    return None
+            best = read_state(found[step])["best_global_step"]
+            best_problem = problems.get(best, "it is missing") if best else None
+            if best_problem is None:
+                check_processes(found[step], processes)
+                return found[step], passed_over
+            problem = f"the best one so far is checkpoint-{best}, and {best_problem}"
+        passed_over[found[step]] = problem
+    return None, passed_over
 
 
 def find_damage(checkpoint: Path) -> str | None:
-    """What is wrong with a checkpoint's files, or None: weights, optimizer, schedule, random numbers and state."""
-    if not list(checkpoint.glob("rng_state*.pth")):
-        return "rng_state.pth is missing"
+    """What is wrong with the files of a checkpoint, or None."""
     try:
-        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-        with safe_open(checkpoint / "model.safetensors", framework="pt") as weights:
-            weights.keys()  # the header gives each tensor's place, and is held against the file's size
-        for path in (checkpoint / "optimizer.pt", checkpoint / "scheduler.pt", *checkpoint.glob("rng_state*.pth")):
-            with zipfile.ZipFile(path) as archive:  # the format of torch.save, with a checksum for each part
-                if (part := archive.testzip()) is not None:
-                    return f"{path.name} is damaged ({part})"
-    except FileNotFoundError as error:
-        return f"{Path(str(error.filename)).name} is missing" if error.filename else str(error)
-    except (OSError, ValueError, SafetensorError, zipfile.BadZipFile) as error:
-        return f"a file is damaged ({error})"
+        manifest = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))["files"]
+        expected = {name: (entry["size"], entry["sha256"]) for name, entry in manifest.items()}
+    except FileNotFoundError:
+        return f"{MANIFEST} is missing"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"{MANIFEST} is damaged ({type(error).__name__})"
+    there = {str(path.relative_to(checkpoint)) for path in checkpoint.rglob("*") if path.is_file()} - {MANIFEST}
+    if missing := sorted((expected.keys() | NEEDED) - there):
+        return f"{', '.join(missing)} is missing"
+    if added := sorted(there - expected.keys()):
+        return f"{', '.join(added)} is not in its manifest"
+    for name, (size, digest) in expected.items():
+        found = (checkpoint / name).stat().st_size
+        if found != size:
+            return f"{name} is damaged ({found} of {size} bytes)"
+        if describe_file(checkpoint / name)["sha256"] != digest:
+            return f"{name} is damaged (its SHA-256 is another)"
     return None
+
+
+def set_aside(passed_over: dict[Path, str]) -> None:
+    """Moves checkpoints to a folder beside the others, so that nothing takes them for the newest; says why."""
+    for path, problem in passed_over.items():
+        target = path.parent / DAMAGED / path.name
+        shutil.rmtree(target, ignore_errors=True)
+        target.parent.mkdir(exist_ok=True)
+        path.rename(target)
+        logger.warning("%s is passed over, and moved to %s: %s", path, target.parent, problem)
+
+
+def read_state(checkpoint: Path) -> dict[str, Any]:
+    """The Trainer's own record in a checkpoint."""
+    state: dict[str, Any] = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    return state
+
+
+def check_processes(checkpoint: Path, processes: int) -> None:
+    """Raises InputError where a checkpoint holds the random numbers of another number of processes."""
+    found = len(list(checkpoint.glob("rng_state*.pth")))
+    if found != processes:
+        raise InputError(f"{checkpoint} is of {found} processes: --resume it with as many, and not with {processes}")

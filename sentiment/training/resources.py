@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,21 @@ def list_versions() -> dict[str, str]:
     """Versions of Python and of the libraries that decide a run's numbers."""
     libraries = {name: importlib.metadata.version(name) for name in LIBRARIES}
     return {"sentiment": sentiment.__version__, "python": platform.python_version()} | libraries
+
+
+def describe_code() -> dict[str, Any] | None:
+    """The commit that this package is of, and whether files differ from it; None where it is not a checkout's own."""
+    root = Path(sentiment.__file__).parents[1]
+    if not (root / ".git").exists():
+        return None
+    try:
+        revision, changes = (
+            subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=True).stdout.strip()
+            for words in (["rev-parse", "HEAD"], ["status", "--porcelain"])
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return {"revision": revision, "dirty": bool(changes)}
 
 
 def measure_peak_memory() -> float:

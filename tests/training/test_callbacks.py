@@ -1,13 +1,11 @@
 """When training stops, early or for good, and how its seconds are counted."""
 
-import math
 import time
 
 import pytest
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from sentiment.exceptions import InputError
-from sentiment.training.callbacks import DivergenceGuard, EitherImprovesStopping, EpochProgress, EpochTimer
+from sentiment.training.callbacks import EitherImprovesStopping, EpochProgress, EpochTimer
 
 Evaluations = list[tuple[float, float]]  # accuracy and loss
 
@@ -71,19 +69,6 @@ def test_a_resumed_run_stops_where_an_uninterrupted_one_would(options: TrainingA
     assert (resumed.early_stopping_patience, resumed.best_loss) == (3, 0.2)
     # 0.22 would be better than nothing and is not better than 0.2.
     assert stops_at(resumed, options, [(0.9, 0.22), (0.9, 0.22), (0.9, 0.22)], best=0.9) == 2
-
-
-@pytest.mark.parametrize("name", ["loss", "eval_loss"])
-@pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_loss_that_is_not_finite_ends_the_run(name: str, value: float, options: TrainingArguments) -> None:
-    state = TrainerState(global_step=63)
-    with pytest.raises(InputError, match=rf"diverged at step 63 \(loss {value}\): lower --lr"):
-        DivergenceGuard().on_log(options, state, TrainerControl(), {name: value})
-
-
-def test_finite_losses_and_other_logs_pass(options: TrainingArguments) -> None:
-    for logs in ({"loss": 700.0}, {"eval_loss": 0.1, "eval_f1": 0.0}, {"train_runtime": 3.0}, {}):
-        DivergenceGuard().on_log(options, TrainerState(), TrainerControl(), logs)
 
 
 def test_timer_counts_epochs_and_not_what_lies_between(monkeypatch: pytest.MonkeyPatch) -> None:
