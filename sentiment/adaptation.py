@@ -3,6 +3,7 @@
 import logging
 import math
 import time
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def adapt(model_args: ModelArguments, corpus_args: CorpusArguments, args: Adapta
     """
     run_dir = Path(args.output_dir)
     options = asdict(model_args) | asdict(corpus_args) | asdict(args)
-    with hold_run(run_dir):
+    with hold_run(run_dir) if is_main_process() else nullcontext():
         finished = read_finished(run_dir, options, args, lambda: compute_fingerprints(corpus_args, args))
         return run_adaptation(model_args, corpus_args, args) if finished is None else finished
 

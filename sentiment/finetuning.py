@@ -1,6 +1,7 @@
 """The one sequence of `e2e` and `finetune`: data, model, trainer, train, evaluate, report."""
 
 import time
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,7 @@ def finetune(
     def fingerprint_data() -> dict[str, str]:
         return compute_fingerprints(load_split_reviews(data_args, args.seed).splits)
 
-    with hold_run(run_dir):
+    with hold_run(run_dir) if is_main_process() else nullcontext():
         finished = read_finished(run_dir, options, args, fingerprint_data)
         return run_finetuning(strategy, model_args, data_args, args) if finished is None else finished
 

@@ -207,7 +207,7 @@ def test_an_export_that_fails_leaves_what_was_there(
     before = list_files(model_folder)
     with pytest.raises(SystemExit) as ended:
         main(["export", str(model_folder), "--dataset", str(reviews_csv)])
-    assert ended.value.code == 1
+    assert ended.value.code == 4
     assert list_files(model_folder) == before
     assert (model_folder / ONNX_FILES["fp32"]).read_text() == "of an earlier export"
 

@@ -13,10 +13,11 @@ import pytest
 from safetensors.torch import load_file
 
 from sentiment.arguments import DataArguments, FinetuningArguments, ModelArguments
-from sentiment.exceptions import InputError
+from sentiment.exceptions import DivergenceError, InputError
 from sentiment.finetuning import finetune
 from sentiment.serving.predictor import SentimentPredictor
 from sentiment.trainer import build_training_arguments
+from sentiment.training.checkpoints import write_manifest
 
 
 @pytest.fixture
@@ -163,8 +164,10 @@ def test_padding_is_unknown_where_a_part_of_it_was_not_counted(
         patch.setattr("sentiment.training.callbacks.EpochProgress.on_epoch_begin", stop_in_second_epoch, raising=False)
         with pytest.raises(KeyboardInterrupt):
             run("cut")
-    (state,) = (tmp_path / "cut" / "checkpoints").glob("checkpoint-*/trainer_state.json")
+    (checkpoint,) = (tmp_path / "cut" / "checkpoints").glob("checkpoint-*")
+    state = checkpoint / "trainer_state.json"
     state.write_text(json.dumps(read(state) | {"num_input_tokens_seen": 0}), encoding="utf-8")
+    write_manifest(checkpoint)
     assert read(run("cut", resume=True) / "metrics.json")["resources"]["padding_share"] is None
 
 
@@ -174,8 +177,11 @@ def stop_in_second_epoch(_self: Any, _args: Any, state: Any, *_: Any, **__: Any)
 
 
 def test_a_diverging_run_says_so_and_leaves_no_result(run: Callable[..., Path], tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"diverged.*lower --lr"):
+    with pytest.raises(
+        DivergenceError, match=r"diverged.*\(step 3, learning rate 1e\+30, .* and 16 more\); lower --lr"
+    ):
         run(lr=1e30, max_grad_norm=1e30)
+    assert len(read(tmp_path / "run" / "divergence.json")["rows"]) == 32
     assert not (tmp_path / "run" / "metrics.json").exists()
     assert not (tmp_path / "run" / "model").exists()
 

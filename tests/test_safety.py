@@ -27,7 +27,7 @@ from sentiment.models.masked_lm import load_masked_lm
 from sentiment.models.tokenizer import load_tokenizer
 from sentiment.runs.lineage import KEYS_FILE, check_adapted_model
 from sentiment.serving.checkpoint import read_checkpoint
-from sentiment.training.checkpoints import MANIFEST, describe_file
+from sentiment.training.checkpoints import write_manifest
 
 ROOT = Path(__file__).parents[1]
 MODEL_FILES = (
@@ -155,9 +155,7 @@ def test_a_planted_pickle_in_a_checkpoint_never_runs(
         train(resume=False)
     (checkpoint,) = (run_dir / "checkpoints").glob("checkpoint-*")
     write_payload(checkpoint / name, tmp_path / "marker", "zip")
-    manifest = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
-    manifest["files"][name] = describe_file(checkpoint / name)
-    (checkpoint / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+    write_manifest(checkpoint)
     if name == "training_args.bin":  # which nobody reads
         train(resume=True)
     else:

@@ -34,9 +34,10 @@ NEUTRAL_OPTIONS = {"data_dir", "num_proc", "output_dir", "overwrite", "resume", 
 
 @contextmanager
 def hold_run(run_dir: Path) -> Iterator[None]:
-    """Keeps other processes from the folder, which is made; one that nothing was written to is removed again.
+    """Keeps other runs from the folder, which is made; one that nothing was written to is removed again.
 
-    The lock is the system's own and ends with the process, however that ends.
+    The lock is the system's own and ends with the process, however that ends. Of several processes of a run, the main
+    one enters this.
 
     Raises:
         InputError: another process holds it, or it is a file.
@@ -55,11 +56,11 @@ def hold_run(run_dir: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        if made and [path.name for path in run_dir.iterdir()] == [LOCK_FILE]:
-            (run_dir / LOCK_FILE).unlink()
+        (run_dir / LOCK_FILE).unlink()  # whoever has opened it meanwhile sees that it has no name, and tries again
+        lock.release()
+        if made and not list_folder(run_dir):
             for path in made:
                 path.rmdir()
-        lock.release()
 
 
 def is_finished(run_dir: Path, options: dict[str, Any], overwrite: bool = False, resume: bool = False) -> bool:

@@ -26,15 +26,24 @@ def seal_checkpoint(staged: Path, final: Path) -> None:
 
     All of it is on the disk before it has its name: a machine that loses its power leaves the whole checkpoint or none.
     """
-    files = {str(path.relative_to(staged)): path for path in sorted(staged.rglob("*")) if path.is_file()}
-    manifest = {name: describe_file(path) for name, path in files.items()}
-    (staged / MANIFEST).write_text(json.dumps({"files": manifest}, indent=2) + "\n", encoding="utf-8")
-    for path in (*files.values(), staged / MANIFEST, staged):
+    write_manifest(staged)
+    for path in (*sorted(staged.rglob("*")), staged):
         flush_to_disk(path)
     if final.exists():  # a damaged one, or one of a training that went on from an earlier step
         shutil.rmtree(final)
     staged.rename(final)
     flush_to_disk(final.parent)
+
+
+def write_manifest(folder: Path) -> None:
+    """Writes the size and SHA-256 of each file in the folder."""
+    files = {name: describe_file(folder / name) for name in sorted(list_files(folder) - {MANIFEST})}
+    (folder / MANIFEST).write_text(json.dumps({"files": files}, indent=2) + "\n", encoding="utf-8")
+
+
+def list_files(folder: Path) -> set[str]:
+    """The files in a folder, by their paths within it."""
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
 def describe_file(path: Path) -> dict[str, Any]:
@@ -103,7 +112,7 @@ def find_damage(checkpoint: Path) -> str | None:
         return f"{MANIFEST} is missing"
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"{MANIFEST} is damaged ({type(error).__name__})"
-    there = {str(path.relative_to(checkpoint)) for path in checkpoint.rglob("*") if path.is_file()} - {MANIFEST}
+    there = list_files(checkpoint) - {MANIFEST}
     if missing := sorted((expected.keys() | NEEDED) - there):
         return f"{', '.join(missing)} is missing"
     if added := sorted(there - expected.keys()):

@@ -12,6 +12,7 @@ from sentiment.runs.folder import (
     WRITTEN_FOLDERS,
     check_same_data,
     clear_run,
+    hold_run,
     is_finished,
     read_json,
     write_json,
@@ -84,8 +85,6 @@ def test_folders_of_others_are_refused(tmp_path: Path) -> None:
     assert "is not empty and holds no run: pass another --output_dir" in refused(tmp_path / "run")
     assert "is not empty and holds no run" in refused(tmp_path / "run", resume=True)
     assert "is not empty and holds no run" in refused(tmp_path / "run", overwrite=True)
-    (tmp_path / "file").touch()
-    assert "is a file: pass another --output_dir" in refused(tmp_path / "file", overwrite=True)
 
 
 def test_an_empty_folder_of_checkpoints_is_free(tmp_path: Path) -> None:
@@ -97,8 +96,21 @@ def test_an_empty_folder_of_checkpoints_is_free(tmp_path: Path) -> None:
 
 def test_a_file_on_the_way_is_named(tmp_path: Path) -> None:
     (tmp_path / "data.csv").touch()
-    with pytest.raises(InputError, match=r"data\.csv is a file: pass another --output_dir"):
-        is_finished(tmp_path / "data.csv" / "run", OPTIONS)
+    for path in (tmp_path / "data.csv", tmp_path / "data.csv" / "run"):
+        with pytest.raises(InputError, match=r"data\.csv is a file: pass another --output_dir"), hold_run(path):
+            pass
+
+
+def test_a_held_folder_is_nobody_elses_until_the_end(tmp_path: Path) -> None:
+    run_dir = tmp_path / "outputs" / "run"
+    with hold_run(run_dir):
+        with pytest.raises(InputError, match="another run is writing to"), hold_run(run_dir):
+            pass
+        assert not is_finished(run_dir, OPTIONS)
+    assert not (tmp_path / "outputs").exists()  # nothing was written
+    with hold_run(run_dir):
+        (run_dir / "run.json").touch()
+    assert [path.name for path in run_dir.iterdir()] == ["run.json"]
 
 
 @pytest.mark.parametrize("content", ["{", "{}", "[]", '{"options": {}, "data": []}'])
