@@ -124,6 +124,16 @@ def train(trainer: CheckpointingTrainer, args: RunArguments) -> None:
         raise InputError(
             "the GPU's memory is full: lower --batch_size or --max_length, or use more processes"
         ) from error
+    finally:
+        close_bars(trainer)
+
+
+def close_bars(trainer: Trainer) -> None:
+    """Ends the line of a progress bar, so that what is said next has one of its own."""
+    for callback in trainer.callback_handler.callbacks:
+        for bar in (getattr(callback, name, None) for name in ("prediction_bar", "training_bar")):
+            if bar is not None:
+                bar.close()
 
 
 def choose_checkpoint(training_args: TrainingArguments) -> Path | None:

@@ -114,6 +114,18 @@ def test_adaptation_ends_the_same(run_mlm: Run, tmp_path: Path, interrupt: Inter
     check_equal(run_mlm("cut", resume=True), whole)
 
 
+@pytest.mark.parametrize("step", [3, 7, 8, 12])
+def test_so_does_one_on_a_stream(
+    run_mlm: Run, interrupt: Interrupt, step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which is evaluated every three steps, and comes to its end and begins anew."""
+    monkeypatch.setattr("sentiment.corpora.STREAM_VALIDATION_ROWS", 150)
+    options = {"streaming": True, "max_steps": 13, "shuffle_buffer": 20, "batch_size": 16}
+    whole = run_mlm("whole", **options)
+    interrupt(run_mlm, step, **options)
+    check_equal(run_mlm("cut", resume=True, **options), whole)
+
+
 @pytest.mark.parametrize("options", [{"gradient_accumulation_steps": 4}, {"adversarial_epsilon": 0.5}])
 def test_so_does_a_step_in_pieces_or_in_two_passes(run: Run, options: dict[str, Any], interrupt: Interrupt) -> None:
     whole = run("whole", **options)

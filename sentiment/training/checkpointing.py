@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import has_length
 
 from sentiment.exceptions import SaveError, first_line
 from sentiment.training.checkpoints import UNFINISHED, rotate_checkpoints, seal_checkpoint
@@ -75,4 +76,11 @@ class CheckpointingTrainer(GuardedTrainer):
         if checkpoint is None:
             return trained
         self._point_to_best(Path(checkpoint).parent)
-        return (num_train_epochs, 0) if self.control.should_training_stop else trained
+        if self.control.should_training_stop:
+            return num_train_epochs, 0
+        if not has_length(self.train_dataset):  # transformers takes a stream for one epoch, however often it ended
+            assert self.state.epoch is not None
+            return int(self.state.epoch), round(
+                self.state.epoch % 1 * max_steps
+            ) * self.args.gradient_accumulation_steps
+        return trained

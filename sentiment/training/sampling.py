@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from typing import Any
 
 import torch
 from datasets import Dataset
@@ -41,6 +42,8 @@ class LengthGroupedTrainer(Trainer):
     epoch goes on in another order, in which some texts come twice and others not at all.
     """
 
+    _epoch = 0
+
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler[int] | None:
         """Transformers' sampler, in our order.
 
@@ -56,9 +59,13 @@ class LengthGroupedTrainer(Trainer):
             return sampler
         return EpochSampler(order, len(sampler), self.args.seed, self.get_epoch)
 
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        self._epoch = kwargs["epoch"]
+        super()._run_epoch(*args, **kwargs)
+
     def get_epoch(self) -> int:
-        """The number of whole epochs that have been trained."""
-        return int(self.state.epoch or 0)
+        """The number of the epoch that is being trained, from 0; of a stream, how often it came to its end."""
+        return self._epoch
 
 
 def permute(count: int, generator: torch.Generator) -> list[int]:
