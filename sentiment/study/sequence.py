@@ -14,7 +14,7 @@ from sentiment.adaptation import adapt
 from sentiment.evaluation.rendering import format_duration
 from sentiment.evaluation.study import summarize_study
 from sentiment.evaluation.study_report import write_study_report
-from sentiment.exceptions import first_line
+from sentiment.exceptions import Interrupted, first_line
 from sentiment.finetuning import finetune
 from sentiment.runs.folder import write_json
 from sentiment.study.checks import (
@@ -57,8 +57,10 @@ def run_study(argv: Sequence[str]) -> dict[str, Any] | None:
     try:
         adapted |= train_adaptations(plan, adapted)
         trained = train_finetunings(plan, data, finished, adapted)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Interrupted) as error:
         say("interrupted: the same command goes on from here")
+        if isinstance(error, Interrupted):  # whose own message is for a single run
+            sys.exit(error.exit_code)
         raise
     missing = len(plan.finetunings) - len(finished) - trained
     if missing:

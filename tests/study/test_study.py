@@ -1,6 +1,7 @@
 """A whole study on a tiny BERT: what it leaves, interruption and going on, failures, and what is refused before it."""
 
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 import yaml
 
 from sentiment.cli import main
-from sentiment.exceptions import InputError
+from sentiment.exceptions import InputError, Interrupted
 from sentiment.study import sequence as module
 from sentiment.study.arguments import DEFAULT_STUDY
 from sentiment.study.plan import plan_study
@@ -66,6 +67,19 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 RUNS = ["e2e_40_1", "mlm+decay_40_1", "e2e_all_1", "mlm+decay_all_1", "e2e_40_2", "mlm+decay_40_2", "e2e_all_2",
         "mlm+decay_all_2"]  # fmt: skip
+
+
+def test_a_study_that_is_ended_by_a_signal_says_how_it_goes_on(
+    write_study_file: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    def interrupt(*_: Any) -> Any:
+        raise Interrupted(signal.SIGTERM)
+
+    monkeypatch.setattr(module, "finetune", interrupt)
+    with pytest.raises(SystemExit) as ended:
+        run_study(write_study_file())
+    assert ended.value.code == 143
+    assert "interrupted: the same command goes on from here" in capsys.readouterr().err
 
 
 def test_a_study_interrupted_and_taken_up_again(
