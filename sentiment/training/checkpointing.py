@@ -53,8 +53,7 @@ class CheckpointingTrainer(GuardedTrainer):
                 self.state.save_to_json(str(staged / TRAINER_STATE_NAME))
                 seal_checkpoint(staged, folder / name)
                 (folder / UNFINISHED).rmdir()
-                limit = self.args.save_total_limit or 1
-                rotate_checkpoints(folder, self.state.global_step, self.state.best_global_step, limit)
+                rotate_checkpoints(folder, self.args.save_total_limit or 1)
             self._point_to_best(folder)
             self.accelerator.wait_for_everyone()
         except (OSError, RuntimeError, SafetensorError) as error:

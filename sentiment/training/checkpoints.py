@@ -63,12 +63,13 @@ def flush_to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
-def rotate_checkpoints(folder: Path, newest: int, best: int | None, limit: int) -> None:
-    """Removes all but the newest checkpoints, `limit` of them, and that of the best step."""
-    steps = [step for step in sorted(list_checkpoints(folder), reverse=True) if step <= newest]
-    for step in steps[limit:]:
-        if step != best:
-            shutil.rmtree(folder / f"checkpoint-{step}")
+def rotate_checkpoints(folder: Path, limit: int) -> None:
+    """Removes all but the newest checkpoints, `limit` of them, and those that hold the best weights of these."""
+    checkpoints = list_checkpoints(folder)
+    kept = set(sorted(checkpoints)[-limit:])
+    kept |= {read_state(checkpoints[step])["best_global_step"] for step in kept}
+    for step in checkpoints.keys() - kept:
+        shutil.rmtree(checkpoints[step])
 
 
 def list_checkpoints(folder: Path) -> dict[int, Path]:

@@ -106,15 +106,14 @@ def test_what_is_passed_over_is_kept_elsewhere(checkpoints: Path, caplog: pytest
     assert find_last_checkpoint(checkpoints) == (found, {})
 
 
-def test_the_newest_and_the_best_are_kept(tmp_path: Path) -> None:
-    for step in (5, 10, 15, 20):
-        write_checkpoint(tmp_path, step, best=5)
-    rotate_checkpoints(tmp_path, newest=20, best=5, limit=2)
-    assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == [
-        "checkpoint-15",
-        "checkpoint-20",
-        "checkpoint-5",
-    ]
+def test_the_newest_are_kept_with_the_best_of_each(tmp_path: Path) -> None:
+    """Should the newest be damaged, the one before needs what was the best then."""
+    for step, best in ((5, 5), (10, 10), (15, 10), (20, 20)):
+        write_checkpoint(tmp_path, step, best)
+    rotate_checkpoints(tmp_path, limit=2)
+    assert sorted(int(path.name.rpartition("-")[2]) for path in tmp_path.glob("checkpoint-*")) == [10, 15, 20]
+    flip(tmp_path / "checkpoint-20" / "optimizer.pt")
+    assert find_last_checkpoint(tmp_path)[0] == tmp_path / "checkpoint-15"
 
 
 def test_a_checkpoint_takes_the_place_of_an_older_one_of_its_step(checkpoints: Path) -> None:
