@@ -79,7 +79,6 @@ class CheckpointingTrainer(GuardedTrainer):
             return num_train_epochs, 0
         if not has_length(self.train_dataset):  # transformers takes a stream for one epoch, however often it ended
             assert self.state.epoch is not None
-            return int(self.state.epoch), round(
-                self.state.epoch % 1 * max_steps
-            ) * self.args.gradient_accumulation_steps
+            steps = round(self.state.epoch % 1 * max_steps)
+            return int(self.state.epoch), steps * self.args.gradient_accumulation_steps
         return trained
