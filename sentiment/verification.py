@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import set_seed
+from transformers.utils import SAFE_WEIGHTS_NAME
 
 from sentiment.adaptation import build_mlm_arguments, build_trainer, read_evaluation
 from sentiment.arguments import AdaptationArguments, CorpusArguments, DataArguments
@@ -45,11 +46,14 @@ def verify_run(run_dir: Path, data_dir: str | None = None) -> Verification:
     Raises:
         InputError: there is no finished run, or its data cannot be had.
     """
+    require((run_dir / "run.json").is_file(), f"no run in {run_dir}: pass the folder of a finished run, as outputs/e2e")
     record = read_run(run_dir)
     require((run_dir / "metrics.json").exists(), f"{run_dir} holds an unfinished run: finish it with --resume")
+    weights = run_dir / "model" / SAFE_WEIGHTS_NAME
+    require(weights.is_file(), f"{run_dir} has no weights any more: a study removes them, unless it has --keep_models")
     metrics = read_json(run_dir / "metrics.json")
     options = record["options"] | ({"data_dir": data_dir} if data_dir else {})
-    differences = list(compare_weights(run_dir, record))
+    differences = list(compare_weights(weights, record))
     verify = verify_adaptation if record["strategy"] == "mlm" else verify_finetuning
     evaluated, found = verify(run_dir, record, metrics, options)
     here = {"versions": list_versions(), "hardware": describe_hardware(find_device(), record["hardware"]["processes"])}
@@ -110,14 +114,14 @@ def choose_options(arguments: Any, options: dict[str, Any]) -> dict[str, Any]:
     return {option.name: options[option.name] for option in fields(arguments) if option.name in options}
 
 
-def compare_weights(run_dir: Path, record: dict[str, Any]) -> Iterator[str]:
+def compare_weights(weights: Path, record: dict[str, Any]) -> Iterator[str]:
     """A line where the weights are not those on record."""
     recorded = record["model"].get("weights_sha256")
-    found = describe_file(run_dir / "model" / "model.safetensors")["sha256"]
+    found = describe_file(weights)["sha256"]
     if recorded is None:
-        yield "model.safetensors: run.json, of an earlier version, has no SHA-256 of it"
+        yield f"{weights.name}: run.json, of an earlier version, has no SHA-256 of it"
     elif recorded != found:
-        yield f"model.safetensors: SHA-256 {found}, on record {recorded}"
+        yield f"{weights.name}: SHA-256 {found}, on record {recorded}"
 
 
 def compare_values(recorded: Any, found: Any, name: str, tolerance: float) -> Iterator[str]:

@@ -85,10 +85,15 @@ def test_another_machine_is_told_where_something_differs(run_dir: Path) -> None:
     assert any(line.startswith("hardware.threads: ") for line in verification.surroundings)
 
 
-def test_an_unfinished_run_has_nothing_to_verify(run_dir: Path) -> None:
+def test_what_cannot_be_verified_is_named(run_dir: Path) -> None:
+    (run_dir / "model" / "model.safetensors").unlink()
+    with pytest.raises(InputError, match="has no weights any more"):
+        verify_run(run_dir)
     (run_dir / "metrics.json").unlink()
     with pytest.raises(InputError, match="unfinished run: finish it with --resume"):
         verify_run(run_dir)
+    with pytest.raises(InputError, match=r"no run in .*: pass the folder of a finished run"):
+        verify_run(run_dir / "model")
 
 
 def test_an_adaptation_is_verified_on_its_masks(tiny_bert: Path, reviews_csv: Path, tmp_path: Path) -> None:
