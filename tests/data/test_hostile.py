@@ -16,7 +16,10 @@ from hypothesis import strategies as st
 
 from sentiment.data.sources import load_reviews
 from sentiment.data.splits import split_reviews
+from sentiment.data.tokenization import tokenize_batch
+from sentiment.data.word_pieces import TextEncoder
 from sentiment.exceptions import InputError
+from sentiment.models.tokenizer import load_tokenizer
 
 ODD = st.sampled_from(
     ["\x00", "\x1a", "\x7f", "\u202e", "\u2066", "\ufeff", "\u2028", "\x85", "\r", "\n", '"', ",", "\t", "\\", "é", "𝄞"]
@@ -138,6 +141,18 @@ def test_lines_of_megabytes_cost_in_proportion(write: Callable[[Path, list[str]]
         read(path)
         seconds[size] = time.process_time() - started
     assert seconds[8] < 8 * (seconds[1] + 0.5)  # of quadratic cost, 64 times
+
+
+@pytest.mark.parametrize("unit", ["good film ", "a", "é", "映画", "!?", "\u202e", "\x00 x", "\n"])
+def test_tokenizing_a_text_of_megabytes_costs_in_proportion(unit: str, tiny_bert: Path) -> None:
+    encoder = TextEncoder(load_tokenizer(str(tiny_bert)))
+    seconds = {}
+    for size in (1, 8):
+        started = time.process_time()
+        batch = tokenize_batch({"text": [unit * (size * 100_000 // len(unit))]}, encoder, 128)
+        seconds[size] = time.process_time() - started
+        assert batch["length"][0] <= 128
+    assert seconds[8] < 8 * (seconds[1] + 0.5)
 
 
 @few
