@@ -27,7 +27,7 @@ from sentiment.models.tokenizer import load_tokenizer
 from sentiment.parsing import parse_arguments
 from sentiment.runs.folder import check_same_data, clear_run, hold_run, read_json, write_json
 from sentiment.runs.lineage import KEYS_FILE
-from sentiment.runs.record import describe_run, read_finished
+from sentiment.runs.record import describe_run, read_finished, take_up_record
 from sentiment.trainer import (
     build_history,
     build_training_arguments,
@@ -105,6 +105,7 @@ def run_adaptation(
     if trainer.is_world_process_zero():
         if args.overwrite:
             clear_run(run_dir)
+        take_up_record(run_dir, run)
         write_json(run_dir / "run.json", run)
         if data.text_keys is not None:
             np.save(run_dir / KEYS_FILE, data.text_keys, allow_pickle=False)

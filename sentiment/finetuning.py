@@ -24,7 +24,7 @@ from sentiment.parsing import parse_arguments
 from sentiment.preparation import RunData, compute_fingerprints, load_split_reviews, prepare_data
 from sentiment.runs.folder import check_same_data, clear_run, hold_run, read_json, write_json
 from sentiment.runs.lineage import ADAPTED_RUN, check_adapted_model, describe_adaptation
-from sentiment.runs.record import describe_run, read_finished
+from sentiment.runs.record import describe_run, read_finished, take_up_record
 from sentiment.trainer import (
     build_history,
     build_training_arguments,
@@ -115,6 +115,7 @@ def run_finetuning(
     if trainer.is_world_process_zero():
         if args.overwrite:
             clear_run(run_dir)
+        take_up_record(run_dir, run)
         write_json(run_dir / "run.json", run)
         before, _ = evaluate(model, data.tokenized["test"], tokenizer)
     trainer.accelerator.wait_for_everyone()

@@ -161,6 +161,23 @@ def test_a_folder_may_be_moved_between(run: Run, tmp_path: Path, interrupt: Inte
     check_equal(run("moved", resume=True, **options), whole)
 
 
+def test_the_record_keeps_its_beginning_and_tells_what_changed(
+    run: Run, interrupt: Interrupt, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    interrupt(run, 2)
+    begun = read(tmp_path / "cut" / "run.json")
+    assert "resumed" not in begun
+    changed = begun | {"started": "2020-01-01T00:00:00+00:00", "versions": begun["versions"] | {"torch": "1.0"}}
+    (tmp_path / "cut" / "run.json").write_text(json.dumps(changed), encoding="utf-8")
+    interrupt(run, 4, resume=True)
+    assert "was begun elsewhere (torch 1.0 -> " in caplog.text
+    caplog.clear()
+    ended = read(run("cut", resume=True) / "run.json")
+    assert ended["started"] == "2020-01-01T00:00:00+00:00"
+    assert len(ended["resumed"]) == 2
+    assert caplog.text == ""
+
+
 def test_checkpoints_are_written_now_and_then(run: Run) -> None:
     whole = run("whole")
     often = run("often", save_minutes=0)

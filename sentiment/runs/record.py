@@ -1,6 +1,7 @@
 """What a run begins with: whether it is done already, and what `run.json` says of it."""
 
 import datetime
+import logging
 import shlex
 import sys
 from collections.abc import Callable
@@ -10,9 +11,12 @@ from typing import Any
 from transformers import PreTrainedModel, TrainingArguments
 
 from sentiment.arguments import RunArguments
-from sentiment.runs.folder import check_same_data, is_finished, read_json
+from sentiment.runs.differences import find_differences
+from sentiment.runs.folder import check_same_data, is_finished, read_json, read_run
 from sentiment.trainer import describe_precision
 from sentiment.training.resources import describe_code, describe_hardware, is_main_process, list_versions
+
+logger = logging.getLogger(__name__)
 
 
 def read_finished(
@@ -56,3 +60,24 @@ def describe_run(
         "precision": describe_precision(training_args),
         "seed": options["seed"],
     }
+
+
+def take_up_record(run_dir: Path, run: dict[str, Any]) -> None:
+    """Where the folder holds this run, unfinished: keeps when it began, adds when it was `resumed`, tells what changed.
+
+    It ends with the bytes of a run that was never interrupted only where nothing has changed since.
+    """
+    if not (run_dir / "run.json").exists():
+        return
+    former = read_run(run_dir)
+    run["resumed"] = [*former.get("resumed", []), run["started"]]
+    run["started"] = former.get("started")
+    before, now = ((record.get("versions") or {}) | (record.get("hardware") or {}) for record in (former, run))
+    before["git"], now["git"] = former.get("git"), run["git"]
+    changed = [f"{name} {old} -> {new}" for name, (old, new) in find_differences(before, now).items()]
+    if changed:
+        logger.warning(
+            "%s was begun elsewhere (%s): it may not end as it would have without the interruption",
+            run_dir,
+            ", ".join(changed),
+        )
