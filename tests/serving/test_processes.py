@@ -7,6 +7,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import Mock
@@ -18,7 +20,7 @@ import pytest
 from sentiment.exceptions import InputError
 from sentiment.serving.batcher import BackendError
 from sentiment.serving.checkpoint import read_checkpoint
-from sentiment.serving.processes import TorchProcesses, compute_batches, receive
+from sentiment.serving.processes import TorchProcesses, compute_batches, hold_signals, receive
 from sentiment.serving.torch_backend import TorchBackend
 
 ROOT = Path(__file__).parents[2]
@@ -107,6 +109,8 @@ def test_an_error_of_any_kind_while_loading_is_told_in_one_line(
 
 SCRIPT = """
 import sys
+import threading
+import time
 from sentiment.serving.batcher import BackendError
 from sentiment.serving.checkpoint import read_checkpoint
 from sentiment.serving.processes import TorchProcesses
@@ -137,3 +141,23 @@ def test_they_end_with_the_process_that_started_them(
         if number is not None:
             process.send_signal(number)
     assert psutil.wait_procs(children, timeout=SECONDS)[1] == []
+
+
+def test_a_signal_that_another_thread_gets_waits_too() -> None:
+    """Python runs its handler in the main thread, which may be starting a process."""
+    came: list[int] = []
+    former = signal.signal(signal.SIGTERM, lambda number, _: came.append(number))
+    done = threading.Event()
+    other = threading.Thread(target=done.wait)
+    other.start()
+    try:
+        with hold_signals():
+            assert other.ident is not None
+            signal.pthread_kill(other.ident, signal.SIGTERM)
+            time.sleep(0.1)
+            assert came == []
+        assert came == [signal.SIGTERM]
+    finally:
+        done.set()
+        other.join()
+        signal.signal(signal.SIGTERM, former)
