@@ -8,11 +8,11 @@ SETUP := .venv/.installed
 
 demo: setup
 	@$(BIN)/accelerate launch --quiet --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
-		train_e2e.py sentiment/configs/offline.yaml --resume
+		train_e2e.py sentiment/config/offline.yaml --resume
 
 verdict: demo
-	@$(BIN)/python train_mlm.py sentiment/configs/offline_mlm.yaml --resume
-	@$(BIN)/python train_finetune.py sentiment/configs/offline_finetune.yaml --resume
+	@$(BIN)/python train_mlm.py sentiment/config/offline_mlm.yaml --resume
+	@$(BIN)/python train_finetune.py sentiment/config/offline_finetune.yaml --resume
 	@$(BIN)/sentiment compare outputs/e2e outputs/finetune
 
 test: setup

@@ -6,15 +6,15 @@ The lab's experiment (bert-base-uncased on SST-2's first 10,000 rows, from the H
 
 Without a Hub, with the embedded model and reviews:
 
-    accelerate launch --quiet train_e2e.py sentiment/configs/offline.yaml
+    accelerate launch --quiet train_e2e.py sentiment/config/offline.yaml
 
 On two CPU processes (on a machine with a GPU, with CUDA_VISIBLE_DEVICES set to nothing):
 
-    torchrun --nproc_per_node 2 train_e2e.py sentiment/configs/offline.yaml
+    torchrun --nproc_per_node 2 train_e2e.py sentiment/config/offline.yaml
 """
 
 from sentiment.cli import run_command
-from sentiment.finetuning import main
+from sentiment.pipelines.finetuning import main
 
 if __name__ == "__main__":
     run_command(main, strategy="e2e")

@@ -4,13 +4,13 @@ After `python train_mlm.py`, whose model in outputs/mlm is the default:
 
     python train_finetune.py
 
-Without a Hub, after `python train_mlm.py sentiment/configs/offline_mlm.yaml`:
+Without a Hub, after `python train_mlm.py sentiment/config/offline_mlm.yaml`:
 
-    python train_finetune.py sentiment/configs/offline_finetune.yaml
+    python train_finetune.py sentiment/config/offline_finetune.yaml
 """
 
 from sentiment.cli import run_command
-from sentiment.finetuning import main
+from sentiment.pipelines.finetuning import main
 
 if __name__ == "__main__":
     run_command(main, strategy="finetune")

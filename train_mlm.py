@@ -6,15 +6,15 @@ The lab's experiment (bert-base-uncased on IMDB's unlabelled reviews, from the H
 
 Without a Hub, with the embedded model and sentences:
 
-    python train_mlm.py sentiment/configs/offline_mlm.yaml
+    python train_mlm.py sentiment/config/offline_mlm.yaml
 
 On reviews of your own, one a line, for a classifier to be trained on labelled ones:
 
     python train_mlm.py --dataset unlabelled.txt --target_dataset labelled.csv
 """
 
-from sentiment.adaptation import main
 from sentiment.cli import run_command
+from sentiment.pipelines.adaptation import main
 
 if __name__ == "__main__":
     run_command(main)

@@ -13,15 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import sentiment
-from sentiment.exceptions import DivergenceError, InputError, Interrupted, SaveError
+from sentiment.exceptions import DivergenceError, InputError, SaveError, TrainingInterrupted
+
+FULL_DISK = {errno.ENOSPC, errno.EDQUOT}
+SYSTEM_REFUSALS = FULL_DISK | {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG}
+
 
 EXIT_CODES = (
     "exit codes: 0 done, 1 a file cannot be written or read, a run of a study failed, an export is refused or a record "
     "is not reproduced, "
     "2 wrong input (one line says what to do), 3 a training diverged, 4 the disk is full, 130 or 143 interrupted"
 )
-FULL_DISK = {errno.ENOSPC, errno.EDQUOT}
-SYSTEM_REFUSALS = FULL_DISK | {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -42,7 +44,7 @@ def run_command(command: Callable[..., Any], **options: Any) -> None:
     try:
         command(**options)
         sys.stdout.flush()
-    except (InputError, DivergenceError, SaveError, Interrupted) as error:
+    except (InputError, DivergenceError, SaveError, TrainingInterrupted) as error:
         if int(os.environ.get("RANK", "0")) == 0:  # processes of one run end alike
             print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
@@ -136,7 +138,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def fetch(name: str) -> None:
     """Prints the path of the embedded model or reviews, fetched if need be."""
-    from sentiment.data.embedded import EMBEDDED
+    from sentiment.demo.embedded import EMBEDDED
 
     print(EMBEDDED[name]())
 
@@ -160,16 +162,16 @@ class AuditArguments:
 
 def audit(flags: Sequence[str]) -> None:
     """Prints the audit of a dataset, as published and as a run would split it."""
-    from sentiment.arguments import DataArguments
-    from sentiment.data.pretrained import find_pretrained
-    from sentiment.evaluation.terminal import render_audit
-    from sentiment.models.tokenizer import load_tokenizer
-    from sentiment.parsing import parse_arguments
-    from sentiment.preparation import audit_published, audit_reviews, load_split_reviews
-    from sentiment.runs.folder import write_json
+    from sentiment.config.arguments import DataArguments
+    from sentiment.config.parsing import parse_arguments
+    from sentiment.data.finetuning_data import audit_published, audit_reviews, load_split_reviews
+    from sentiment.models.loading import load_tokenizer
+    from sentiment.models.model_folder import resolve_model
+    from sentiment.reporting.terminal import render_audit
+    from sentiment.storage import write_json
 
     data_args, args = parse_arguments([DataArguments, AuditArguments], flags, prog="sentiment audit")
-    tokenizer = load_tokenizer(find_pretrained(args.model))
+    tokenizer = load_tokenizer(resolve_model(args.model))
     audits = {
         "published": audit_published(data_args, tokenizer),
         "split": audit_reviews(load_split_reviews(data_args, args.seed), data_args, tokenizer),
@@ -184,10 +186,10 @@ def evaluate(model: str, dataset: str, data_dir: str | None, split: str | None, 
     """Prints the metrics of a checkpoint on the labelled rows of a split."""
     from sentiment.data.sources import load_reviews
     from sentiment.data.splits import choose_labelled_split, join_labelled
-    from sentiment.evaluation.predictions import evaluate_probabilities
-    from sentiment.evaluation.terminal import render_metrics
-    from sentiment.runs.folder import write_json
-    from sentiment.serving.predictor import SentimentPredictor
+    from sentiment.evaluation.metrics import evaluate_probabilities
+    from sentiment.inference.predictor import SentimentPredictor
+    from sentiment.reporting.terminal import render_metrics
+    from sentiment.storage import write_json
 
     predictor = SentimentPredictor.from_pretrained(model)
     reviews = load_reviews(dataset, data_dir)
@@ -202,26 +204,26 @@ def evaluate(model: str, dataset: str, data_dir: str | None, split: str | None, 
 def predict(model: str, texts: list[str], file: str | None, output: Path | None) -> None:
     """Writes `text,label,probability` (of positive) for each text, in order."""
     from sentiment.data.files import read_lines
-    from sentiment.prediction import answer_prompts, read_texts, write_labelled
-    from sentiment.serving.predictor import SentimentPredictor
+    from sentiment.inference.file_prediction import answer_prompts, read_texts, write_predicted_labels
+    from sentiment.inference.predictor import SentimentPredictor
 
     if texts and file:
         raise InputError("pass either texts or --file, not both")
     predictor = SentimentPredictor.from_pretrained(model)
     if texts:
-        write_labelled(predictor, texts, output)
+        write_predicted_labels(predictor, texts, output)
     elif file:
-        write_labelled(predictor, read_texts(file), output)
+        write_predicted_labels(predictor, read_texts(file), output)
     elif sys.stdin.isatty():
         answer_prompts(predictor)
     else:
-        write_labelled(predictor, read_lines(sys.stdin.buffer, "stdin"), output)
+        write_predicted_labels(predictor, read_lines(sys.stdin.buffer, "stdin"), output)
 
 
 def compare(folder_a: str, folder_b: str, output_dir: str) -> None:
     """Prints the verdict on two fine-tunings and writes the report."""
-    from sentiment.comparison import compare_runs
-    from sentiment.evaluation.terminal import render_comparison
+    from sentiment.pipelines.comparison import compare_runs
+    from sentiment.reporting.terminal import render_comparison
 
     comparison = compare_runs(folder_a, folder_b, output_dir)
     print(f"{render_comparison(comparison)}\n\nReport: {Path(output_dir) / 'report.html'}")
@@ -229,7 +231,7 @@ def compare(folder_a: str, folder_b: str, output_dir: str) -> None:
 
 def verify(run: str, data_dir: str | None) -> None:
     """Evaluates a run's model again; exit code 1, with a line for each difference, if the record is not reproduced."""
-    from sentiment.verification import TOLERANCE, verify_run
+    from sentiment.pipelines.verification import TOLERANCE, verify_run
 
     verification = verify_run(Path(run), data_dir)
     if not verification.differences:
@@ -244,8 +246,8 @@ def verify(run: str, data_dir: str | None) -> None:
 
 def study(flags: Sequence[str]) -> None:
     """Trains what is not finished yet of a study, prints what it shows and writes the report; exit code 1 if not."""
-    from sentiment.evaluation.study_report import render_study
-    from sentiment.study.sequence import run_study
+    from sentiment.reporting.study_report import render_study
+    from sentiment.study.runner import run_study
 
     verdict = run_study(flags)
     if verdict is None:
@@ -255,7 +257,7 @@ def study(flags: Sequence[str]) -> None:
 
 def export(model: str, int8: bool, dataset: str | None, data_dir: str | None, split: str | None) -> None:
     """Writes ONNX files beside the weights and prints how they compare; exit code 1 if one is refused."""
-    from sentiment.export import export_model, render_export
+    from sentiment.inference.export import export_model, render_export
 
     report = export_model(model, int8, dataset, split, data_dir)
     print(render_export(report))

@@ -35,7 +35,7 @@ class SaveError(OSError):
         super().__init__(f"{message} ({free:,.0f} MB are free): make room, then go on with --resume")
 
 
-class Interrupted(BaseException):
+class TrainingInterrupted(BaseException):
     """A signal ended the training, after a checkpoint was written; no `except Exception` takes it for a failure."""
 
     def __init__(self, number: int) -> None:

@@ -88,7 +88,7 @@ def tiny_classifier(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -
     """A model folder as a run leaves it; not trained, but with a head that answers differently from text to text."""
     folder = tmp_path_factory.mktemp("tiny_classifier")
     torch.manual_seed(1)
-    model = load_classifier(str(tiny_bert), preparation={"cleaning": "light", "max_length": 16})
+    model = load_classifier(str(tiny_bert), preprocessing={"cleaning": "light", "max_length": 16})
     torch.nn.init.normal_(model.classifier.weight)
     model.classifier.bias.data[0] = 5.0  # so that it gives either label
     model.save_pretrained(folder)
@@ -217,7 +217,7 @@ def signal_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], AbstractC
                 os.kill(os.getpid(), number)
 
         with monkeypatch.context() as patch:
-            patch.setattr("sentiment.training.callbacks.EpochProgress.on_step_begin", send, raising=False)
+            patch.setattr("sentiment.training.callbacks.EpochProgressCallback.on_step_begin", send, raising=False)
             yield
 
     return patch_progress

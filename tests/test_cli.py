@@ -12,7 +12,7 @@ import pytest
 
 import sentiment
 from sentiment.cli import main, run_command
-from sentiment.data import embedded
+from sentiment.demo import embedded
 from sentiment.exceptions import InputError
 
 Capture = pytest.CaptureFixture[str]

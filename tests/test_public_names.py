@@ -2,14 +2,14 @@
 
 from dataclasses import fields
 
-from sentiment.arguments import (
+from sentiment.cli import build_parser
+from sentiment.config.arguments import (
     AdaptationArguments,
     CorpusArguments,
     DataArguments,
     FinetuningArguments,
     ModelArguments,
 )
-from sentiment.cli import build_parser
 
 
 def test_options() -> None:

@@ -18,15 +18,15 @@ from typing import Any
 import pytest
 import torch
 
-from sentiment.arguments import DataArguments, FinetuningArguments, ModelArguments
+from sentiment.config.arguments import DataArguments, FinetuningArguments, ModelArguments
 from sentiment.data.sources import load_reviews
-from sentiment.exceptions import InputError, Interrupted
-from sentiment.finetuning import finetune
+from sentiment.exceptions import InputError, TrainingInterrupted
+from sentiment.inference.checkpoint import read_checkpoint
 from sentiment.models.classifier import load_classifier, load_trained_classifier
+from sentiment.models.loading import load_tokenizer
 from sentiment.models.masked_lm import load_masked_lm
-from sentiment.models.tokenizer import load_tokenizer
+from sentiment.pipelines.finetuning import finetune
 from sentiment.runs.lineage import KEYS_FILE, check_adapted_model
-from sentiment.serving.checkpoint import read_checkpoint
 from sentiment.training.checkpoints import write_manifest
 
 ROOT = Path(__file__).parents[1]
@@ -151,7 +151,7 @@ def test_a_planted_pickle_in_a_checkpoint_never_runs(
         args = FinetuningArguments(output_dir=str(run_dir), batch_size=32, num_train_epochs=1, resume=resume)
         finetune("e2e", ModelArguments(str(tiny_bert)), data_args, args)
 
-    with signal_at(2, signal.SIGTERM), pytest.raises(Interrupted):
+    with signal_at(2, signal.SIGTERM), pytest.raises(TrainingInterrupted):
         train(resume=False)
     (checkpoint,) = (run_dir / "checkpoints").glob("checkpoint-*")
     write_payload(checkpoint / name, tmp_path / "marker", "zip")

@@ -7,7 +7,7 @@ import numpy as np
 from datasets import Dataset, DatasetDict
 from transformers import PreTrainedTokenizerBase
 
-from sentiment.data.containment import SpanIndex
+from sentiment.data.leaks import SpanIndex
 from sentiment.data.word_pieces import TextEncoder
 
 

@@ -9,10 +9,10 @@ import numpy as np
 from datasets import Dataset, DatasetDict, IterableDataset, concatenate_datasets
 from sklearn.model_selection import train_test_split
 
+from sentiment.data.assignment import limit_rows
 from sentiment.data.cleaning import CLEANINGS, clean_light, compute_text_key
-from sentiment.data.sampling import take_rows
 from sentiment.data.sources import SNIPPETS, load_reviews
-from sentiment.data.workers import count_workers
+from sentiment.environment import choose_num_proc
 from sentiment.exceptions import require
 
 HELD_OUT = ("validation", "test")
@@ -77,19 +77,19 @@ def prepare_corpus(
     sample: str,
     cleaning: str,
     seed: int,
-    forbidden_keys: Collection[str],
+    held_out_keys: Collection[str],
     validation_share: float = 0.2,
     num_proc: int | None = None,
 ) -> Corpus:
     """The first `max_rows` rows (or as many at random), cleaned, without unusable ones, dealt at random by the seed.
 
-    Left out are rows that hold no text, that repeat an earlier row, or whose text has one of the `forbidden_keys`.
+    Left out are rows that hold no text, that repeat an earlier row, or whose text has one of the `held_out_keys`.
     Texts are compared as `hash_keys` does.
 
     Raises:
         InputError: hardly any row is left, or the first rows leave a whole source out.
     """
-    read = take_rows(corpus, max_rows, sample, seed)
+    read = limit_rows(corpus, max_rows, sample, seed)
     missing = set(corpus.unique("source")) - set(read.unique("source"))
     require(
         not missing or sample != "first",
@@ -99,11 +99,11 @@ def prepare_corpus(
     cleaned = read.select_columns(["text"]).map(
         hash_batch,
         batched=True,
-        num_proc=count_workers(len(read), num_proc),
+        num_proc=choose_num_proc(len(read), num_proc),
         fn_kwargs={"cleaning": cleaning},
         desc="Cleaning",
     )
-    usable, dropped = find_usable(cleaned, hash_keys(forbidden_keys))
+    usable, dropped = find_usable(cleaned, hash_keys(held_out_keys))
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in dropped.items())
     require(
         len(usable) >= LEAST_REVIEWS,
@@ -139,7 +139,7 @@ def hash_batch(batch: dict[str, list[str]], cleaning: str) -> dict[str, Any]:
     return {"text": texts, "key": keys, "hash": hash_in_order(keys), "filled": [bool(text) for text in texts]}
 
 
-def collect_forbidden_keys(reviews: DatasetDict | dict[str, IterableDataset]) -> set[str]:
+def collect_published_test_keys(reviews: DatasetDict | dict[str, IterableDataset]) -> set[str]:
     """Keys of the labelled texts of a source's published validation and test splits.
 
     Of what `stream_splits` gives, where labels are not read, keys of all texts of these splits.

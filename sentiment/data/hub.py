@@ -18,10 +18,10 @@ RepoType = Literal["dataset", "model"]
 TIMEOUT_SECONDS = 5.0
 # What to start instead, by the script that was started.
 OFFLINE_RUNS = {
-    "train_mlm.py": "python train_mlm.py sentiment/configs/offline_mlm.yaml",
-    "train_finetune.py": "python train_finetune.py sentiment/configs/offline_finetune.yaml",
+    "train_mlm.py": "python train_mlm.py sentiment/config/offline_mlm.yaml",
+    "train_finetune.py": "python train_finetune.py sentiment/config/offline_finetune.yaml",
 }
-OFFLINE_RUN = "accelerate launch --quiet train_e2e.py sentiment/configs/offline.yaml"
+OFFLINE_RUN = "accelerate launch --quiet train_e2e.py sentiment/config/offline.yaml"
 
 
 def check_hub(repo_id: str, repo_type: RepoType) -> bool:

@@ -13,11 +13,10 @@ from typing import Any
 from datasets import DatasetDict, load_dataset
 from datasets.exceptions import DatasetsError
 
-from sentiment.data.columns import shorten
-from sentiment.data.embedded import fetch_snippets
-from sentiment.data.files import SUFFIXES
+from sentiment.data.files import SUFFIXES, load_generated, load_split, normalise
 from sentiment.data.hub import check_hub, offline_datasets
-from sentiment.data.tables import load_generated, load_split, normalise
+from sentiment.data.labels import shorten
+from sentiment.demo.embedded import fetch_snippets
 from sentiment.exceptions import InputError
 
 HUB_IDS = {"sst2": "stanfordnlp/sst2", "imdb": "stanfordnlp/imdb"}

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
+from sentiment.data.assignment import assign_grouped, assign_stratified, limit_labelled_rows, merge_equal_keys
 from sentiment.data.cleaning import CLEANINGS, clean_light, compute_text_key
-from sentiment.data.dealing import deal_grouped, deal_stratified, unite_keys
-from sentiment.data.sampling import cap_rows
-from sentiment.data.workers import count_workers
+from sentiment.environment import choose_num_proc
 from sentiment.exceptions import InputError
 
-SIDES = ("train", "validation", "test")
+SPLIT_NAMES = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -57,15 +56,15 @@ def split_reviews(
         raise InputError("--split grouped keeps equal texts on one side by its nature: leave out --keep_duplicates")
     if split == "official":
         return split_officially(reviews, max_rows, sample, seed, cleaning, keep_duplicates, num_proc)
-    pool = cap_rows(join_labelled(reviews, ["train", "validation"]), max_rows, sample, seed)
+    pool = limit_labelled_rows(join_labelled(reviews, ["train", "validation"]), max_rows, sample, seed)
     pool, dropped = drop_unusable(add_keys(pool, cleaning, num_proc), keep_duplicates)
     labels = np.asarray(pool["label"][:], dtype=int)
     if split == "grouped":
-        sides = deal_grouped(pool["key"][:], labels, (8, 1, 1), seed)
-        dropped["on_several_sides"] = int((sides == -1).sum())
+        sides = assign_grouped(pool["key"][:], labels, (8, 1, 1), seed)
+        dropped["in_several_splits"] = int((sides == -1).sum())
     else:
-        sides = deal_stratified(choose_units(pool, keep_duplicates), labels, (8, 1, 1), seed)
-    splits = {side: pool.select(np.flatnonzero(sides == position)) for position, side in enumerate(SIDES)}
+        sides = assign_stratified(choose_units(pool, keep_duplicates), labels, (8, 1, 1), seed)
+    splits = {side: pool.select(np.flatnonzero(sides == position)) for position, side in enumerate(SPLIT_NAMES)}
     return finish_split(DatasetDict(splits), dropped, keep_duplicates)
 
 
@@ -83,7 +82,7 @@ def split_officially(
     train_names = [name for name in ("train", "validation") if name != test_name]
     joined = join_labelled(reviews, train_names)
     first_test_row = sum(len(reviews[name]) for name in train_names if name in reviews)
-    pool = cap_rows(joined, max_rows, sample, seed)
+    pool = limit_labelled_rows(joined, max_rows, sample, seed)
     test = join_labelled(reviews, [test_name], first_test_row)
     both = add_keys(concatenate_datasets([pool, test]), cleaning, num_proc)
     test, dropped_from_test = drop_unusable(both.select(range(len(pool), len(both))), keep_duplicates)
@@ -94,8 +93,10 @@ def split_officially(
         in_test = np.array([key in test_keys for key in pool["key"][:]], dtype=bool)
         dropped["in_test"] = int(in_test.sum())
         pool = pool.select(np.flatnonzero(~in_test))
-    sides = deal_stratified(choose_units(pool, keep_duplicates), np.asarray(pool["label"][:], dtype=int), (9, 1), seed)
-    splits = {side: pool.select(np.flatnonzero(sides == position)) for position, side in enumerate(SIDES[:2])}
+    sides = assign_stratified(
+        choose_units(pool, keep_duplicates), np.asarray(pool["label"][:], dtype=int), (9, 1), seed
+    )
+    splits = {side: pool.select(np.flatnonzero(sides == position)) for position, side in enumerate(SPLIT_NAMES[:2])}
     return finish_split(DatasetDict(splits | {"test": test}), dropped, keep_duplicates)
 
 
@@ -152,12 +153,12 @@ def add_keys(pool: Dataset, cleaning: str, num_proc: int | None) -> Dataset:
     cleaned = pool.map(
         clean_batch,
         batched=True,
-        num_proc=count_workers(len(pool), num_proc),
+        num_proc=choose_num_proc(len(pool), num_proc),
         fn_kwargs={"cleaning": cleaning},
         desc="Cleaning",
     )
     keys = cleaned["key"][:]
-    united = unite_keys(keys, map(clean_light, pool["text"][:]))
+    united = merge_equal_keys(keys, map(clean_light, pool["text"][:]))
     return cleaned if united == keys else cleaned.remove_columns("key").add_column("key", united)
 
 

@@ -8,12 +8,12 @@ import numpy as np
 from datasets import Dataset, Features, IterableDataset, Value, interleave_datasets
 from transformers import PreTrainedTokenizerBase
 
-from sentiment.data.blocks import BLOCKS, cut_batch, encode_batch
-from sentiment.data.columns import match_columns, parse_row
 from sentiment.data.corpus import choose_splits, hash_batch, hash_keys
 from sentiment.data.files import read_file
 from sentiment.data.hub import check_hub
+from sentiment.data.labels import match_columns, parse_row
 from sentiment.data.sources import HUB_IDS, SNIPPETS, find_files, load_hub, load_reviews
+from sentiment.data.tokenization import BLOCKS, chunk_batch, encode_batch
 from sentiment.data.word_pieces import TextEncoder
 from sentiment.exceptions import require
 
@@ -30,23 +30,23 @@ def stream_corpus(
     max_length: int,
     long_texts: str,
     cleaning: str,
-    forbidden_keys: Collection[str],
+    held_out_keys: Collection[str],
     seed: int,
     buffer_size: int,
     validation_rows: int,
 ) -> tuple[IterableDataset, Dataset]:
     """A stream of training texts, and the texts of the first `validation_rows` usable reviews, held in memory.
 
-    Both have the columns of `tokenize_corpus`. Several datasets take turns, review by review, until all are read.
+    Both have the columns of `tokenize_long_texts`. Several datasets take turns, review by review, until all are read.
     The stream draws each text at random from `buffer_size` texts that it holds; equal seeds give equal orders, and
     each epoch (`set_epoch`) another one. No review of the validation texts is in the stream, nor one with one of the
-    `forbidden_keys`; other reviews that occur twice stay, since finding them takes memory that grows with the corpus.
+    `held_out_keys`; other reviews that occur twice stay, since finding them takes memory that grows with the corpus.
 
     Raises:
         InputError: nothing is left to train on; see also `load_corpus`. Faults in a file show when they are reached.
     """
     reviews = stream_reviews(datasets, data_dir, split)
-    forbidden = hash_keys(forbidden_keys)
+    forbidden = hash_keys(held_out_keys)
     held_out: dict[int, str] = {}
     for review in keep_usable(reviews, cleaning, forbidden):
         held_out.setdefault(review["hash"], review["text"])
@@ -143,5 +143,5 @@ def keep_batch(batch: dict[str, list[str]], cleaning: str, forbidden: np.ndarray
 
 
 def block_batch(batch: dict[str, list[str]], encoder: TextEncoder, **cutting: Any) -> dict[str, Any]:
-    """One batch of `map`: cleaned texts become blocks of token ids, see `cut_batch`."""
-    return cut_batch(encode_batch(batch, encoder), **cutting)
+    """One batch of `map`: cleaned texts become blocks of token ids, see `chunk_batch`."""
+    return chunk_batch(encode_batch(batch, encoder), **cutting)

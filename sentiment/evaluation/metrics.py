@@ -7,10 +7,10 @@ import datasets
 import evaluate
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from sentiment.labels import LABEL_NAMES
+from sentiment.data.labels import LABEL_NAMES
+from sentiment.evaluation.significance import compute_wilson_interval
 
 # A probability of exactly 0 for the true class would make the mean loss infinite.
 SMALLEST_PROBABILITY = 1e-12
@@ -48,7 +48,7 @@ class SentimentMetrics(evaluate.Metric):  # type: ignore[misc]
         correct, rows = int(matrix.trace()), int(matrix.sum())
         return {
             "accuracy": correct / rows,
-            "accuracy_ci95": compute_share_interval(correct, rows),
+            "accuracy_ci95": compute_wilson_interval(correct, rows),
             "precision": float(precision[1]),
             "recall": float(recall[1]),
             "f1": float(f1[1]),
@@ -64,18 +64,6 @@ class SentimentMetrics(evaluate.Metric):  # type: ignore[misc]
             },
             "confusion_matrix": matrix.tolist(),
         }
-
-
-def compute_share_interval(count: int, rows: int) -> list[float]:
-    """Lower and upper end of the 95% interval of a share, by Wilson's score method (Wilson 1927).
-
-    Unlike the textbook interval it stays inside 0 and 1, and holds for few rows and shares near 0 or 1.
-
-    >>> [round(end, 4) for end in compute_share_interval(90, 100)]
-    [0.8256, 0.9448]
-    """
-    interval = binomtest(count, rows).proportion_ci(method="wilson")
-    return [float(interval.low), float(interval.high)]
 
 
 def compute_metrics(predictions: ArrayLike, references: ArrayLike) -> dict[str, Any]:
@@ -104,3 +92,13 @@ def compute_log_loss(probabilities: ArrayLike, references: ArrayLike) -> float:
     positive = np.asarray(probabilities, dtype=np.float64)
     of_true_class = np.where(np.asarray(references) == 1, positive, 1.0 - positive)
     return float(-np.log(np.clip(of_true_class, SMALLEST_PROBABILITY, 1.0)).mean())
+
+
+def choose_labels(probabilities: np.ndarray) -> np.ndarray:
+    """1 where `positive` is the likelier label, else 0; shape as given."""
+    return (probabilities > 0.5).astype(int)
+
+
+def evaluate_probabilities(probabilities: np.ndarray, labels: ArrayLike) -> dict[str, Any]:
+    """The `loss` (mean cross-entropy in nats) and the figures of `compute_metrics` for the likelier label."""
+    return {"loss": compute_log_loss(probabilities, labels)} | compute_metrics(choose_labels(probabilities), labels)

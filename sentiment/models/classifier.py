@@ -2,31 +2,24 @@
 
 import logging
 import os
-from collections.abc import Iterable
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import nn
 from transformers import (
-    AutoConfig,
     BertConfig,
     BertForSequenceClassification,
     BertModel,
     BertPreTrainedModel,
-    PreTrainedConfig,
-    PreTrainedModel,
 )
 from transformers.modeling_outputs import SequenceClassifierOutput
-from transformers.utils import logging as transformers_logging
 
-from sentiment.exceptions import InputError, first_line
-from sentiment.labels import LABEL_NAMES
-from sentiment.model_folder import refuse_code
-from sentiment.models.dropout import use_fast_dropout
-from sentiment.models.first_token import FirstTokenLayer
+from sentiment.data.labels import LABEL_NAMES
+from sentiment.exceptions import InputError
+from sentiment.models.fast_bert import FirstTokenLayer, use_fast_dropout
+from sentiment.models.loading import load_bert_config, load_weights, warn_about_new_weights
 
 logger = logging.getLogger(__name__)
-Model = TypeVar("Model", bound=PreTrainedModel)
 
 
 class BertSentimentClassifier(BertPreTrainedModel):
@@ -85,14 +78,14 @@ class BertSentimentClassifier(BertPreTrainedModel):
 
 
 def load_classifier(
-    model_path: str, dropout: float = 0.0, preparation: dict[str, Any] | None = None
+    model_path: str, dropout: float = 0.0, preprocessing: dict[str, Any] | None = None
 ) -> BertSentimentClassifier:
     """A classifier on the pretrained BERT in `model_path`, its head fresh unless the checkpoint brings one.
 
     Args:
         model_path: a folder or a Hub id.
         dropout: between the pooler and the linear layer.
-        preparation: how texts are made ready for this model (`cleaning`, `max_length`); kept in its config, from
+        preprocessing: how texts are made ready for this model (`cleaning`, `max_length`); kept in its config, from
             where `load_trained_classifier`'s callers read it back.
 
     Raises:
@@ -104,17 +97,10 @@ def load_classifier(
     config.label2id = {name: index for index, name in enumerate(LABEL_NAMES)}
     config.problem_type = "single_label_classification"
     config.classifier_dropout = dropout
-    config.preparation = preparation or {}
+    config.preprocessing = preprocessing or {}
     model, info = load_weights(BertSentimentClassifier, model_path, config)
-    warn_of_fresh_weights(model_path, info["missing_keys"], "classifier.")
+    warn_about_new_weights(model_path, info["missing_keys"], "classifier.")
     return model
-
-
-def warn_of_fresh_weights(model_path: str, missing_keys: Iterable[str], head: str) -> None:
-    """Logs which weights the checkpoint does not bring, other than those of the head, which may well be fresh."""
-    fresh = sorted(name for name in missing_keys if not name.startswith(head))
-    if fresh:
-        logger.warning("%s brings no weights for %s: these start fresh", model_path, ", ".join(fresh))
 
 
 def load_trained_classifier(model_path: str, device: torch.device | str = "cpu") -> BertSentimentClassifier:
@@ -140,47 +126,3 @@ def load_trained_classifier(model_path: str, device: torch.device | str = "cpu")
         )
     nn.Module.to(model, device)
     return model.eval()
-
-
-def load_bert_config(model_path: str) -> BertConfig:
-    """The config in `model_path`.
-
-    Raises:
-        InputError: there is none, it names code, or it is not that of an encoder of BERT's kind.
-    """
-    try:
-        settings, _ = PreTrainedConfig.get_config_dict(model_path)
-        refuse_code(model_path, settings)
-        config = AutoConfig.from_pretrained(model_path, trust_remote_code=False)
-    except InputError:
-        raise
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read the model {model_path}: {first_line(error)}") from error
-    if not isinstance(config, BertConfig):
-        raise InputError(f"{model_path} is a model of type {config.model_type}: only BERT models can be trained here")
-    if config.is_decoder:
-        raise InputError(f"{model_path} is a decoder (is_decoder in its config): its tokens see those before them only")
-    return config
-
-
-def load_weights(model_class: type[Model], model_path: str, config: BertConfig) -> tuple[Model, dict[str, Any]]:
-    """The model in fp32 and transformers' loading info (`missing_keys`, ...), with nothing on the terminal.
-
-    Weights are read from safetensors alone: the formats before it are pickles, which may run code.
-    """
-    verbosity = transformers_logging.get_verbosity()
-    had_bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        loaded: Any = model_class.from_pretrained(
-            model_path, config=config, dtype=torch.float32, output_loading_info=True, use_safetensors=True
-        )
-    except Exception as error:  # errors of safetensors and of shapes share no base class
-        raise InputError(f"cannot load the weights of {model_path}: {first_line(error)}") from error
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if had_bars:
-            transformers_logging.enable_progress_bar()
-    model, info = loaded
-    return model, info

@@ -10,9 +10,8 @@ from transformers import BertConfig, BertForMaskedLM, BertModel, BertPreTrainedM
 from transformers.models.bert.modeling_bert import BertOnlyMLMHead
 from transformers.utils.generic import ModelOutput
 
-from sentiment.models.classifier import load_bert_config, load_weights, warn_of_fresh_weights
-from sentiment.models.cross_entropy import ChunkedCrossEntropy
-from sentiment.models.dropout import use_fast_dropout
+from sentiment.models.fast_bert import ChunkedCrossEntropy, use_fast_dropout
+from sentiment.models.loading import load_bert_config, load_weights, warn_about_new_weights
 
 IGNORED = -100  # the label of a token that is not to be predicted
 
@@ -113,20 +112,20 @@ class BertForSparseMaskedLM(BertPreTrainedModel):
         self.config.save_pretrained(save_directory)
 
 
-def load_masked_lm(model_path: str, preparation: dict[str, Any] | None = None) -> tuple[BertForSparseMaskedLM, bool]:
+def load_masked_lm(model_path: str, preprocessing: dict[str, Any] | None = None) -> tuple[BertForSparseMaskedLM, bool]:
     """The pretrained BERT in `model_path` with its head for masked tokens, and whether that head is fresh.
 
     Args:
         model_path: a folder or a Hub id.
-        preparation: how texts are made ready for this model (`cleaning`, `max_length`); kept in its config.
+        preprocessing: how texts are made ready for this model (`cleaning`, `max_length`); kept in its config.
 
     Raises:
         InputError: no BERT is there, or its files are damaged.
     """
     config = load_bert_config(model_path)
-    config.preparation = preparation or {}
+    config.preprocessing = preprocessing or {}
     model, info = load_weights(BertForSparseMaskedLM, model_path, config)
-    warn_of_fresh_weights(model_path, info["missing_keys"], "cls.")
+    warn_about_new_weights(model_path, info["missing_keys"], "cls.")
     # The loss does not reach the pooler, and processes that train together would wait for its gradient.
     assert model.bert.pooler is not None
     model.bert.pooler.requires_grad_(False)

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from sentiment.exceptions import InputError
-from sentiment.runs.finished import FinishedRun
 from sentiment.runs.folder import NEUTRAL_OPTIONS
+from sentiment.runs.results import FinishedRun
 
 TEST_OPTIONS = ("dataset", "split", "max_rows", "sample", "cleaning", "keep_duplicates")
 

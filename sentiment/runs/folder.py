@@ -1,6 +1,5 @@
 """A run's folder: whether it may be written to, and the JSON files in it."""
 
-import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from sentiment.exceptions import InputError
+from sentiment.storage import list_folder, read_json
 
 LOCK_FILE = ".lock"
 DIVERGENCE_FILE = "divergence.json"
@@ -33,7 +33,7 @@ NEUTRAL_OPTIONS = {"data_dir", "num_proc", "output_dir", "overwrite", "resume", 
 
 
 @contextmanager
-def hold_run(run_dir: Path) -> Iterator[None]:
+def lock_run_dir(run_dir: Path) -> Iterator[None]:
     """Keeps other runs from the folder, which is made; one that nothing was written to is removed again.
 
     The lock is the system's own and ends with the process, however that ends. Of several processes of a run, the main
@@ -97,11 +97,6 @@ def is_finished(run_dir: Path, options: dict[str, Any], overwrite: bool = False,
     return False
 
 
-def list_folder(folder: Path) -> list[Path]:
-    """What lies in the folder; nothing where there is none."""
-    return sorted(folder.iterdir()) if folder.exists() else []
-
-
 def check_same_data(run_dir: Path, fingerprints: dict[str, str]) -> None:
     """Refuses to take a run up again, or for finished, whose data has changed since; a new folder passes.
 
@@ -133,39 +128,9 @@ def read_run(run_dir: Path) -> dict[str, Any]:
     return run
 
 
-def clear_run(run_dir: Path) -> None:
+def remove_previous_run(run_dir: Path) -> None:
     """Removes what an earlier run wrote to the folder, and nothing else."""
     for name in WRITTEN_FOLDERS:
         shutil.rmtree(run_dir / name, ignore_errors=True)
     for name in WRITTEN_FILES:
         (run_dir / name).unlink(missing_ok=True)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes the value as JSON, at once: a reader sees the old file or the new one, whole.
-
-    Raises:
-        InputError: something else stands at this path or on the way to it.
-    """
-    text = json.dumps(value, indent=2, allow_nan=False) + "\n"
-    unfinished = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(path)
-    except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
-        raise InputError(f"cannot write {path}: {error.strerror}") from error
-
-
-def read_json(path: Path) -> Any:
-    """The value in a JSON file.
-
-    Raises:
-        InputError: the file is missing or damaged.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise InputError(f"{path} is not valid JSON: {error}") from error

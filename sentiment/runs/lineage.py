@@ -8,7 +8,8 @@ import numpy as np
 
 from sentiment.data.corpus import compute_corpus_key, count_seen
 from sentiment.exceptions import InputError
-from sentiment.runs.folder import read_json, read_run
+from sentiment.runs.folder import read_run
+from sentiment.storage import read_json
 
 ADAPTED_RUN = "outputs/mlm"
 KEYS_FILE = "text_keys.npy"
@@ -27,7 +28,7 @@ def check_adapted_model(model: str) -> None:
     if begun or folder == Path(ADAPTED_RUN):
         raise InputError(
             f"no adapted model in {model}: run `python train_mlm.py{' --resume' if begun else ''}` first "
-            "(without a Hub: `python train_mlm.py sentiment/configs/offline_mlm.yaml`), or pass --model"
+            "(without a Hub: `python train_mlm.py sentiment/config/offline_mlm.yaml`), or pass --model"
         )
 
 

@@ -10,16 +10,18 @@ from typing import Any
 
 from transformers import PreTrainedModel, TrainingArguments
 
-from sentiment.arguments import RunArguments
+from sentiment.config.arguments import RunArguments
+from sentiment.environment import is_main_process
+from sentiment.pipelines.run import describe_precision
 from sentiment.runs.differences import find_differences
-from sentiment.runs.folder import check_same_data, is_finished, read_json, read_run
-from sentiment.trainer import describe_precision
-from sentiment.training.resources import describe_code, describe_hardware, is_main_process, list_versions
+from sentiment.runs.folder import check_same_data, is_finished, read_run
+from sentiment.storage import read_json
+from sentiment.training.hardware import describe_git_revision, describe_hardware, list_versions
 
 logger = logging.getLogger(__name__)
 
 
-def read_finished(
+def load_finished_metrics(
     run_dir: Path, options: dict[str, Any], args: RunArguments, compute_fingerprints: Callable[[], dict[str, str]]
 ) -> dict[str, Any] | None:
     """The metrics of this very run where its folder holds it, finished; None where it is to be trained.
@@ -38,7 +40,7 @@ def read_finished(
     return metrics
 
 
-def describe_run(
+def build_run_record(
     strategy: str, options: dict[str, Any], model: PreTrainedModel, training_args: TrainingArguments
 ) -> dict[str, Any]:
     """The record of a run that begins now; what it was trained on and how long it took are added later."""
@@ -48,7 +50,7 @@ def describe_run(
         "options": options,
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "versions": list_versions(),
-        "git": describe_code(),
+        "git": describe_git_revision(),
         "hardware": describe_hardware(training_args.device.type, training_args.world_size),
         "model": {
             "name": options["model"],
@@ -62,7 +64,7 @@ def describe_run(
     }
 
 
-def take_up_record(run_dir: Path, run: dict[str, Any]) -> None:
+def merge_previous_record(run_dir: Path, run: dict[str, Any]) -> None:
     """Where the folder holds this run, unfinished: keeps when it began, adds when it was `resumed`, tells what changed.
 
     It ends with the bytes of a run that was never interrupted only where nothing has changed since.

@@ -17,14 +17,21 @@ from fastapi.staticfiles import StaticFiles
 from scipy.special import expit, softmax
 
 import sentiment
-from sentiment.labels import LABEL_NAMES
+from sentiment.data.labels import LABEL_NAMES
+from sentiment.inference.predictor import compute_probabilities
 from sentiment.serving.batcher import ModelError, OverloadError
-from sentiment.serving.bodies import BodyRoute
-from sentiment.serving.errors import DocumentedApp, add_error_handlers, describe_errors
-from sentiment.serving.marking import leave_words_out, weigh_words
-from sentiment.serving.predictor import compute_probabilities
-from sentiment.serving.refusals import CLIENT_GONE, JSON, BusyError, RefusedError
+from sentiment.serving.errors import (
+    CLIENT_GONE,
+    JSON,
+    BusyError,
+    DocumentedApp,
+    RefusedError,
+    add_error_handlers,
+    describe_errors,
+)
+from sentiment.serving.explanation import build_occlusions, compute_word_weights
 from sentiment.serving.schemas import (
+    BodyRoute,
     ExplainRequest,
     ExplainResponse,
     LabelScore,
@@ -32,7 +39,7 @@ from sentiment.serving.schemas import (
     QueryRequest,
     QueryResponse,
 )
-from sentiment.serving.service import Service, work_on
+from sentiment.serving.service import Service, run_in_thread_if_long
 
 Result = TypeVar("Result")
 # A request that takes longer is watched: if its client goes, it is not run. Most are answered before.
@@ -107,14 +114,14 @@ def add_models(app: FastAPI, service: Service) -> None:
     @router.post("/explain", response_model=ExplainResponse, **of_texts)
     async def explain(body: ExplainRequest, request: Request) -> Response:
         """Labels a sentence, and weighs its words: what the label's probability loses without each."""
-        marking = leave_words_out(body.sentence)
+        marking = build_occlusions(body.sentence)
 
         async def weigh(_: Sequence[str]) -> np.ndarray:
             return await service.models[0].compute_logits(marking.variants)
 
         work = check_and_run(service, [body.sentence], "sentence", weigh)
         logits = await answer_in_time(service, request, work)
-        weights = weigh_words(marking, compute_probabilities(logits))
+        weights = compute_word_weights(marking, compute_probabilities(logits))
         answers = summarize_answers(logits[:1])
         words = [{"text": text, "weight": weight} for text, weight in zip(marking.words, weights, strict=True)]
         return respond({"label": answers["labels"][0], "score": answers["scores"][0], "words": words})
@@ -218,7 +225,7 @@ async def check_texts(service: Service, texts: Sequence[str], field: str) -> Non
     limits = service.args
     if len(texts) > limits.max_sentences:
         raise RefusedError(400, f"{field}: {len(texts):,} are too many: at most {limits.max_sentences:,} at a time")
-    if found := await work_on(texts, partial(find_fault, service)):
+    if found := await run_in_thread_if_long(texts, partial(find_fault, service)):
         position, fault = found
         place = field if field == "sentence" else f"{field}[{position}]"
         raise RefusedError(400, f"{place}: {fault}")

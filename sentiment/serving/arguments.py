@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from sentiment.exceptions import require
-from sentiment.serving.predictor import BACKENDS
+from sentiment.inference.predictor import BACKENDS
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
 AT_LEAST_ONE = (

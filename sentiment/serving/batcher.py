@@ -191,7 +191,7 @@ class Batcher:
                     if text.is_wanted:
                         self._run([text])
             else:
-                logger.error("the model failed on a text of %d tokens: %s", len(batch[0]), name_error(error))
+                logger.error("the model failed on a text of %d tokens: %s", len(batch[0]), describe_error_type(error))
                 batch[0].request.failure = "the model failed on one of the texts"
             return
         if self.observe_batch is not None:
@@ -222,7 +222,7 @@ def choose_batch(waiting: Sequence[Text], max_tokens: int, max_padding: int = MA
     return batch
 
 
-def name_error(error: Exception) -> str:
+def describe_error_type(error: Exception) -> str:
     """What may be logged of an error: its message may hold a user's text."""
     return str(error) if isinstance(error, BackendError) else type(error).__name__
 

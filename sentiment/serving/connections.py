@@ -12,8 +12,8 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from sentiment.serving.front import send_answer
-from sentiment.serving.refusals import JSON, RefusedError
+from sentiment.serving.errors import JSON, RefusedError
+from sentiment.serving.middleware import send_answer
 
 # The head of a request may take so long, from the connection's start or the last answer.
 HEAD_SECONDS = 10.0

@@ -1,12 +1,11 @@
 """How the routes say what is wrong, and how OpenAPI is told of it."""
 
+import json
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
-
-from sentiment.serving.refusals import JSON, RefusedError
-from sentiment.serving.schemas import ErrorResponse
 
 DESCRIPTIONS = {
     400: "Wrong input; the error names the field.",
@@ -20,6 +19,10 @@ DESCRIPTIONS = {
     500: "The model failed on one of the texts.",
     503: "The answer was not ready in time, or the service is ending.",
 }
+JSON = "application/json"
+# nginx's word for a request whose client did not wait for the answer: it is counted, and read by nobody but a client
+# that has closed its own half of the connection, which cannot be told from one that has gone.
+CLIENT_GONE = 499
 
 
 class DocumentedApp(FastAPI):
@@ -64,3 +67,30 @@ def add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def fail(_: Request, __: Exception) -> Response:
         return Response(RefusedError(500, "the service failed on this request").body, 500, media_type=JSON)
+
+
+class RefusedError(Exception):
+    """An error to answer with: its status, what is wrong in one line, and headers."""
+
+    def __init__(self, status: int, message: str, headers: dict[str, str] | None = None):
+        super().__init__(message)
+        self.status = status
+        self.headers = headers or {}
+
+    @property
+    def body(self) -> bytes:
+        """What is sent."""
+        return json.dumps({"error": str(self)}).encode()
+
+
+class BusyError(RefusedError):
+    """429: too much waits already."""
+
+    def __init__(self) -> None:
+        super().__init__(429, "too many texts are waiting: try again", {"retry-after": "1"})
+
+
+class ErrorResponse(BaseModel):
+    """What is wrong, and where."""
+
+    error: str

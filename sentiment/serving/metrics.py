@@ -46,7 +46,7 @@ class ServiceMetrics:
         """Counts an answered text."""
         self._answers.labels(label).inc()
 
-    def watch_model(self, model: str, count_waiting_tokens: Callable[[], int]) -> Callable[[int, int], None]:
+    def register_model(self, model: str, count_waiting_tokens: Callable[[], int]) -> Callable[[int, int], None]:
         """A function that counts a batch of this model by its texts and its tokens."""
         self._waiting_tokens.labels(model).set_function(count_waiting_tokens)
         texts_of_batch, tokens_of_batch = self._batch_texts.labels(model), self._batch_tokens.labels(model)

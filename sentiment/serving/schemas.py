@@ -1,10 +1,15 @@
 """What the service takes and gives, as pydantic models; OpenAPI is written from them."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Annotated, Any, Literal
 
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field, model_validator
 from pydantic_core import PydanticCustomError
+
+from sentiment.serving.errors import JSON, RefusedError
 
 MAX_KEYS = 16
 
@@ -105,12 +110,6 @@ class ExplainResponse(BaseModel):
     words: list[Word]
 
 
-class ErrorResponse(BaseModel):
-    """What is wrong, and where."""
-
-    error: str
-
-
 def describe_validation_error(fault: Mapping[str, Any]) -> str:
     """A fault that pydantic found in a body, in one line: the field, and what is wrong with it.
 
@@ -131,3 +130,51 @@ def describe_validation_error(fault: Mapping[str, Any]) -> str:
         "model_attributes_type": "must be an object",
     }.get(fault["type"], fault["msg"][:1].lower() + fault["msg"][1:])
     return f"{place[:100] or 'the body'}: {message}"
+
+
+class BodyRoute(APIRoute):
+    """A route whose endpoint takes a body, as a pydantic model, and the request; FastAPI documents it as any other.
+
+    It does without FastAPI's resolving of dependencies, which took some 0.9 ms of an idle request on 2 cores.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Reads and checks the body, and calls the endpoint."""
+        field, endpoint = self.body_field, self.endpoint
+        assert field is not None
+
+        async def handle(request: Request) -> Response:
+            check_content_type(request)
+            body, errors = field.validate(parse_json(await request.body()), {}, loc=("body",))
+            if errors:
+                raise RefusedError(400, describe_validation_error(errors[0]))
+            response: Response = await endpoint(body, request)
+            return response
+
+        return handle
+
+
+def check_content_type(request: Request) -> None:
+    """Refuses a body that is said to be anything but JSON.
+
+    Raises:
+        RefusedError: 415.
+    """
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
+        raise RefusedError(415, f"content-type: must be {JSON}")
+
+
+def parse_json(body: bytes) -> Any:
+    """What the body says.
+
+    Raises:
+        RefusedError: 400; it is empty, or nothing that can be read as JSON.
+    """
+    if not body:
+        raise RefusedError(400, "the body: is missing")
+    try:
+        return json.loads(body.decode())
+    except json.JSONDecodeError as error:
+        raise RefusedError(400, f"the body: not valid JSON: {error.msg}") from None
+    except (ValueError, RecursionError):  # not UTF-8, a number of thousands of digits, or nested too deep
+        raise RefusedError(400, "the body: not valid JSON in UTF-8") from None

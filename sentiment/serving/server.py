@@ -21,7 +21,7 @@ from sentiment.exceptions import InputError, first_line, require
 from sentiment.serving.app import build_app
 from sentiment.serving.arguments import ServingArguments
 from sentiment.serving.connections import build_server
-from sentiment.serving.front import Front
+from sentiment.serving.middleware import RequestMiddleware
 from sentiment.serving.service import Service, load_service
 
 TOKEN_VARIABLE = "SENTIMENT_SERVE_TOKEN"
@@ -94,8 +94,8 @@ def open_port(host: str, port: int) -> socket.socket:
 async def run(service: Service, token: str | None, listener: socket.socket) -> None:
     """Serves on the open port until a signal comes and every request is answered."""
     signalled = catch_signals()
-    front = build_front(service, token)
-    app: Any = allow_origins(front, service.args.cors_origins)
+    front = build_middleware(service, token)
+    app: Any = add_cors(front, service.args.cors_origins)
     await service.start()
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
@@ -111,10 +111,10 @@ async def run(service: Service, token: str | None, listener: socket.socket) -> N
     await service.stop()
 
 
-def build_front(service: Service, token: str | None) -> Front:
+def build_middleware(service: Service, token: str | None) -> RequestMiddleware:
     """The service's routes, behind what stands before them."""
     args = service.args
-    return Front(
+    return RequestMiddleware(
         build_app(service),
         service.metrics.observe_request,
         args.max_body_bytes,
@@ -124,7 +124,7 @@ def build_front(service: Service, token: str | None) -> Front:
     )
 
 
-def allow_origins(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
+def add_cors(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
     """The application, with the headers that let pages of these origins call it; unchanged where there are none."""
     if not origins:
         return app
@@ -139,7 +139,9 @@ def catch_signals() -> asyncio.Event:
     return signalled
 
 
-async def wait_for_end(signalled: asyncio.Event, service: Service, front: Front, listener: socket.socket) -> None:
+async def wait_for_end(
+    signalled: asyncio.Event, service: Service, front: RequestMiddleware, listener: socket.socket
+) -> None:
     """Returns when the service is to end: a signal has come, and nothing is under way any more."""
     await signalled.wait()
     service.is_ready = False

@@ -7,14 +7,14 @@ from typing import TypeVar
 
 import numpy as np
 
-from sentiment.cores import count_threads
+from sentiment.environment import count_threads
 from sentiment.exceptions import require
+from sentiment.inference.checkpoint import read_checkpoint
+from sentiment.inference.predictor import Backend, SentimentPredictor, load_backend
 from sentiment.serving.arguments import ServingArguments
 from sentiment.serving.batcher import Batcher
-from sentiment.serving.checkpoint import read_checkpoint
 from sentiment.serving.metrics import ServiceMetrics
-from sentiment.serving.predictor import Backend, SentimentPredictor, load_backend
-from sentiment.serving.processes import TorchProcesses
+from sentiment.serving.worker_processes import TorchWorkerPool
 
 # What is cleaned and tokenized at once in the event loop; more goes to a thread, so that others do not wait for it.
 INLINE_CHARACTERS = 2_000
@@ -27,7 +27,7 @@ GPU_BATCH_TOKENS, CPU_BATCH_TOKENS = 8192, 256
 Result = TypeVar("Result")
 
 
-async def work_on(texts: Sequence[str], function: Callable[[Sequence[str]], Result]) -> Result:
+async def run_in_thread_if_long(texts: Sequence[str], function: Callable[[Sequence[str]], Result]) -> Result:
     """What the function gives for the texts; where they are long it runs in a thread."""
     if sum(map(len, texts)) <= INLINE_CHARACTERS:
         return function(texts)
@@ -49,7 +49,7 @@ class ServedModel:
             OverloadError: too much waits already.
             ModelError: the model failed on one of the texts.
         """
-        input_ids = await work_on(texts, self.predictor.checkpoint.prepare)
+        input_ids = await run_in_thread_if_long(texts, self.predictor.checkpoint.prepare)
         return await self.batcher.compute(input_ids)
 
 
@@ -115,11 +115,11 @@ def load_service(args: ServingArguments, in_processes: bool = True) -> Service:
 def load_model(path: str, args: ServingArguments, metrics: ServiceMetrics, in_processes: bool) -> ServedModel:
     """One model of the service."""
     models = 1 if args.compare_with is None else 2
-    workers, threads = share_threads(count_threads() // models, args.backend, args.workers)
+    workers, threads = split_threads(count_threads() // models, args.backend, args.workers)
     checkpoint = read_checkpoint(path)
     backend: Backend
     if in_processes and args.backend == "torch":
-        backend = TorchProcesses(checkpoint, args.precision, threads, workers)
+        backend = TorchWorkerPool(checkpoint, args.precision, threads, workers)
     else:
         backend = load_backend(checkpoint, args.backend, args.precision, threads)
     logits = backend.compute_logits(checkpoint.prepare(["ready"]))
@@ -131,14 +131,14 @@ def load_model(path: str, args: ServingArguments, metrics: ServiceMetrics, in_pr
         args.max_waiting_tokens,
         workers=1 if on_gpu else workers,
     )
-    batcher.observe_batch = metrics.watch_model(path, lambda: batcher.waiting_tokens)
+    batcher.observe_batch = metrics.register_model(path, lambda: batcher.waiting_tokens)
     return ServedModel(path, SentimentPredictor(checkpoint, backend), batcher)
 
 
-def share_threads(threads: int, backend: str, workers: int | None = None) -> tuple[int, int]:
+def split_threads(threads: int, backend: str, workers: int | None = None) -> tuple[int, int]:
     """How many batches run at a time, and how many of a model's threads each of them is given.
 
-    >>> share_threads(16, "torch")
+    >>> split_threads(16, "torch")
     (4, 4)
     """
     threads = max(1, threads)

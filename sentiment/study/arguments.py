@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sentiment.arguments import (
+from sentiment.config.arguments import (
     DATA_DIR,
     AdaptationArguments,
     CorpusArguments,
@@ -14,10 +14,10 @@ from sentiment.arguments import (
     ModelArguments,
     normalise_limit,
 )
+from sentiment.config.parsing import build_flags, list_options, parse_arguments, parse_section, read_yaml
 from sentiment.exceptions import require
-from sentiment.parsing import build_flags, list_options, parse_arguments, parse_section, read_yaml
 
-DEFAULT_STUDY = Path(__file__).parents[1] / "configs" / "study.yaml"
+DEFAULT_STUDY = Path(__file__).parents[1] / "config" / "study.yaml"
 DEFAULT_SPLIT_SEED = 42
 # Each arm: which adaptation it starts from, and whether rates decay from layer to layer.
 ARMS: dict[str, tuple[str | None, bool]] = {

@@ -5,15 +5,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sentiment.data.assignment import sample_training_rows
 from sentiment.data.corpus import load_corpus
-from sentiment.data.pretrained import find_pretrained
-from sentiment.data.sampling import draw_budget
+from sentiment.data.finetuning_data import load_split_reviews
 from sentiment.data.splits import compute_fingerprint
-from sentiment.evaluation.study_report import PICTURES
 from sentiment.exceptions import InputError, require
-from sentiment.preparation import load_split_reviews
-from sentiment.runs.folder import check_same_data, is_finished, list_folder, read_json, read_run
-from sentiment.study.plan import PlannedAdaptation, PlannedFinetuning, StudyPlan
+from sentiment.models.model_folder import resolve_model
+from sentiment.reporting.study_report import PICTURES
+from sentiment.runs.folder import check_same_data, is_finished, read_run
+from sentiment.storage import list_folder, read_json
+from sentiment.study.plan import AdaptationPlan, FinetuningPlan, StudyPlan
 
 # In the order in which they are written.
 WRITTEN_FILES = ("results.parquet", *PICTURES, "report.md", "report.html", "verdict.json")
@@ -60,7 +61,7 @@ def load_study_data(plan: StudyPlan) -> StudyData:
     for budget in args.budgets:
         for seed in args.seeds:
             try:
-                part = splits["train"] if budget == "all" else draw_budget(splits["train"], int(budget), seed)
+                part = splits["train"] if budget == "all" else sample_training_rows(splits["train"], int(budget), seed)
             except InputError as error:
                 raise InputError(str(error).replace("--train_rows", "--budgets")) from error
             rows[budget] = len(part)
@@ -78,13 +79,13 @@ def check_sources(plan: StudyPlan) -> None:
     Raises:
         InputError: they cannot.
     """
-    find_pretrained(plan.options.model_args.model)
+    resolve_model(plan.options.model_args.model)
     for adaptation in plan.adaptations:
         if not (adaptation.folder / "metrics.json").exists() and not adaptation.args.streaming:
             load_corpus(adaptation.corpus_args.dataset, adaptation.corpus_args.data_dir, adaptation.corpus_args.split)
 
 
-def is_adapted(adaptation: PlannedAdaptation) -> bool:
+def is_adapted(adaptation: AdaptationPlan) -> bool:
     """Whether this adaptation is finished.
 
     Raises:
@@ -93,7 +94,7 @@ def is_adapted(adaptation: PlannedAdaptation) -> bool:
     return _is_finished(adaptation.folder, adaptation.options)
 
 
-def is_finetuned(run: PlannedFinetuning, data: StudyData) -> bool:
+def is_finetuned(run: FinetuningPlan, data: StudyData) -> bool:
     """Whether this fine-tuning is finished.
 
     Raises:
@@ -110,7 +111,7 @@ def is_finetuned(run: PlannedFinetuning, data: StudyData) -> bool:
     return finished
 
 
-def check_data(run: PlannedFinetuning, data: StudyData) -> None:
+def check_data(run: FinetuningPlan, data: StudyData) -> None:
     """Refuses a run that was not trained, validated and tested on the rows that it should be.
 
     Raises:
@@ -119,7 +120,7 @@ def check_data(run: PlannedFinetuning, data: StudyData) -> None:
     try:
         check_same_data(run.folder, data.fingerprints[run.budget, run.seed])
     except InputError as error:
-        raise InputError(mend_advice(str(error))) from error
+        raise InputError(adapt_advice(str(error))) from error
 
 
 def started_from(record: dict[str, Any], adaptation: Path) -> bool:
@@ -132,7 +133,7 @@ def started_from(record: dict[str, Any], adaptation: Path) -> bool:
     return found
 
 
-def mend_advice(message: str) -> str:
+def adapt_advice(message: str) -> str:
     """What an error of a run says, for a study, which has no --overwrite."""
     return message.replace("or --overwrite", "or remove that folder")
 
@@ -141,4 +142,4 @@ def _is_finished(folder: Path, options: dict[str, Any]) -> bool:
     try:
         return is_finished(folder, options, resume=True)
     except InputError as error:
-        raise InputError(mend_advice(str(error))) from error
+        raise InputError(adapt_advice(str(error))) from error

@@ -5,19 +5,19 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sentiment.arguments import (
+from sentiment.config.arguments import (
     AdaptationArguments,
     CorpusArguments,
     DataArguments,
     FinetuningArguments,
     ModelArguments,
 )
-from sentiment.runs.folder import read_json
+from sentiment.storage import read_json
 from sentiment.study.arguments import ARMS, StudyArguments, StudyOptions, read_study
 
 
 @dataclass(frozen=True)
-class PlannedAdaptation:
+class AdaptationPlan:
     """An adaptation that fine-tunings start from; `kind` is `mlm` or `placebo`."""
 
     kind: str
@@ -37,7 +37,7 @@ class PlannedAdaptation:
 
 
 @dataclass(frozen=True)
-class PlannedFinetuning:
+class FinetuningPlan:
     """One fine-tuning of a study; `adaptation` is the folder that its model comes from."""
 
     arm: str
@@ -70,8 +70,8 @@ class StudyPlan:
     """Everything that a study trains; an adaptation stands before the placebo that takes its steps from it."""
 
     options: StudyOptions
-    adaptations: list[PlannedAdaptation]
-    finetunings: list[PlannedFinetuning]
+    adaptations: list[AdaptationPlan]
+    finetunings: list[FinetuningPlan]
 
     @property
     def args(self) -> StudyArguments:
@@ -84,16 +84,16 @@ class StudyPlan:
         return Path(self.args.output_dir)
 
 
-def plan_study(argv: Sequence[str]) -> StudyPlan:
+def build_study_plan(argv: Sequence[str]) -> StudyPlan:
     """The plan that a `study.yaml`, if one stands in front, and flags make; see `read_study`."""
     options = read_study(argv)
     return StudyPlan(options, plan_adaptations(options), plan_finetunings(options))
 
 
-def plan_adaptations(options: StudyOptions) -> list[PlannedAdaptation]:
+def plan_adaptations(options: StudyOptions) -> list[AdaptationPlan]:
     """The adaptations that the arms start from: one of each kind, or one for each seed."""
     return [
-        PlannedAdaptation(
+        AdaptationPlan(
             kind,
             options.model_args,
             corpus_args,
@@ -106,7 +106,7 @@ def plan_adaptations(options: StudyOptions) -> list[PlannedAdaptation]:
     ]
 
 
-def plan_finetunings(options: StudyOptions) -> list[PlannedFinetuning]:
+def plan_finetunings(options: StudyOptions) -> list[FinetuningPlan]:
     """Every arm with every budget and seed; all of one seed come before those of the next."""
     return [
         plan_finetuning(options, arm, budget, seed)
@@ -116,7 +116,7 @@ def plan_finetunings(options: StudyOptions) -> list[PlannedFinetuning]:
     ]
 
 
-def plan_finetuning(options: StudyOptions, arm: str, budget: str, seed: int) -> PlannedFinetuning:
+def plan_finetuning(options: StudyOptions, arm: str, budget: str, seed: int) -> FinetuningPlan:
     """The fine-tuning of one arm, budget and seed; it is resumed where an earlier study left it."""
     kind, decays = ARMS[arm]
     adaptation = choose_adaptation_folder(options.args, kind, seed) if kind else None
@@ -126,7 +126,7 @@ def plan_finetuning(options: StudyOptions, arm: str, budget: str, seed: int) -> 
         "layer_decay": options.args.layer_decay if decays else 1.0,
         "resume": True,
     }
-    return PlannedFinetuning(
+    return FinetuningPlan(
         arm=arm,
         budget=budget,
         seed=seed,
@@ -142,7 +142,7 @@ def choose_adaptation_folder(args: StudyArguments, kind: str, seed: int) -> Path
     return Path(args.output_dir) / (f"{kind}_{seed}" if args.adapt_each_seed else kind)
 
 
-def fill_in_steps(adaptations: Sequence[PlannedAdaptation]) -> list[PlannedAdaptation]:
+def fill_in_steps(adaptations: Sequence[AdaptationPlan]) -> list[AdaptationPlan]:
     """Those whose options are all known: a placebo takes as many steps as the adaptation to reviews did."""
     known = []
     for adaptation in adaptations:

@@ -8,12 +8,13 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
-from sentiment.evaluation.adaptation_plots import find_restored
 from sentiment.exceptions import require
-from sentiment.runs.finished import read_finished_run
-from sentiment.runs.folder import read_json, read_run
+from sentiment.reporting.adaptation_report import find_restored
+from sentiment.runs.folder import read_run
+from sentiment.runs.results import read_finished_run
+from sentiment.storage import read_json
 from sentiment.study.checks import StudyData, check_data
-from sentiment.study.plan import PlannedAdaptation, StudyPlan
+from sentiment.study.plan import AdaptationPlan, StudyPlan
 
 
 def read_results(plan: StudyPlan, data: StudyData) -> tuple[list[dict[str, Any]], list[list[bool]]]:
@@ -89,7 +90,7 @@ def describe_study(plan: StudyPlan, data: StudyData) -> dict[str, Any]:
     }
 
 
-def describe_adaptation(adaptation: PlannedAdaptation, plan: StudyPlan) -> dict[str, Any]:
+def describe_adaptation(adaptation: AdaptationPlan, plan: StudyPlan) -> dict[str, Any]:
     """What a study says of one adaptation."""
     run, metrics = read_run(adaptation.folder), read_json(adaptation.folder / "metrics.json")
     resources, steps = metrics["resources"], metrics["history"][-1]["step"]

@@ -16,7 +16,7 @@ from transformers import (
 from transformers.trainer_callback import ExportableState
 
 
-class EitherImprovesStopping(EarlyStoppingCallback):
+class MetricOrLossEarlyStoppingCallback(EarlyStoppingCallback):
     """Stops after `early_stopping_patience` evaluations in a row in which neither accuracy nor loss got better.
 
     Accuracy of a small validation split stays level for epochs on end while the loss still falls, and the other
@@ -52,7 +52,7 @@ class EitherImprovesStopping(EarlyStoppingCallback):
         return state
 
 
-class EpochTimer(TrainerCallback, ExportableState):
+class EpochTimerCallback(TrainerCallback, ExportableState):
     """Sums the seconds spent in training epochs; an evaluation is not in them, wherever it comes."""
 
     def __init__(self) -> None:
@@ -89,7 +89,7 @@ class EpochTimer(TrainerCallback, ExportableState):
             self._started += metrics["eval_runtime"]
 
 
-class EpochProgress(ProgressCallback):
+class EpochProgressCallback(ProgressCallback):
     """The Trainer's progress bar, with one line an evaluation: training loss, validation loss and another metric."""
 
     def __init__(self, metric: str = "accuracy") -> None:

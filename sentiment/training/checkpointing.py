@@ -10,12 +10,12 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import has_length
 
 from sentiment.exceptions import SaveError, first_line
-from sentiment.training.checkpoints import UNFINISHED, rotate_checkpoints, seal_checkpoint
+from sentiment.training.checkpoints import STAGING_DIR, finalize_checkpoint, rotate_checkpoints
 from sentiment.training.divergence import GuardedTrainer
 
 
 class CheckpointingTrainer(GuardedTrainer):
-    """A Trainer that writes checkpoints aside and renames them when they are whole (`seal_checkpoint`).
+    """A Trainer that writes checkpoints aside and renames them when they are whole (`finalize_checkpoint`).
 
     Transformers writes each file where it belongs, so that a training that is cut off leaves a part of a checkpoint.
     A training that had been stopped early or was at its end when the checkpoint was written is not gone on with, where
@@ -37,7 +37,7 @@ class CheckpointingTrainer(GuardedTrainer):
         self.check_weights()
         folder = Path(super()._get_output_dir(trial))
         name = f"checkpoint-{self.state.global_step}"
-        self._staging = folder / UNFINISHED
+        self._staging = folder / STAGING_DIR
         try:
             if self.args.should_save:
                 shutil.rmtree(self._staging, ignore_errors=True)
@@ -48,16 +48,16 @@ class CheckpointingTrainer(GuardedTrainer):
             self._staging = None
             self._point_to_best(None)
             if self.args.should_save:
-                staged = folder / UNFINISHED / name
+                staged = folder / STAGING_DIR / name
                 # Again, without the path of the best one, which is found by its step: a folder may be moved.
                 self.state.save_to_json(str(staged / TRAINER_STATE_NAME))
-                seal_checkpoint(staged, folder / name)
-                (folder / UNFINISHED).rmdir()
+                finalize_checkpoint(staged, folder / name)
+                (folder / STAGING_DIR).rmdir()
                 rotate_checkpoints(folder, self.args.save_total_limit or 1)
             self._point_to_best(folder)
             self.accelerator.wait_for_everyone()
         except (OSError, RuntimeError, SafetensorError) as error:
-            shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
+            shutil.rmtree(folder / STAGING_DIR, ignore_errors=True)
             raise SaveError(f"cannot write {folder / name}: {first_line(error)}", folder) from error
         finally:
             self._staging = None

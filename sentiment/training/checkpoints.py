@@ -1,27 +1,26 @@
 """Checkpoints that are whole or not there: written aside, sealed with a manifest, renamed; and verified when read."""
 
-import hashlib
 import json
 import logging
-import os
 import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 from sentiment.exceptions import InputError
+from sentiment.storage import describe_file, flush_to_disk
 
 MANIFEST = "manifest.json"
 CHECKPOINT_NAME = re.compile(r"checkpoint-(\d+)")
 # Where a checkpoint is written before it is whole, and where damaged ones are put: beside the others.
-UNFINISHED = "unfinished"
-DAMAGED = "damaged"
+STAGING_DIR = "unfinished"
+CORRUPTED_DIR = "damaged"
 # What a training cannot go on from without.
 NEEDED = {"model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json"}
 logger = logging.getLogger(__name__)
 
 
-def seal_checkpoint(staged: Path, final: Path) -> None:
+def finalize_checkpoint(staged: Path, final: Path) -> None:
     """Moves a checkpoint that was written aside to where it belongs, at once, with the manifest of its files.
 
     All of it is on the disk before it has its name: a machine that loses its power leaves the whole checkpoint or none.
@@ -44,23 +43,6 @@ def write_manifest(folder: Path) -> None:
 def list_files(folder: Path) -> set[str]:
     """The files in a folder, by their paths within it."""
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-
-
-def describe_file(path: Path) -> dict[str, Any]:
-    """Size in bytes and SHA-256 of a file."""
-    with path.open("rb") as file:
-        return {"size": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
-
-
-def flush_to_disk(path: Path) -> None:
-    """Returns when the file or folder is on the disk; does nothing for a folder where the system cannot open one."""
-    if path.is_dir() and os.name == "nt":
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def rotate_checkpoints(folder: Path, limit: int) -> None:
@@ -89,7 +71,7 @@ def find_last_checkpoint(folder: Path, processes: int = 1) -> tuple[Path | None,
         InputError: it is that of another number of processes, which have random numbers of their own.
     """
     found = list_checkpoints(folder)
-    problems = {step: find_damage(path) for step, path in found.items()}
+    problems = {step: find_corruption(path) for step, path in found.items()}
     passed_over: dict[Path, str] = {}
     for step in sorted(found, reverse=True):
         problem = problems[step]
@@ -104,7 +86,7 @@ def find_last_checkpoint(folder: Path, processes: int = 1) -> tuple[Path | None,
     return None, passed_over
 
 
-def find_damage(checkpoint: Path) -> str | None:
+def find_corruption(checkpoint: Path) -> str | None:
     """What is wrong with the files of a checkpoint, or None."""
     try:
         manifest = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))["files"]
@@ -127,10 +109,10 @@ def find_damage(checkpoint: Path) -> str | None:
     return None
 
 
-def set_aside(passed_over: dict[Path, str]) -> None:
+def quarantine_checkpoints(passed_over: dict[Path, str]) -> None:
     """Moves checkpoints to a folder beside the others, so that nothing takes them for the newest; says why."""
     for path, problem in passed_over.items():
-        target = path.parent / DAMAGED / path.name
+        target = path.parent / CORRUPTED_DIR / path.name
         shutil.rmtree(target, ignore_errors=True)
         target.parent.mkdir(exist_ok=True)
         path.rename(target)

@@ -8,7 +8,7 @@ import torch
 from datasets import Dataset
 
 from sentiment.exceptions import DivergenceError
-from sentiment.training.sampling import LengthGroupedTrainer
+from sentiment.training.batches import LengthGroupedTrainer
 
 # GradScaler halves its scale in each step that overflows; from 65,536 it is below 1 after 17.
 SKIPPED_STEPS = 20

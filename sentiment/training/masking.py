@@ -10,17 +10,13 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset
-from transformers import (
-    DataCollatorForLanguageModeling,
-    DataCollatorForTokenClassification,
-    PreTrainedTokenizerBase,
-)
+from transformers import DataCollatorForLanguageModeling, DataCollatorForTokenClassification, PreTrainedTokenizerBase
 
-from sentiment.training.randomness import make_generator
+from sentiment.training.batches import build_generator
 
 
-class MaskingCollator:
-    """Pads a batch, and masks it unless its rows carry labels already, as those of `mask_once` do.
+class SeededMaskingCollator:
+    """Pads a batch, and masks it unless its rows carry labels already, as those of `apply_static_masking` do.
 
     Masks depend on the seed, the epoch that `get_epoch` says, and the texts of the batch: a training that goes on after
     it was cut off draws those that it would have drawn.
@@ -38,12 +34,14 @@ class MaskingCollator:
             batch = self._pad(rows)
         else:
             texts = np.concatenate([row["input_ids"] for row in rows])
-            self._mask.generator = make_generator(self._seed, self.get_epoch(), zlib.crc32(texts.tobytes()))
+            self._mask.generator = build_generator(self._seed, self.get_epoch(), zlib.crc32(texts.tobytes()))
             batch = self._mask(rows)
         return {name: batch[name] for name in ("input_ids", "attention_mask", "labels")}
 
 
-def mask_once(texts: Dataset, tokenizer: PreTrainedTokenizerBase, mlm_probability: float, seed: int) -> Dataset:
+def apply_static_masking(
+    texts: Dataset, tokenizer: PreTrainedTokenizerBase, mlm_probability: float, seed: int
+) -> Dataset:
     """The texts with masks that stay, so that evaluations compare: `input_ids`, `labels`, `length`.
 
     The masks depend on the seed and the order of the texts alone.

@@ -23,20 +23,19 @@ import time
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from sentiment.arguments import CorpusArguments, DataArguments
-from sentiment.corpora import load_training_corpus
-from sentiment.data.blocks import encode_reviews, tokenize_corpus
+from sentiment.config.arguments import CorpusArguments, DataArguments
+from sentiment.data.adaptation_data import load_training_corpus
 from sentiment.data.cleaning import clean_classic
 from sentiment.data.corpus import hash_batch
-from sentiment.data.pretrained import find_pretrained
+from sentiment.data.finetuning_data import load_split_reviews
 from sentiment.data.sources import load_reviews
 from sentiment.data.splits import clean_batch
-from sentiment.data.tokenization import tokenize_reviews
+from sentiment.data.tokenization import encode_texts, tokenize_long_texts, tokenize_reviews
 from sentiment.data.word_pieces import TextEncoder
-from sentiment.data.workers import count_workers
-from sentiment.evaluation.terminal import render_table
-from sentiment.models.tokenizer import load_tokenizer
-from sentiment.preparation import load_split_reviews
+from sentiment.environment import choose_num_proc
+from sentiment.models.loading import load_tokenizer
+from sentiment.models.model_folder import resolve_model
+from sentiment.reporting.terminal import render_table
 
 MAX_LENGTH = 128
 GOALS = {"speed": 5.0, "cached": 5.0}
@@ -64,21 +63,21 @@ def time_lab(texts: list[str], tokenizer: PreTrainedTokenizerBase, stride: int) 
 
 def time_maps(data_dir: str | None) -> dict[str, float]:
     """Seconds for each dataset, through the maps that runs use, and nothing else."""
-    encoder = TextEncoder(load_tokenizer(find_pretrained("minilm"), MAX_LENGTH))
+    encoder = TextEncoder(load_tokenizer(resolve_model("minilm"), MAX_LENGTH))
     seconds = {}
     for name, texts in load_columns(data_dir).items():
         started = time.perf_counter()
         clean = clean_batch if name == "sst2" else hash_batch
-        workers = count_workers(len(texts), None)
+        workers = choose_num_proc(len(texts), None)
         cleaned = texts.map(clean, batched=True, num_proc=workers, fn_kwargs={"cleaning": "light"})
-        encode_reviews(cleaned, encoder)
+        encode_texts(cleaned, encoder)
         seconds[name] = time.perf_counter() - started
     return seconds
 
 
 def time_run(data_dir: str | None) -> dict[str, float]:
     """Seconds for each dataset, through the functions that runs use."""
-    tokenizer = load_tokenizer(find_pretrained("minilm"), MAX_LENGTH)
+    tokenizer = load_tokenizer(resolve_model("minilm"), MAX_LENGTH)
     load_columns(data_dir)
     seconds = {}
     started = time.perf_counter()
@@ -88,7 +87,7 @@ def time_run(data_dir: str | None) -> dict[str, float]:
     started = time.perf_counter()
     corpus_args = CorpusArguments(data_dir=data_dir, max_rows="all", target_dataset="none")
     corpus = load_training_corpus(corpus_args, seed=42)
-    tokenize_corpus(corpus.splits, tokenizer, MAX_LENGTH, corpus_args.long_texts)
+    tokenize_long_texts(corpus.splits, tokenizer, MAX_LENGTH, corpus_args.long_texts)
     seconds["imdb"] = time.perf_counter() - started
     return seconds
 
@@ -113,7 +112,7 @@ def main() -> None:
         print(json.dumps((time_maps if options.way == "maps" else time_run)(options.data_dir)))
         return
 
-    tokenizer = load_tokenizer(find_pretrained("minilm"), MAX_LENGTH)
+    tokenizer = load_tokenizer(resolve_model("minilm"), MAX_LENGTH)
     texts = {name: part["text"][:] for name, part in load_columns(options.data_dir).items()}
     found: dict[str, list[dict[str, float]]] = {way: [] for way in ("lab", "maps", "run", "run, cached")}
     for _ in range(options.rounds):

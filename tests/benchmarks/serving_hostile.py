@@ -29,7 +29,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from sentiment.evaluation.terminal import render_table
+from sentiment.reporting.terminal import render_table
 
 HERE = Path(__file__).parent
 PARTS = ("bodies", "slow", "end")

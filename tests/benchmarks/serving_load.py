@@ -25,11 +25,11 @@ from typing import Any
 
 import psutil
 
-from sentiment.cores import count_threads
 from sentiment.data.sources import load_reviews
-from sentiment.evaluation.terminal import render_table
-from sentiment.model_folder import find_model_folder
-from sentiment.serving.service import share_threads
+from sentiment.environment import count_threads
+from sentiment.models.model_folder import find_model_folder
+from sentiment.reporting.terminal import render_table
+from sentiment.serving.service import split_threads
 
 HERE = Path(__file__).parent
 PARTS = ("lab", "bare", "service", "idle", "overload")
@@ -71,7 +71,7 @@ class Bench:
             self.ports["lab"] = int(read_line(lab))
         for backend in self.options.backends:
             if parts & {"bare", "idle"}:
-                workers, _ = share_threads(count_threads(), backend)
+                workers, _ = split_threads(count_threads(), backend)
                 for found, loops in ((self.bare, 1), (self.side_by_side, workers)):
                     words = [str(HERE / "serving_bare.py"), model, str(self.texts), backend, "auto", str(loops)]
                     found[backend] = self.launch(words)

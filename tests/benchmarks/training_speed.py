@@ -29,8 +29,8 @@ of it, each gain in speed predicted, then measured in turns with what was there 
     attention, no fused kernel            50   a function of its own for dropout on a CPU  1.05 }
     padding, 18% (5% at batch 32)              sorted over all texts: 4% (1%); 6% (3%)     1.17       1.16 (1.06)
                                                since lengths are shaken, see `group_by_length`
-    pages that malloc gives back               kept (`keep_freed_memory`), batch 32        1.05       1.06 to 1.19
-    kernels of each shape, remembered          128 for 1,024 (`bound_kernel_caches`)       1, for memory  1
+    pages that malloc gives back               kept (`raise_malloc_thresholds`), batch 32        1.05       1.06 to 1.19
+    kernels of each shape, remembered          128 for 1,024 (`limit_onednn_caches`)       1, for memory  1
     casts of bf16                         30   -
     AdamW, clipping                       22   fused AdamW, before. Clipping within it (`grad_scale`) would give some
                                                1.03 at batch 32, for a private attribute
@@ -58,8 +58,8 @@ from typing import Any, NamedTuple
 
 from transformers import AutoConfig, AutoTokenizer, BertConfig, BertModel
 
-from sentiment.data.pretrained import find_pretrained
-from sentiment.evaluation.terminal import render_table
+from sentiment.models.model_folder import resolve_model
+from sentiment.reporting.terminal import render_table
 
 WAYS = Path(__file__).with_name("training_ways.py")
 TASKS = ("finetuning", "mlm", "growth")
@@ -106,7 +106,7 @@ GOALS: dict[tuple[str, str], dict[str, float]] = {
 def save_bert_base(folder: Path) -> str:
     """A folder with a BERT of bert-base's size, random weights, and the embedded model's tokenizer."""
     BertModel(BertConfig()).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(find_pretrained("minilm")).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(resolve_model("minilm")).save_pretrained(folder)
     return str(folder)
 
 
@@ -189,7 +189,7 @@ def render_results(task: str, model: str, results: dict[Way, Result]) -> str:
 
 def measure_growth(task: str, options: argparse.Namespace) -> tuple[str, list[str]]:
     """The table of time and memory by the number of rows, and what of it is not linear or not flat."""
-    path = find_pretrained("minilm")
+    path = resolve_model("minilm")
     found: dict[int, list[Result]] = defaultdict(list)
     for turn in range(options.rounds):
         for rows in GROWTH_ROWS[task]:
@@ -251,7 +251,7 @@ def main() -> None:
 
     missed = []
     with tempfile.TemporaryDirectory() as folder:
-        paths = {"minilm": find_pretrained("minilm")}
+        paths = {"minilm": resolve_model("minilm")}
         if "bert-base" in options.models:
             paths["bert-base"] = save_bert_base(Path(folder) / "bert-base")
         for task in options.tasks:

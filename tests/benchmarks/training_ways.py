@@ -37,12 +37,18 @@ from transformers import (
     default_data_collator,
 )
 
-from sentiment.adaptation import adapt
-from sentiment.arguments import AdaptationArguments, CorpusArguments, DataArguments, FinetuningArguments, ModelArguments
-from sentiment.data.pretrained import find_pretrained
+from sentiment.config.arguments import (
+    AdaptationArguments,
+    CorpusArguments,
+    DataArguments,
+    FinetuningArguments,
+    ModelArguments,
+)
 from sentiment.data.sources import load_reviews
-from sentiment.finetuning import finetune
-from sentiment.training.resources import measure_peak_memory
+from sentiment.models.model_folder import resolve_model
+from sentiment.pipelines.adaptation import adapt
+from sentiment.pipelines.finetuning import finetune
+from sentiment.training.hardware import measure_peak_memory
 
 LENGTH = 128
 BLOCK_LENGTH = 512
@@ -181,7 +187,7 @@ def train_ours(options: argparse.Namespace) -> dict[str, float]:
 
 def measure_matrix_rates(model: str) -> dict[str, float]:
     """Operations a second of the six products of one of the model's layers, in each precision."""
-    config = AutoConfig.from_pretrained(find_pretrained(model))
+    config = AutoConfig.from_pretrained(resolve_model(model))
     width, inner = config.hidden_size, config.intermediate_size
     shapes = [(width, width)] * 4 + [(width, inner), (inner, width)]
     rates = {}
@@ -205,7 +211,7 @@ def time_products(products: list[tuple[torch.Tensor, torch.Tensor]], repeats: in
 
 def train(options: argparse.Namespace) -> dict[str, float]:
     """What the lab's or the example's way reaches."""
-    path = find_pretrained(options.model)
+    path = resolve_model(options.model)
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path)
     is_mlm = options.task == "mlm"
     model_class: Any = AutoModelForMaskedLM if is_mlm else AutoModelForSequenceClassification

@@ -13,7 +13,7 @@ from sentiment.data.cleaning import compute_text_key
 from sentiment.data.corpus import (
     Corpus,
     choose_splits,
-    collect_forbidden_keys,
+    collect_published_test_keys,
     count_seen,
     hash_keys,
     load_corpus,
@@ -43,7 +43,7 @@ def prepare(
         sample=sample,
         cleaning=cleaning,
         seed=seed,
-        forbidden_keys=forbidden,
+        held_out_keys=forbidden,
         validation_share=validation_share,
         num_proc=num_proc,
     )
@@ -172,8 +172,8 @@ def test_labelled_texts_of_validation_and_test_are_forbidden(build_reviews: Call
         test=[("To test.", 1)],
         unsupervised=[("for adaptation", -1)],
     )
-    assert collect_forbidden_keys(reviews) == {"to validate", "to test"}
-    assert collect_forbidden_keys(build_reviews(train=[("for training", 1)])) == set()
+    assert collect_published_test_keys(reviews) == {"to validate", "to test"}
+    assert collect_published_test_keys(build_reviews(train=[("for training", 1)])) == set()
 
 
 # --- hashes ---
@@ -203,7 +203,7 @@ def test_no_unlabelled_review_of_imdb_that_stands_in_its_test_split_is_kept(real
     published = load_reviews("imdb", real_data_dir)
     unlabelled, tested = set(published["unsupervised"]["text"]), set(published["test"]["text"])
     assert len(unlabelled & tested) == 109  # letter by letter; with other tags or spaces there are more
-    forbidden = collect_forbidden_keys(published)
+    forbidden = collect_published_test_keys(published)
     assert len(forbidden) == 24_798
     corpus = prepare(load_corpus(["imdb"], real_data_dir), forbidden=forbidden)
     assert corpus.rows_read == 50_000
@@ -215,6 +215,6 @@ def test_no_unlabelled_review_of_imdb_that_stands_in_its_test_split_is_kept(real
 @pytest.mark.real_data
 def test_validation_of_sst2_is_forbidden_and_its_unlabelled_test_is_not(real_data_dir: str) -> None:
     published = load_reviews("sst2", real_data_dir)
-    forbidden = collect_forbidden_keys(published)
+    forbidden = collect_published_test_keys(published)
     assert forbidden == {compute_text_key(text) for text in published["validation"]["text"]}
     assert choose_splits("sst2", list(published), "auto") == ["train"]

@@ -19,7 +19,7 @@ from sentiment.data.splits import split_reviews
 from sentiment.data.tokenization import tokenize_batch
 from sentiment.data.word_pieces import TextEncoder
 from sentiment.exceptions import InputError
-from sentiment.models.tokenizer import load_tokenizer
+from sentiment.models.loading import load_tokenizer
 
 ODD = st.sampled_from(
     ["\x00", "\x1a", "\x7f", "\u202e", "\u2066", "\ufeff", "\u2028", "\x85", "\r", "\n", '"', ",", "\t", "\\", "é", "𝄞"]

@@ -15,12 +15,12 @@ import pytest
 from datasets.packaged_modules.parquet.parquet import Parquet
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
-from sentiment.data import embedded, hub, sources
-from sentiment.data.embedded import cached_package
-from sentiment.data.files import read_file
+from sentiment.data import hub, sources
+from sentiment.data.files import FEATURES, read_file
 from sentiment.data.hub import check_hub
 from sentiment.data.sources import NEUTRAL_BOUND, SNIPPETS, load_reviews
-from sentiment.data.tables import FEATURES
+from sentiment.demo import embedded
+from sentiment.demo.embedded import cached_package
 from sentiment.exceptions import InputError
 
 REAL_DATA = os.environ.get("SENTIMENT_DATA_DIR")
@@ -232,7 +232,7 @@ FAULTS: dict[str, tuple[str, bytes, list[str]]] = {
     "utf-16": ("a.csv", "text,label\nx,1\n".encode("utf-16"), ["row 1", "UTF-16", "save it as UTF-8"]),
     "text number": ("a.jsonl", b'{"text": "x"}\n{"text": 5}\n', ["row 2", "column 'text'", "found 5"]),
     "text list": ("a.jsonl", b'{"text": ["x"]}\n', ["row 1", "column 'text'", "['x']"]),
-    "broken json": ("a.jsonl", b'{"text": "x"}\n{"text": \n', ["line 2", "not JSON"]),
+    "regressions json": ("a.jsonl", b'{"text": "x"}\n{"text": \n', ["line 2", "not JSON"]),
     "json array": ("a.jsonl", b'["x", 1]\n', ["line 1", "not a JSON object"]),
     "json twice": ("a.jsonl", b'{"text": "x", "text": "y"}\n', ["line 1", "twice"]),
     "json lost column": ("a.jsonl", b'{"text": "x"}\n{"review": "y"}\n', ["row 2", "'text'"]),
@@ -481,7 +481,7 @@ class Response:
 def test_unreachable_missing_and_gated_are_told_apart(answer: dict[str, Any], kind: Any, expected: str) -> None:
     if kind is not None:
         answer["error"] = kind("no", response=Response())
-    assert_refused("sst2", [expected, "--data_dir", "sentiment/configs/offline.yaml"])
+    assert_refused("sst2", [expected, "--data_dir", "sentiment/config/offline.yaml"])
     assert answer["calls"] == 1
 
 

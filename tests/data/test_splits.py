@@ -15,7 +15,7 @@ from sentiment.data.splits import SplitReviews, compute_fingerprint, split_revie
 from sentiment.exceptions import InputError
 
 Build = Callable[..., DatasetDict]
-SIDES = ["train", "validation", "test"]
+SPLIT_NAMES = ["train", "validation", "test"]
 WAYS = ["stratified", "grouped", "official"]
 
 
@@ -51,7 +51,7 @@ def assert_apart(result: SplitReviews) -> None:
 @pytest.mark.parametrize("split", WAYS)
 def test_three_splits_with_equal_label_shares(split: str, build_reviews: Build) -> None:
     result = split_reviews(build_reviews(train=reviews(200), validation=reviews(40, "play")), split)
-    assert list(result.splits) == SIDES
+    assert list(result.splits) == SPLIT_NAMES
     expected = (180, 20, 40) if split == "official" else (192, 24, 24)
     assert tuple(len(part) for part in result.splits.values()) == expected
     for part in result.splits.values():
@@ -97,7 +97,7 @@ def test_keep_duplicates_drops_nothing_and_leaks(split: str, build_reviews: Buil
     result = split_reviews(source, split, keep_duplicates=True)
     assert result.dropped == {}
     assert sum(len(part) for part in result.splits.values()) == 202
-    assert sides_of(result, "same text") == set(SIDES)
+    assert sides_of(result, "same text") == set(SPLIT_NAMES)
 
 
 def test_grouped_does_not_keep_duplicates(build_reviews: Build) -> None:
@@ -109,12 +109,12 @@ def test_grouped_sends_phrases_with_their_sentences(build_reviews: Build) -> Non
     sentences = reviews(200)
     phrases = [(f"Number {row}!", row % 2) for row in range(200)]
     result = split_reviews(build_reviews(train=[*phrases, ("film", 1), ("is good", 1), *sentences]), "grouped")
-    assert result.dropped == {"on_several_sides": 2}
+    assert result.dropped == {"in_several_splits": 2}
     for row in range(200):
         assert len(sides_of(result, f"Number {row}!", sentences[row][0])) == 1
     keys = {name: set(part["key"]) for name, part in result.splits.items()}
-    for one in SIDES:
-        for other in set(SIDES) - {one}:
+    for one in SPLIT_NAMES:
+        for other in set(SPLIT_NAMES) - {one}:
             assert not find_contained(keys[one], keys[other])
     assert [len(part) for part in result.splits.values()] == [320, 40, 40]
 
@@ -216,7 +216,7 @@ def test_the_rows_are_the_same_whatever_the_cleaning(split: str, build_reviews: 
     source = build_reviews(train=[*odd, *reviews(200)], validation=reviews(40, "play"))
     light, classic = (split_reviews(source, split, cleaning=cleaning) for cleaning in ("light", "classic"))
     punctuation = {0, 1}
-    for name in SIDES:
+    for name in SPLIT_NAMES:
         assert set(rows_of(light)[name]) - punctuation == set(rows_of(classic)[name])
     assert texts_of(light) != texts_of(classic)
     assert light.dropped == {}
@@ -270,7 +270,7 @@ def test_sst2_by_default_has_no_text_on_two_sides(sst2: DatasetDict) -> None:
     assert result.splits["test"].num_rows == pytest.approx(1_000, abs=20)
     classic = split_reviews(sst2, cleaning="classic")
     punctuation = {4_246, 8_304}  # the rows "(" and ")"
-    for name in SIDES:
+    for name in SPLIT_NAMES:
         assert set(rows_of(result)[name]) - punctuation == set(rows_of(classic)[name])
 
 
@@ -287,4 +287,4 @@ def test_sst2_grouped_trains_on_no_part_of_a_tested_text(sst2: DatasetDict) -> N
     result = split_reviews(sst2, "grouped", max_rows=None)
     assert_apart(result)
     assert leak(result) == (0, 0)
-    assert result.dropped["on_several_sides"] == pytest.approx(2_900, abs=150)
+    assert result.dropped["in_several_splits"] == pytest.approx(2_900, abs=150)

@@ -15,9 +15,9 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, IterableDataset
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from sentiment.data import sources, streaming
-from sentiment.data.blocks import tokenize_corpus
-from sentiment.data.corpus import collect_forbidden_keys, load_corpus, prepare_corpus
+from sentiment.data.corpus import collect_published_test_keys, load_corpus, prepare_corpus
 from sentiment.data.streaming import stream_corpus, stream_reviews, stream_splits
+from sentiment.data.tokenization import tokenize_long_texts
 from sentiment.exceptions import InputError
 
 NUMBERS = ("the", "a", "film", "story", "plot", "good", "bad", "dull", "not", "and")  # a digit each
@@ -34,7 +34,7 @@ process = psutil.Process()
 tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
 for path in sys.argv[2:]:
     train, _ = stream_corpus(
-        [path], None, "auto", tokenizer, max_length=32, long_texts="blocks", cleaning="light", forbidden_keys=(),
+        [path], None, "auto", tokenizer, max_length=32, long_texts="blocks", cleaning="light", held_out_keys=(),
         seed=0, buffer_size=100, validation_rows=10,
     )
     seen = [process.memory_info().rss for _ in train]
@@ -72,7 +72,7 @@ def stream(tokenizer: PreTrainedTokenizerBase) -> Stream:
             "max_length": 8,
             "long_texts": "blocks",
             "cleaning": "light",
-            "forbidden_keys": (),
+            "held_out_keys": (),
             "seed": 1,
             "buffer_size": 50,
             "validation_rows": 10,
@@ -98,11 +98,11 @@ def test_stream_holds_the_texts_of_the_way_in_memory(
         sample="first",
         cleaning="light",
         seed=1,
-        forbidden_keys=forbidden,
+        held_out_keys=forbidden,
         num_proc=1,
     )
-    expected = tokenize_corpus(corpus.splits, tokenizer, 8, long_texts)
-    train, validation = stream(path, forbidden_keys=forbidden, long_texts=long_texts)
+    expected = tokenize_long_texts(corpus.splits, tokenizer, 8, long_texts)
+    train, validation = stream(path, held_out_keys=forbidden, long_texts=long_texts)
     rows = list(train)
     assert Counter(ids_of(rows) + ids_of(validation)) == Counter(
         ids_of(expected["train"]) + ids_of(expected["validation"])
@@ -117,7 +117,7 @@ def test_validation_is_of_the_first_usable_reviews_and_never_trained_on(
     path = tmp_path / "reviews.txt"
     texts = [spell(1), spell(0), spell(1), *map(spell, range(2, 40)), spell(2).upper() + " !"]
     path.write_text("\n".join(texts))
-    train, validation = stream(path, forbidden_keys={spell(0)}, validation_rows=3, max_length=32)
+    train, validation = stream(path, held_out_keys={spell(0)}, validation_rows=3, max_length=32)
     assert ids_of(validation) == [tuple(tokenizer(spell(number))["input_ids"]) for number in (1, 2, 3)]
     assert sorted(ids_of(train)) == sorted(tuple(tokenizer(spell(number))["input_ids"]) for number in range(4, 40))
 
@@ -170,7 +170,7 @@ def test_folder_and_local_copy_are_streamed_by_their_splits(tmp_path: Path) -> N
     for dataset, data_dir in ((str(folder), None), ("imdb", str(tmp_path))):
         assert [row["text"] for row in stream_reviews([dataset], data_dir, "auto")] == ["one", "two"]
         assert [row["text"] for row in stream_reviews([dataset], data_dir, "all")] == ["three", "one", "two"]
-        assert collect_forbidden_keys(stream_splits(dataset, data_dir)) == {"a test"}
+        assert collect_published_test_keys(stream_splits(dataset, data_dir)) == {"a test"}
 
 
 def test_hub_is_streamed(monkeypatch: pytest.MonkeyPatch) -> None:

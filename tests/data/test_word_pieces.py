@@ -8,10 +8,10 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import BertTokenizerFast, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from sentiment.data.cleaning import clean_light
-from sentiment.data.pretrained import find_pretrained
 from sentiment.data.sources import load_reviews
 from sentiment.data.word_pieces import TextEncoder
-from sentiment.models.tokenizer import load_tokenizer
+from sentiment.models.loading import load_tokenizer
+from sentiment.models.model_folder import resolve_model
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefgilmnostuvxyz!.,'-_<>&#[]0123", "##s", "##lm", "##1"]
 WORDS = ["good", "Good", "film", "films", "cafe", "naive", "strasse", "mask", "it", "映"]
@@ -103,5 +103,5 @@ def test_added_words_of_any_case_do_it_themselves() -> None:
 def test_published_texts(dataset: str, split: str) -> None:
     raw = load_reviews(dataset, with_labels=False)[split]["text"][:3000]
     texts = [*raw, *map(clean_light, raw)]
-    encoder = TextEncoder(load_tokenizer(find_pretrained("minilm")))
+    encoder = TextEncoder(load_tokenizer(resolve_model("minilm")))
     assert encoder.encode(texts) == encoder.tokenize(texts)

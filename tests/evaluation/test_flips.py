@@ -1,15 +1,15 @@
-from sentiment.evaluation.flips import count_flips, most_confident_flips
+from sentiment.evaluation.error_analysis import count_fixes_and_regressions, find_most_confident_flips
 
 
 def test_flips_by_slice() -> None:
     members = {"all texts": [True] * 5, "short": [True, True, False, False, False], "none": [False] * 5}
     right_a, right_b = [True, False, False, False, True], [False, True, True, False, True]
-    found = {entry["name"]: entry for entry in count_flips(members, right_a, right_b)}
+    found = {entry["name"]: entry for entry in count_fixes_and_regressions(members, right_a, right_b)}
     assert list(found) == list(members)
     assert found["all texts"] == {
-        "name": "all texts", "rows": 5, "errors_a": 3, "errors_b": 2, "mended": 2, "broken": 1, "net": 1,
+        "name": "all texts", "rows": 5, "errors_a": 3, "errors_b": 2, "fixes": 2, "regressions": 1, "net": 1,
     }  # fmt: skip
-    assert [found["short"][key] for key in ("rows", "errors_a", "errors_b", "mended", "broken", "net")] == [
+    assert [found["short"][key] for key in ("rows", "errors_a", "errors_b", "fixes", "regressions", "net")] == [
         2,
         1,
         1,
@@ -26,10 +26,10 @@ def test_the_most_confident_flips_stand_first() -> None:
         "predicted": [0, 1, 1, 0, 0], "probability": [0.4, 0.9, 0.8, 0.1, 0.2],
     }  # fmt: skip
     second = {**first, "text": list("ABCDE"), "predicted": [1, 0, 0, 0, 0], "probability": [0.6, 0.25, 0.25, 0.3, 0.1]}
-    flips = most_confident_flips(first, second)
-    assert [(flip["row"], flip["text"]) for flip in flips["mended"]] == [(11, "b"), (10, "a")]
-    assert flips["mended"][0]["label"] == 0
+    flips = find_most_confident_flips(first, second)
+    assert [(flip["row"], flip["text"]) for flip in flips["fixes"]] == [(11, "b"), (10, "a")]
+    assert flips["fixes"][0]["label"] == 0
     # Of the true label, which is negative here.
-    assert (round(flips["mended"][0]["probability_a"], 9), flips["mended"][0]["probability_b"]) == (0.1, 0.75)
-    assert [flip["row"] for flip in flips["broken"]] == [12]
-    assert [flip["row"] for flip in most_confident_flips(first, second, limit=1)["mended"]] == [11]
+    assert (round(flips["fixes"][0]["probability_a"], 9), flips["fixes"][0]["probability_b"]) == (0.1, 0.75)
+    assert [flip["row"] for flip in flips["regressions"]] == [12]
+    assert [flip["row"] for flip in find_most_confident_flips(first, second, limit=1)["fixes"]] == [11]

@@ -8,12 +8,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, log_loss, precision_score, recall_score
 
-from sentiment.evaluation.metrics import (
-    SentimentMetrics,
-    compute_log_loss,
-    compute_metrics,
-    compute_share_interval,
-)
+from sentiment.evaluation.metrics import SentimentMetrics, compute_log_loss, compute_metrics
+from sentiment.evaluation.significance import compute_wilson_interval
 
 
 def test_figures_are_those_of_scikit_learn() -> None:
@@ -59,8 +55,8 @@ def test_wilson_interval_by_hand() -> None:
     share, rows, z = 0.8, 50, 1.959963984540054
     centre = (share + z**2 / (2 * rows)) / (1 + z**2 / rows)
     half = z / (1 + z**2 / rows) * math.sqrt(share * (1 - share) / rows + z**2 / (4 * rows**2))
-    assert compute_share_interval(40, 50) == pytest.approx([centre - half, centre + half])
-    assert compute_share_interval(0, 10) == pytest.approx([0.0, 0.27753], abs=1e-5)
+    assert compute_wilson_interval(40, 50) == pytest.approx([centre - half, centre + half])
+    assert compute_wilson_interval(0, 10) == pytest.approx([0.0, 0.27753], abs=1e-5)
 
 
 @pytest.mark.parametrize(("predictions", "references"), [([], []), ([1], [1, 0]), ([2], [1]), ([1], [-1])])

@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from sentiment.training.checkpoints import find_damage
+from sentiment.training.checkpoints import find_corruption
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [
@@ -56,7 +56,7 @@ def main() -> None:
             mount(disk, size)
             code, said = train(disk / "run")
             checkpoints = sorted((disk / "run" / "checkpoints").glob("*"))
-            is_clean = all(find_damage(path) is None for path in checkpoints)
+            is_clean = all(find_corruption(path) is None for path in checkpoints)
             mount(disk, 4096, "remount")
             resumed, _ = train(disk / "run")
             is_equal = resumed == 0 and (disk / "run" / "model" / "model.safetensors").read_bytes() == weights

@@ -56,7 +56,7 @@ print(json.dumps([type(classify.model).__name__, [classify(text, top_k=None) for
 def checkpoint(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("checkpoint")
     torch.manual_seed(1)
-    model = load_classifier(str(tiny_bert), dropout=0.1, preparation=PREPARATION)
+    model = load_classifier(str(tiny_bert), dropout=0.1, preprocessing=PREPARATION)
     torch.nn.init.normal_(model.classifier.weight)  # answers that differ from text to text
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(tiny_bert).save_pretrained(folder)
@@ -96,7 +96,7 @@ def test_checkpoint_keeps_everything(checkpoint: Path) -> None:
     config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
     assert config["architectures"] == ["BertForSequenceClassification"]
     assert config["id2label"] == {"0": "negative", "1": "positive"}
-    assert config["preparation"] == PREPARATION
+    assert config["preprocessing"] == PREPARATION
     model = load_trained_classifier(str(checkpoint))
     assert not model.training
     saved = load_file(checkpoint / "model.safetensors")
@@ -113,7 +113,7 @@ def test_pooler_and_body_are_the_base_models(tiny_bert: Path, caplog: pytest.Log
         assert torch.equal(model.bert.get_parameter(name), parameter), name
     assert torch.equal(model.classifier.bias, torch.zeros(2))
     assert caplog.records == []
-    assert model.config.preparation == {}
+    assert model.config.preprocessing == {}
 
 
 def test_fresh_pooler_is_told(tiny_bert: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from sentiment.models import cross_entropy
-from sentiment.models.cross_entropy import ChunkedCrossEntropy
+from sentiment.models import fast_bert as cross_entropy
+from sentiment.models.fast_bert import ChunkedCrossEntropy
 
 
 @pytest.mark.parametrize("rows", [0, 1, 2, 7])

@@ -7,7 +7,7 @@ import torch
 from transformers import BertForSequenceClassification
 
 from sentiment.models.classifier import load_classifier
-from sentiment.models.first_token import FirstTokenLayer
+from sentiment.models.fast_bert import FirstTokenLayer
 
 
 @pytest.mark.parametrize("is_padded", [False, True])

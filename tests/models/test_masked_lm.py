@@ -109,7 +109,7 @@ def test_checkpoint_keeps_the_pooler_and_is_one_of_plain_transformers(
 
 
 def test_a_model_without_a_head_gets_a_fresh_one_tied_to_its_word_embeddings(tiny_bert: Path) -> None:
-    model, has_fresh_head = load_masked_lm(str(tiny_bert))
-    assert has_fresh_head
+    model, has_new_head = load_masked_lm(str(tiny_bert))
+    assert has_new_head
     assert model.cls.predictions.decoder.weight is model.bert.embeddings.word_embeddings.weight
     assert not any(parameter.requires_grad for parameter in model.bert.pooler.parameters())

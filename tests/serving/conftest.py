@@ -19,7 +19,7 @@ from starlette.testclient import TestClient
 
 from sentiment.serving.arguments import ServingArguments
 from sentiment.serving.connections import build_server
-from sentiment.serving.server import TOKEN_VARIABLE, allow_origins, build_front, open_port
+from sentiment.serving.server import TOKEN_VARIABLE, add_cors, build_middleware, open_port
 from sentiment.serving.service import load_service
 
 ROOT = Path(__file__).parents[2]
@@ -36,8 +36,8 @@ def open_service(tiny_classifier: Path) -> Callable[..., Any]:
             ServingArguments(**{"model": str(tiny_classifier), "precision": "fp32", "workers": 1} | options),
             in_processes=False,
         )
-        front = build_front(service, token)
-        app = allow_origins(front, service.args.cors_origins)
+        front = build_middleware(service, token)
+        app = add_cors(front, service.args.cors_origins)
         with TestClient(app, raise_server_exceptions=False) as client:
             assert client.portal is not None
             client.portal.call(service.start)
@@ -97,7 +97,7 @@ def listen(tiny_classifier: Path) -> Iterator[Callable[..., Any]]:
             listener = open_port("127.0.0.1", 0)
             port = listener.getsockname()[1]
             loop, is_started = asyncio.new_event_loop(), threading.Event()
-            server = build_server(build_front(service, None))
+            server = build_server(build_middleware(service, None))
 
             async def run() -> None:
                 await service.start()

@@ -19,11 +19,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from safetensors.torch import load_file, save_file
 from starlette.testclient import TestClient
 
-from sentiment.arguments import DataArguments, FinetuningArguments, ModelArguments
-from sentiment.finetuning import finetune
-from sentiment.serving import front as front_module
+from sentiment.config.arguments import DataArguments, FinetuningArguments, ModelArguments
+from sentiment.inference.predictor import SentimentPredictor
+from sentiment.pipelines.finetuning import finetune
+from sentiment.serving import middleware as front_module
 from sentiment.serving.batcher import ModelError, OverloadError
-from sentiment.serving.predictor import SentimentPredictor
 
 SECONDS = 60  # no wait here takes so long, unless it would take for ever
 TEXTS = ["a good film", "bad", "not a very good story", "dull dull plot", "great moving ending", "<b>empty</b>"]

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sentiment.inference.checkpoint import read_checkpoint
+from sentiment.inference.torch_backend import TorchBackend
 from sentiment.serving.batcher import Batcher, ModelError, OverloadError, choose_batch
-from sentiment.serving.checkpoint import read_checkpoint
-from sentiment.serving.torch_backend import TorchBackend
 
 SECONDS = 20  # no wait here takes so long, unless it would take for ever
 LENGTHS = st.integers(1, 12)
@@ -148,7 +148,7 @@ def test_no_text_brings_more_padding_than_it_may(lengths: list[int], max_padding
 
 
 def test_each_worker_runs_a_batch_of_its_own() -> None:
-    entered = threading.Barrier(2)  # broken, after a while, unless both are in it at a time
+    entered = threading.Barrier(2)  # regressions, after a while, unless both are in it at a time
 
     def compute(batch: Sequence[Sequence[int]]) -> np.ndarray:
         entered.wait(SECONDS)

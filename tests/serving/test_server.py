@@ -26,7 +26,8 @@ from safetensors.torch import load_file, save_file
 
 from sentiment.cli import main
 from sentiment.exceptions import InputError
-from sentiment.serving import connections, front, server
+from sentiment.serving import connections, server
+from sentiment.serving import middleware as front
 from sentiment.serving.arguments import ServingArguments
 from sentiment.serving.server import TOKEN_VARIABLE, catch_signals, open_port, read_token, stop_listening
 from sentiment.serving.service import load_service
@@ -274,12 +275,12 @@ def test_a_broken_model_is_refused_before_the_port_opens(
 ) -> None:
     monkeypatch.setattr(server, "open_port", lambda *_: pytest.fail("the port is open"))
     monkeypatch.setattr(server, "load_service", partial(load_service, in_processes=False))
-    broken = shutil.copytree(tiny_classifier, tmp_path / "broken")
-    spoil(broken, tiny_bert)
-    flags = [str(broken)] if place == "model" else [str(tiny_classifier), place, str(broken)]
+    regressions = shutil.copytree(tiny_classifier, tmp_path / "regressions")
+    spoil(regressions, tiny_bert)
+    flags = [str(regressions)] if place == "model" else [str(tiny_classifier), place, str(regressions)]
     line = refuse(capsys, *flags, "--precision", "fp32")
     assert message in line
-    assert str(broken) in line
+    assert str(regressions) in line
 
 
 def test_a_process_that_is_refused(tmp_path: Path) -> None:

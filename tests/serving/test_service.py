@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from sentiment.cores import count_cores, count_threads
-from sentiment.serving.predictor import SentimentPredictor
-from sentiment.serving.service import share_threads
+from sentiment.environment import count_cores, count_threads
+from sentiment.inference.predictor import SentimentPredictor
+from sentiment.serving.service import split_threads
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ from sentiment.serving.service import share_threads
     ],
 )
 def test_threads_are_shared(threads: int, backend: str, workers: int | None, expected: tuple[int, int]) -> None:
-    assert share_threads(threads, backend, workers) == expected
+    assert split_threads(threads, backend, workers) == expected
 
 
 @pytest.mark.parametrize(("variable", "threads"), [("3", 3), ("0", None), ("", None), ("many", None), ("\u00b2", None)])

@@ -5,7 +5,7 @@ import time
 import pytest
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from sentiment.training.callbacks import EitherImprovesStopping, EpochProgress, EpochTimer
+from sentiment.training.callbacks import EpochProgressCallback, EpochTimerCallback, MetricOrLossEarlyStoppingCallback
 
 Evaluations = list[tuple[float, float]]  # accuracy and loss
 
@@ -25,7 +25,10 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> TrainingArguments:
 
 
 def stops_at(
-    stopping: EitherImprovesStopping, options: TrainingArguments, evaluations: Evaluations, best: float | None = None
+    stopping: MetricOrLossEarlyStoppingCallback,
+    options: TrainingArguments,
+    evaluations: Evaluations,
+    best: float | None = None,
 ) -> int | None:
     """The evaluation, counted from 1, after which training is to stop."""
     state, control = TrainerState(best_metric=best), TrainerControl()
@@ -54,18 +57,18 @@ def stops_at(
 def test_stops_after_three_epochs_without_better_accuracy_or_loss(
     evaluations: Evaluations, expected: int | None, options: TrainingArguments
 ) -> None:
-    assert stops_at(EitherImprovesStopping(), options, evaluations) == expected
+    assert stops_at(MetricOrLossEarlyStoppingCallback(), options, evaluations) == expected
 
 
 @pytest.mark.parametrize("patience", [1, 2, 5])
 def test_patience_is_exact(patience: int, options: TrainingArguments) -> None:
-    assert stops_at(EitherImprovesStopping(patience), options, [(0.9, 0.3)] * 10) == patience + 1
+    assert stops_at(MetricOrLossEarlyStoppingCallback(patience), options, [(0.9, 0.3)] * 10) == patience + 1
 
 
 def test_a_resumed_run_stops_where_an_uninterrupted_one_would(options: TrainingArguments) -> None:
-    stopping = EitherImprovesStopping(3)
+    stopping = MetricOrLossEarlyStoppingCallback(3)
     assert stops_at(stopping, options, [(0.9, 0.3), (0.9, 0.2), (0.9, 0.25)]) is None
-    resumed = EitherImprovesStopping.from_state(stopping.state())
+    resumed = MetricOrLossEarlyStoppingCallback.from_state(stopping.state())
     assert (resumed.early_stopping_patience, resumed.best_loss) == (3, 0.2)
     # 0.22 would be better than nothing and is not better than 0.2.
     assert stops_at(resumed, options, [(0.9, 0.22), (0.9, 0.22), (0.9, 0.22)], best=0.9) == 2
@@ -74,7 +77,7 @@ def test_a_resumed_run_stops_where_an_uninterrupted_one_would(options: TrainingA
 def test_timer_counts_epochs_and_not_what_lies_between(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = iter([10.0, 13.0, 100.0, 104.5])
     monkeypatch.setattr(time, "perf_counter", lambda: next(ticks))
-    timer = EpochTimer()
+    timer = EpochTimerCallback()
     for _ in range(2):
         timer.on_epoch_begin(None, None, None)
         timer.on_epoch_end(None, None, None)
@@ -85,7 +88,7 @@ def test_timer_counts_epochs_and_not_what_lies_between(monkeypatch: pytest.Monke
 def test_one_line_an_epoch_from_the_main_process(
     is_main_process: bool, options: TrainingArguments, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    progress = EpochProgress()
+    progress = EpochProgressCallback()
     state, control = TrainerState(epoch=2.0, global_step=9, is_world_process_zero=is_main_process), TrainerControl()
     progress.on_log(options, state, control, {"loss": 0.51234, "epoch": 2.0})
     progress.on_evaluate(options, state, control, {"eval_loss": 0.3, "eval_accuracy": 0.875})

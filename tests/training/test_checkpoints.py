@@ -9,11 +9,11 @@ import pytest
 from sentiment.exceptions import InputError
 from sentiment.training.checkpoints import (
     MANIFEST,
-    find_damage,
+    finalize_checkpoint,
+    find_corruption,
     find_last_checkpoint,
+    quarantine_checkpoints,
     rotate_checkpoints,
-    seal_checkpoint,
-    set_aside,
 )
 
 FILES = ("model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json")
@@ -27,7 +27,7 @@ def write_checkpoint(folder: Path, step: int, best: int | None = None, processes
         (staged / name).write_bytes(f"{name} of step {step} ".encode() * 100)
     state = {"global_step": step, "best_global_step": best}
     (staged / "trainer_state.json").write_text(json.dumps(state), encoding="utf-8")
-    seal_checkpoint(staged, folder / f"checkpoint-{step}")
+    finalize_checkpoint(staged, folder / f"checkpoint-{step}")
     return folder / f"checkpoint-{step}"
 
 
@@ -99,7 +99,7 @@ def test_another_number_of_processes_is_refused(tmp_path: Path) -> None:
 def test_what_is_passed_over_is_kept_elsewhere(checkpoints: Path, caplog: pytest.LogCaptureFixture) -> None:
     cut(checkpoints / "checkpoint-10" / "optimizer.pt")
     found, passed_over = find_last_checkpoint(checkpoints)
-    set_aside(passed_over)
+    quarantine_checkpoints(passed_over)
     assert "checkpoint-10 is passed over" in caplog.text
     assert "optimizer.pt is damaged" in caplog.text
     assert (checkpoints / "damaged" / "checkpoint-10" / "scheduler.pt").exists()
@@ -118,4 +118,4 @@ def test_the_newest_are_kept_with_the_best_of_each(tmp_path: Path) -> None:
 
 def test_a_checkpoint_takes_the_place_of_an_older_one_of_its_step(checkpoints: Path) -> None:
     cut(checkpoints / "checkpoint-10" / "model.safetensors")
-    assert find_damage(write_checkpoint(checkpoints, 10, best=5)) is None
+    assert find_corruption(write_checkpoint(checkpoints, 10, best=5)) is None

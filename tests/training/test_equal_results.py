@@ -21,9 +21,9 @@ from transformers import (
 from sentiment.models.classifier import load_classifier
 from sentiment.models.masked_lm import load_masked_lm
 from sentiment.training.adversarial import AdversarialTrainer
-from sentiment.training.masking import MaskingCollator, mask_once
-from sentiment.training.optimizer import build_optimizer, build_parameter_groups
-from sentiment.training.sampling import LengthGroupedTrainer
+from sentiment.training.batches import LengthGroupedTrainer
+from sentiment.training.masking import SeededMaskingCollator, apply_static_masking
+from sentiment.training.optimization import build_optimizer, build_parameter_groups
 
 STEPS = 40
 # Relative to the loss. In bf16 a sum over other rows is rounded elsewhere, and steps add up to more.
@@ -116,8 +116,8 @@ def test_masked_language_modelling(
     options: dict[str, Any] = {
         "folder": tmp_path,
         "bf16": bf16,
-        "train_dataset": mask_once(rows.remove_columns("labels"), tokenizer, 0.3, seed=0),
-        "data_collator": MaskingCollator(tokenizer, 0.3),
+        "train_dataset": apply_static_masking(rows.remove_columns("labels"), tokenizer, 0.3, seed=0),
+        "data_collator": SeededMaskingCollator(tokenizer, 0.3),
     }
     ours = train(LengthGroupedTrainer, model, build_optimizer(model, 1e-3), **options)
     check_losses(ours, train(Trainer, plain, build_plain_optimizer(plain), **options), bf16)

@@ -7,7 +7,7 @@ import torch
 from datasets import Dataset
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from sentiment.training.masking import MaskingCollator, mask_once
+from sentiment.training.masking import SeededMaskingCollator, apply_static_masking
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def texts(tokenizer: PreTrainedTokenizerBase) -> Dataset:
     return Dataset.from_dict(columns | {"length": lengths})
 
 
-def collate(collator: MaskingCollator, texts: Dataset) -> dict[str, torch.Tensor]:
+def collate(collator: SeededMaskingCollator, texts: Dataset) -> dict[str, torch.Tensor]:
     return collator([texts[position] for position in range(len(texts))])
 
 
@@ -33,7 +33,7 @@ def test_labels_are_the_true_tokens_at_masked_places_and_nothing_elsewhere(
 ) -> None:
     """Where labels equal the inputs at unmasked places, or masked inputs are the labels, a model learns to copy."""
     torch.manual_seed(0)
-    batch = collate(MaskingCollator(tokenizer, 0.15), texts)
+    batch = collate(SeededMaskingCollator(tokenizer, 0.15), texts)
     truth = tokenizer.pad({"input_ids": texts["input_ids"][:]}, return_tensors="pt")["input_ids"]
     is_target = batch["labels"] != -100
     assert torch.equal(batch["labels"][is_target], truth[is_target])
@@ -52,7 +52,7 @@ def test_training_masks_are_drawn_anew_in_each_epoch_and_by_nothing_else(
 ) -> None:
     labels = []
     for seed, epoch in ((0, 0), (0, 1), (1, 0), (0, 0)):
-        collator = MaskingCollator(tokenizer, 0.15, seed)
+        collator = SeededMaskingCollator(tokenizer, 0.15, seed)
         collator.get_epoch = lambda epoch=epoch: epoch
         torch.manual_seed(len(labels))
         if labels:
@@ -61,29 +61,29 @@ def test_training_masks_are_drawn_anew_in_each_epoch_and_by_nothing_else(
     assert torch.equal(labels[0], labels[3])
     for other in labels[1:3]:
         assert 0.7 < float((labels[0] == other).float().mean()) < 0.9
-    part = collate(MaskingCollator(tokenizer, 0.15, 0), texts.select(range(5)))["labels"]
+    part = collate(SeededMaskingCollator(tokenizer, 0.15, 0), texts.select(range(5)))["labels"]
     assert not torch.equal(part, labels[0][:5, : part.shape[1]])  # other batches have other masks
 
 
 def test_validation_masks_stay(texts: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
-    masked = mask_once(texts, tokenizer, 0.15, seed=1)
+    masked = apply_static_masking(texts, tokenizer, 0.15, seed=1)
     assert set(masked.column_names) == {"input_ids", "labels", "length"}
     assert masked["length"][:] == [len(ids) for ids in masked["input_ids"]] == [len(ids) for ids in masked["labels"]]
-    collator = MaskingCollator(tokenizer, 0.15)
+    collator = SeededMaskingCollator(tokenizer, 0.15)
     first, second = collate(collator, masked), collate(collator, masked)
     for name in first:
         assert torch.equal(first[name], second[name])
     assert (first["labels"] != -100).any()
     assert (first["labels"][first["attention_mask"] == 0] == -100).all()
-    assert mask_once(texts, tokenizer, 0.15, seed=1)["labels"][:] == masked["labels"][:]
-    assert mask_once(texts, tokenizer, 0.15, seed=2)["labels"][:] != masked["labels"][:]
+    assert apply_static_masking(texts, tokenizer, 0.15, seed=1)["labels"][:] == masked["labels"][:]
+    assert apply_static_masking(texts, tokenizer, 0.15, seed=2)["labels"][:] != masked["labels"][:]
 
 
 def test_a_model_that_copies_its_input_has_a_high_loss(texts: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
     """The lab's loop had the masked ids as labels, and a loss near 0 for copying."""
     for batch in (
-        collate(MaskingCollator(tokenizer, 0.15), texts),
-        collate(MaskingCollator(tokenizer, 0.15), mask_once(texts, tokenizer, 0.15, seed=1)),
+        collate(SeededMaskingCollator(tokenizer, 0.15), texts),
+        collate(SeededMaskingCollator(tokenizer, 0.15), apply_static_masking(texts, tokenizer, 0.15, seed=1)),
     ):
         copied = torch.nn.functional.one_hot(batch["input_ids"], len(tokenizer)) * 10.0  # all but sure of its input
         loss = torch.nn.functional.cross_entropy(copied.flatten(0, 1), batch["labels"].flatten())

@@ -8,11 +8,11 @@ import sys
 import pytest
 import torch
 
-from sentiment.training.memory import KERNEL_CACHES
+from sentiment.training.hardware import KERNEL_CACHES
 
 COUNT_FAULTS = """
 import ctypes, resource, torch
-from sentiment.training.memory import M_MMAP_THRESHOLD, keep_freed_memory
+from sentiment.training.hardware import M_MMAP_THRESHOLD, raise_malloc_thresholds
 
 def count_faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -22,7 +22,7 @@ def count_faults():
 
 ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 128 * 1024)  # where it starts, whatever was freed until now
 as_it_comes = count_faults()
-keep_freed_memory()
+raise_malloc_thresholds()
 print(as_it_comes, min(count_faults() for _ in range(5)))
 """
 
@@ -39,10 +39,10 @@ def test_freed_memory_is_used_again_without_page_faults() -> None:
 
 MULTIPLY_SHAPES = """
 import sys, psutil, torch
-from sentiment.training.memory import bound_kernel_caches
+from sentiment.training.hardware import limit_onednn_caches
 
 if sys.argv[1] == "bounded":
-    bound_kernel_caches()
+    limit_onednn_caches()
 weight = torch.randn(64, 64, dtype=torch.bfloat16)
 before = psutil.Process().memory_info().rss
 for rows in range(100, 700):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sentiment.exceptions import InputError
-from sentiment.training.precision import choose_precision, has_bf16_units
+from sentiment.training.hardware import choose_precision, has_bf16_units
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, cuda: bool, **capabilities: bool) -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import get_linear_schedule_with_warmup
 
-from sentiment.training.schedule import build_head_first_schedule
+from sentiment.training.optimization import build_head_first_schedule
 
 
 def list_rates(steps: int, warmup_ratio: float, head_steps: int) -> tuple[list[float], list[float]]:

@@ -1,0 +1,1 @@
+"""A trained classifier applied to new texts, without HTTP: predictor, backends, export."""

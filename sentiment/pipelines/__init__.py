@@ -1,0 +1,1 @@
+"""Whole jobs: fine-tuning, adaptation, comparison and verification of runs."""

@@ -1,0 +1,139 @@
+"""Whether a finished run's model still gives the metrics on record, on the rows on record."""
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import set_seed
+from transformers.utils import SAFE_WEIGHTS_NAME
+
+from sentiment.config.arguments import AdaptationArguments, CorpusArguments, DataArguments
+from sentiment.data.adaptation_data import prepare_adaptation_data
+from sentiment.data.finetuning_data import compute_fingerprints, load_split_reviews
+from sentiment.data.tokenization import tokenize_reviews
+from sentiment.exceptions import require
+from sentiment.models.classifier import load_trained_classifier
+from sentiment.models.loading import load_tokenizer
+from sentiment.models.masked_lm import load_masked_lm
+from sentiment.pipelines.adaptation import build_mlm_arguments, build_trainer, extract_eval_metrics
+from sentiment.pipelines.finetuning import evaluate
+from sentiment.runs.folder import read_run
+from sentiment.runs.results import read_predictions
+from sentiment.storage import describe_file, read_json
+from sentiment.training.hardware import describe_hardware, list_versions
+
+TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was evaluated again, what differs from the record, and how this machine differs from the run's."""
+
+    evaluated: str
+    differences: list[str]
+    surroundings: list[str]
+
+
+def verify_run(run_dir: Path, data_dir: str | None = None) -> Verification:
+    """What a finished run's model gives now, held against what is on record.
+
+    `data_dir`: where the data is now, if not where it was.
+
+    Raises:
+        InputError: there is no finished run, or its data cannot be had.
+    """
+    require((run_dir / "run.json").is_file(), f"no run in {run_dir}: pass the folder of a finished run, as outputs/e2e")
+    record = read_run(run_dir)
+    require((run_dir / "metrics.json").exists(), f"{run_dir} holds an unfinished run: finish it with --resume")
+    weights = run_dir / "model" / SAFE_WEIGHTS_NAME
+    require(weights.is_file(), f"{run_dir} has no weights any more: a study removes them, unless it has --keep_models")
+    metrics = read_json(run_dir / "metrics.json")
+    options = record["options"] | ({"data_dir": data_dir} if data_dir else {})
+    differences = list(compare_weights(weights, record))
+    verify = verify_adaptation if record["strategy"] == "mlm" else verify_finetuning
+    evaluated, found = verify(run_dir, record, metrics, options)
+    here = {"versions": list_versions(), "hardware": describe_hardware(find_device(), record["hardware"]["processes"])}
+    surroundings = [line for name, value in here.items() for line in compare_values(record[name], value, name, 0.0)]
+    return Verification(evaluated, differences + found, surroundings)
+
+
+def find_device() -> str:
+    """Where models are evaluated here."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def verify_finetuning(
+    run_dir: Path, record: dict[str, Any], metrics: dict[str, Any], options: dict[str, Any]
+) -> tuple[str, list[str]]:
+    """The test split of a fine-tuning, and what differs: rows, metrics and probabilities."""
+    data_args = DataArguments(**choose_options(DataArguments, options))
+    splits = load_split_reviews(data_args, options["seed"]).splits
+    differences = list(compare_values(record["data"]["fingerprints"], compute_fingerprints(splits), "fingerprint", 0.0))
+    model_dir = str(run_dir / "model")
+    model = load_trained_classifier(model_dir, torch.device(find_device()))
+    tokenizer = load_tokenizer(model_dir, data_args.max_length)
+    test = tokenize_reviews(splits, tokenizer, data_args.max_length, data_args.num_proc)["test"]
+    found, probabilities = evaluate(model, test, tokenizer)
+    differences += compare_values(metrics["test"]["after"], found, "test", TOLERANCE)
+    recorded = np.asarray(read_predictions(run_dir / "predictions.parquet")["probability"])
+    if recorded.shape == probabilities.shape:
+        changed = np.flatnonzero(np.abs(recorded - probabilities) > TOLERANCE)
+        if len(changed):
+            differences.append(f"predictions.parquet: {len(changed)} probabilities, the first in row {changed[0]}")
+    return f"{len(test):,} test rows", differences
+
+
+def verify_adaptation(
+    run_dir: Path, record: dict[str, Any], metrics: dict[str, Any], options: dict[str, Any]
+) -> tuple[str, list[str]]:
+    """The validation reviews of an adaptation, with their masks, and what differs: texts and metrics."""
+    corpus_args = CorpusArguments(**choose_options(CorpusArguments, options))
+    with tempfile.TemporaryDirectory() as folder:
+        chosen = choose_options(AdaptationArguments, options) | {"output_dir": folder, "resume": False}
+        args = AdaptationArguments(**chosen)
+        training_args = build_mlm_arguments(args)
+        set_seed(args.seed)
+        model_dir = str(run_dir / "model")
+        tokenizer = load_tokenizer(model_dir, corpus_args.max_length)
+        data = prepare_adaptation_data(corpus_args, args, tokenizer)
+        model, _ = load_masked_lm(model_dir)
+        trainer = build_trainer(model, tokenizer, data, args, training_args, has_new_head=False)
+        found = extract_eval_metrics(trainer.evaluate())
+    differences = list(compare_values(record["data"]["fingerprints"], data.fingerprints, "fingerprint", 0.0))
+    recorded = {name: metrics["validation"]["after"][name] for name in found}
+    differences += compare_values(recorded, found, "validation", TOLERANCE)
+    return f"{len(data.validation):,} validation texts", differences
+
+
+def choose_options(arguments: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """Those of a run's options that belong to one dataclass; one that did not exist yet has its default."""
+    return {option.name: options[option.name] for option in fields(arguments) if option.name in options}
+
+
+def compare_weights(weights: Path, record: dict[str, Any]) -> Iterator[str]:
+    """A line where the weights are not those on record."""
+    recorded = record["model"].get("weights_sha256")
+    found = describe_file(weights)["sha256"]
+    if recorded is None:
+        yield f"{weights.name}: run.json, of an earlier version, has no SHA-256 of it"
+    elif recorded != found:
+        yield f"{weights.name}: SHA-256 {found}, on record {recorded}"
+
+
+def compare_values(recorded: Any, found: Any, name: str, tolerance: float) -> Iterator[str]:
+    """A line for each value that differs, by more than the tolerance where both are numbers."""
+    if isinstance(recorded, dict) and isinstance(found, dict):
+        for key in sorted(recorded.keys() | found.keys()):
+            yield from compare_values(recorded.get(key), found.get(key), f"{name}.{key}", tolerance)
+    elif isinstance(recorded, list) and isinstance(found, list) and len(recorded) == len(found):
+        for place, pair in enumerate(zip(recorded, found, strict=True)):
+            yield from compare_values(*pair, f"{name}[{place}]", tolerance)
+    elif isinstance(recorded, (int, float)) and isinstance(found, (int, float)):
+        if not abs(recorded - found) <= tolerance:
+            yield f"{name}: {found}, on record {recorded}"
+    elif recorded != found:
+        yield f"{name}: {found}, on record {recorded}"

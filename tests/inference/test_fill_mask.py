@@ -1,0 +1,49 @@
+"""Masks for a reader: one telling word in an excerpt that the model can take, and what is put in its place."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from sentiment.inference.fill_mask import fill_masks, mask_words
+from sentiment.models.masked_lm import load_masked_lm
+
+TEXTS = ["the film is very funny and the ending is great", "a story but not boring", "the a is and", "unknown words"]
+
+
+@pytest.fixture
+def tokenizer(tiny_bert: Path) -> PreTrainedTokenizerBase:
+    return AutoTokenizer.from_pretrained(tiny_bert)
+
+
+def test_one_telling_word_of_each_text_is_masked(tokenizer: PreTrainedTokenizerBase) -> None:
+    masks = mask_words(TEXTS, tokenizer, seed=1)
+    assert len(masks) == 2  # stop words and words that the vocabulary lacks tell nothing
+    for mask in masks:
+        assert mask["text"].replace("[MASK]", mask["word"]) in TEXTS
+        assert mask["word"] in ("film", "funny", "ending", "great", "story", "boring")
+    assert mask_words(TEXTS, tokenizer, seed=1) == masks
+    assert len(mask_words(TEXTS, tokenizer, count=1)) == 1
+
+
+def test_excerpts_are_as_long_as_a_reader_and_the_model_can_take(tokenizer: PreTrainedTokenizerBase) -> None:
+    text = " ".join(["the"] * 100 + ["funny"] + ["the"] * 100)
+    assert len(mask_words([text], tokenizer)[0]["text"].split()) == 31
+    tokenizer.model_max_length = 12
+    (mask,) = mask_words([text], tokenizer)
+    assert mask["text"] == "the the the the [MASK] the the the the"
+    dots = "." * 50
+    assert mask_words([f"{dots} funny {dots}"], tokenizer) == []  # no excerpt of it fits
+
+
+def test_guesses_are_the_likeliest_words_at_the_mask(tiny_bert: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    model, _ = load_masked_lm(str(tiny_bert))
+    text = "the film is [MASK] and funny"
+    ((first, second),) = fill_masks(model.train(), tokenizer, [text], top_k=2)
+    assert model.training
+    encoded = tokenizer(text, return_tensors="pt")
+    with torch.inference_mode():
+        scores = model.eval()(encoded["input_ids"]).logits[0, 4].softmax(-1)
+    assert first == (tokenizer.convert_ids_to_tokens(int(scores.argmax())), pytest.approx(float(scores.max())))
+    assert first[1] >= second[1] > 0

@@ -1,0 +1,112 @@
+"""The sequence of a comparison on made-up runs: what it writes, what it refuses, and that refusing writes nothing."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sentiment.exceptions import InputError
+from sentiment.pipelines.comparison import compare_runs
+
+WRITTEN = {"report.html", "report.md", "verdict.json", "history.png", "test_metrics.png", "before_after.png"}
+
+
+def compare(first: Path, second: Path, output: Path) -> dict[str, object]:
+    return compare_runs(str(first), str(second), str(output))
+
+
+def refusal(first: Path, second: Path, output: Path) -> str:
+    before = sorted(output.rglob("*")) if output.exists() else None
+    with pytest.raises(InputError) as error:
+        compare(first, second, output)
+    assert (sorted(output.rglob("*")) if output.exists() else None) == before
+    return str(error.value)
+
+
+def test_what_is_written_and_said(write_finished_run: Callable[..., Path], tmp_path: Path) -> None:
+    adaptation = {
+        "run_dir": str(tmp_path / "mlm"), "base_model": "minilm", "datasets": ["imdb"], "rows": 8000, "steps": 1520,
+        "num_train_epochs": 2, "train_seconds": 400.0, "loss_before": 10.8, "loss_after": 4.1, "test_texts_seen": 0,
+    }  # fmt: skip
+    first = write_finished_run("a", wrong=range(12))
+    second = write_finished_run("b", wrong=[0, 20], strategy="finetune", record={"adaptation": adaptation})
+    comparison = compare(first, second, tmp_path / "deep" / "out")
+    assert {path.name for path in (tmp_path / "deep" / "out").iterdir()} == WRITTEN
+    assert json.loads((tmp_path / "deep" / "out" / "verdict.json").read_text()) == comparison
+    assert comparison["sentence"].startswith("finetune is better than e2e by 25.0 points")
+    assert (comparison["better"], comparison["fixes"], comparison["regressions"]) == ("b", 11, 1)
+    assert comparison["metrics"]["accuracy"]["a_ci95"] == pytest.approx([0.5457, 0.8193], abs=1e-3)
+    assert comparison["metrics"]["loss"] == {"a": 0.3, "b": 0.3, "difference": 0.0}
+    assert comparison["slices"][0] | {"name": ""} == {
+        "name": "", "rows": 40, "errors_a": 12, "errors_b": 2, "fixes": 11, "regressions": 1, "net": 10,
+    }  # fmt: skip
+    assert [flip["row"] for flip in comparison["flips"]["regressions"]] == [20]
+    assert comparison["cost"]["ratio"] == 5.0
+    assert comparison["runs"]["b"]["fingerprints"]["test"] == "ef56"
+
+
+@pytest.mark.parametrize(
+    ("strategies", "folders", "names"),
+    [
+        (["e2e", "finetune"], ["x", "y"], ["e2e", "finetune"]),
+        (["e2e", "e2e"], ["x", "y"], ["x", "y"]),
+        (["e2e", "e2e"], ["x/run", "y/run"], ["x/run", "y/run"]),
+    ],
+)
+def test_names(
+    strategies: list[str], folders: list[str], names: list[str], write_finished_run: Callable[..., Path],
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    for strategy, folder in zip(strategies, folders, strict=True):
+        write_finished_run(folder, strategy=strategy)
+    monkeypatch.chdir(tmp_path)
+    comparison = compare_runs(*folders, "out")
+    assert [run["name"] for run in comparison["runs"].values()] == names
+
+
+def test_an_earlier_comparison_is_replaced_and_nothing_else(
+    write_finished_run: Callable[..., Path], tmp_path: Path
+) -> None:
+    first, second = write_finished_run("a"), write_finished_run("b", wrong=[1])
+    output = tmp_path / "out"
+    compare(first, second, output)
+    (output / "mlm_loss.png").write_bytes(b"of a comparison before")
+    compare(first, second, output)
+    assert {path.name for path in output.iterdir()} == WRITTEN
+    (output / "verdict.json").unlink()  # one that was cut short
+    compare(first, second, output)
+    (output / "notes.txt").write_text("mine")
+    assert "out holds notes.txt, no part of a comparison: pass another --output_dir" in refusal(first, second, output)
+    assert "no part of a comparison" in refusal(first, second, first)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "report.md").write_text("mine")
+    assert "holds no comparison" in refusal(first, second, other)
+    assert "is a file" in refusal(first, second, other / "report.md" / "deeper")
+
+
+def test_refused_runs(write_finished_run: Callable[..., Path], tmp_path: Path) -> None:
+    first, second = write_finished_run("a"), write_finished_run("b", seed=2)
+    output = tmp_path / "out"
+    assert "pass two different ones" in refusal(first, tmp_path / "b" / ".." / "a", output)
+    assert "no run in" in refusal(first, tmp_path / "missing", output)
+    (second / "model" / "tokenizer.json").write_text("{")
+    assert "cannot read the tokenizer" in refusal(second, first, output)
+    compare(first, second, output)  # the slices are those of the first
+
+
+def test_the_way_here_loads_neither_torch_nor_the_libraries_of_metrics(
+    write_finished_run: Callable[..., Path], tmp_path: Path
+) -> None:
+    """They take longer to import than a comparison takes."""
+    folders = [str(write_finished_run(name, wrong=wrong)) for name, wrong in (("a", [1]), ("b", [2]))]
+    program = (
+        "import sys; from sentiment.cli import main; main(sys.argv[1:]); "
+        "print(*sorted({'torch', 'datasets', 'evaluate', 'sklearn'} & set(sys.modules)), sep=',')"
+    )
+    words = [sys.executable, "-c", program, "compare", *folders, "--output_dir", str(tmp_path / "out")]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == ""

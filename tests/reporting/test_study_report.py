@@ -1,0 +1,91 @@
+"""The story of a study: whole in Markdown and HTML, and honest whichever way it goes."""
+
+import html
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sentiment.reporting.study_report import PICTURES, render_study, write_study_report
+
+Build = Callable[..., dict[str, Any]]
+
+
+def write(folder: Path, verdict: dict[str, Any]) -> tuple[str, str]:
+    write_study_report(folder, verdict)
+    return tuple((folder / name).read_text(encoding="utf-8") for name in ("report.md", "report.html"))  # type: ignore[return-value]
+
+
+def words_of(page: str) -> str:
+    text = html.unescape(re.sub(r"<style>.*?</style>|<[^>]+>|[|]", " ", page.replace("\\", ""), flags=re.DOTALL))
+    return " ".join(text.split())
+
+
+def test_it_has_every_number_and_asks_for_nothing(build_verdict: Build, tmp_path: Path) -> None:
+    verdict = build_verdict()
+    markdown, page = write(tmp_path, verdict)
+    assert {path.name for path in tmp_path.iterdir()} == {*PICTURES, "report.md", "report.html"}
+    assert page.count("data:image/png;base64,") == 3
+    assert not re.findall(r"(?:src|href)=\"(?!data:)", page)
+    assert "<b>|reviews" not in page
+    assert "<b>|reviews" not in markdown
+    for text in (words_of(markdown), words_of(page)):
+        assert verdict["sentence"] in text
+        assert [sentence for sentence in verdict["effects_in_words"] if sentence not in text] == []
+        for cell in verdict["accuracy"]:
+            assert f"{cell['accuracy']:.4f}" in text
+            assert f"{cell['ci95'][0]:.4f} to {cell['ci95'][1]:.4f}" in text
+    assert "{{" not in markdown + page
+
+
+@pytest.mark.parametrize(
+    ("changes", "said", "unsaid"),
+    [
+        (
+            {},
+            ["Student's t-interval over the 3 seeds", "reaches 4.3 standard errors",
+             "1,000 labelled rows that are not counted among the training rows", "There are 21 such intervals",
+             "The placebo took as many steps", "(10 from the one to reviews, 10 from the placebo)", "adapt_each_seed",
+             "(but where all are used)", "num_train_epochs at 100 labels 30", "the effects below tell"],
+            ["With a single seed", "ran side by side"],
+        ),
+        (
+            {"arms": ("e2e", "mlm+decay"), "seeds": (1,), "budgets": (100,), "jobs": 4},
+            ["With a single seed", "one seed, and so no interval", "of these very trainings", "4 fine-tunings ran side",
+             "would tell adaptation and decay apart"],
+            ["t-interval over", "such intervals here", "placebo took", "cannot be in"],
+        ),
+        (
+            {"arms": ("e2e", "e2e+decay"), "seeds": (1, 2)},
+            ["has not both of e2e and mlm+decay", "reaches 12.7 standard errors"],
+            ["The adaptations", "In full", "counts as paying", "adapted model is one"],
+        ),
+        ({"adapt_each_seed": True}, ["How it was done"], ["The adapted model is one for all seeds"]),
+        ({"arms": ("e2e",)}, ["Accuracy by number of labels"], ["What each change does"]),
+    ],
+)  # fmt: skip
+def test_it_says_what_holds_and_nothing_else(
+    changes: dict[str, Any], said: list[str], unsaid: list[str], build_verdict: Build, tmp_path: Path
+) -> None:
+    for text in map(words_of, write(tmp_path, build_verdict(**changes))):
+        assert [words for words in said if words not in text] == []
+        assert [words for words in unsaid if words in text] == []
+
+
+@pytest.mark.parametrize(
+    ("gain", "words"),
+    [(0.1, "mlm+decay beats e2e"), (-0.2, "It loses to e2e by"), (0.0, "is mlm+decay shown to beat e2e.")],
+)
+def test_the_verdict_goes_with_the_results(gain: float, words: str, build_verdict: Build, tmp_path: Path) -> None:
+    verdict = build_verdict(arms=("e2e", "mlm+decay"), budgets=(100,), gain=gain)
+    assert words in verdict["sentence"]
+    assert verdict["sentence"] in words_of(write(tmp_path, verdict)[0])
+
+
+def test_on_a_terminal(build_verdict: Build) -> None:
+    lines = render_study(build_verdict(arms=("e2e", "mlm"), budgets=(100, 8001))).splitlines()
+    assert lines[0].startswith("The study has not both")
+    assert lines[1].startswith("Adaptation, without decay (mlm against e2e): ")
+    assert [line.split()[0] for line in lines[3:]] == ["labels", "100", "8,001"]

@@ -1,0 +1,80 @@
+from typing import Any
+
+import pytest
+
+from sentiment.evaluation.metrics import compute_metrics
+from sentiment.reporting.terminal import render_audit, render_before_after, render_comparison, render_metrics
+
+LABELS, PREDICTED = [1, 0, 0, 1], [1, 1, 0, 1]
+
+
+@pytest.fixture
+def metrics() -> dict[str, Any]:
+    before = {**compute_metrics([1, 1, 1, 1], LABELS), "loss": 0.7}
+    after = {**compute_metrics(PREDICTED, LABELS), "loss": 0.3}
+    return {"test": {"before": before, "after": after}}
+
+
+def test_before_after(metrics: dict[str, Any]) -> None:
+    lines = render_before_after(metrics).splitlines()
+    assert [line.split()[0] for line in lines] == [
+        "test", "accuracy", "precision", "recall", "F1", "macro", "loss", "accuracy",
+    ]  # fmt: skip
+    assert lines[1].split() == ["accuracy", "0.5000", "0.7500", "+0.2500"]
+    assert lines[6].split() == ["loss", "0.7000", "0.3000", "-0.4000"]
+    assert len({len(line) for line in lines[:7]}) == 1
+    del metrics["test"]["before"]
+    assert render_before_after(metrics).splitlines()[1].split() == ["accuracy", "-", "0.7500", "-"]
+
+
+def test_metrics_of_a_checkpoint(metrics: dict[str, Any]) -> None:
+    lines = [line.split() for line in render_metrics(metrics["test"]["after"]).splitlines()]
+    assert ["accuracy", "0.7500"] in lines
+    assert ["negative", "1.0000", "0.5000", "0.6667", "2"] in lines  # precision, recall, F1, rows
+    assert lines[-2:] == [["negative", "1", "1"], ["positive", "0", "2"]]  # rows true, columns predicted
+
+
+def test_audit() -> None:
+    part = {
+        "rows": 10, "labels": {"negative": 3, "positive": 6, "unlabelled": 1}, "empty": 0, "duplicates": 2,
+        "both_labels": 0, "tokens": {"mean": 5.25, "median": 5.0, "p95": 9.0, "max": 12}, "share_cut": 0.015,
+    }  # fmt: skip
+    unlabelled = part | {"labels": {"negative": 0, "positive": 0, "unlabelled": 10}}
+    audit = {
+        "max_length": 128,
+        "splits": {"train": part, "test": unlabelled},
+        "across": {"train & test": 4},
+        "test_contained_in_train": {"rows": 5, "share": 0.5},
+        "dropped": {"in_several_splits": 7},
+    }
+    table = render_audit(audit, "reviews")
+    lines = [line.split() for line in table.splitlines()]
+    assert ["reviews", "train", "test"] in lines
+    assert ["unlabelled", "1", "10"] in lines
+    assert ["positive", "share", "of", "labelled", "66.7%", "-"] in lines
+    assert ["cut", "at", "128", "tokens", "1.50%", "1.50%"] in lines
+    assert "test rows whose text stands in train: 4" in table
+    assert "part of one: 5 (50.0%)" in table
+    assert "rows left out, on several sides: 7" in table
+
+
+def test_comparison() -> None:
+    score = {"a": 0.9, "b": 0.92, "difference": 0.02, "difference_ci95": [-0.01, 0.05]}
+    loss = {"a": 0.3, "b": 0.25, "difference": -0.05}
+    costs = {"train_seconds": 518.2, "adaptation_seconds": 0.0, "seconds": 518.2}
+    comparison = {
+        "sentence": "Cannot tell.", "test_rows": 1994, "fixes": 50, "regressions": 10, "mcnemar_p": 0.0004,
+        "warnings": ["Other rows."], "runs": {"a": {"name": "e2e"}, "b": {"name": "finetune"}},
+        "metrics": dict.fromkeys(("accuracy", "precision", "recall", "f1", "macro_f1"), score) | {"loss": loss},
+        "cost": {"a": costs, "b": costs, "ratio": 1.0}, "differences": {"options": {"lr": [1, 2]}},
+    }  # fmt: skip
+    lines = render_comparison(comparison).splitlines()
+    assert lines[0] == "Cannot tell."
+    assert "On 1,994 test rows finetune mends 50 errors of e2e and makes 10 others" in lines[1]
+    assert "p under 0.001" in lines[1]
+    assert lines[2:4] == ["Warning: Other rows.", "Options that differ: lr."]
+    assert ["accuracy", "0.9000", "0.9200", "+0.0200", "-0.0100", "to", "+0.0500"] in [line.split() for line in lines]
+    assert ["loss", "0.3000", "0.2500", "-0.0500", "-"] in [line.split() for line in lines]
+    assert lines[-1].split() == ["training", "(s)", "518", "518", "1.00", "times"]
+    comparison["cost"]["b"] = {"train_seconds": 400.0, "adaptation_seconds": 1000.0, "seconds": 1400.0}
+    assert render_comparison(comparison).splitlines()[-1].split()[:5] == ["with", "adaptation", "(s)", "518", "1,400"]

@@ -1,0 +1,97 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sentiment.exceptions import InputError
+from sentiment.runs.differences import check_same_test, list_differences, list_warnings
+from sentiment.runs.results import FinishedRun, read_finished_run
+
+
+@pytest.fixture
+def read_runs(write_finished_run: Callable[..., Path]) -> Callable[..., list[FinishedRun]]:
+    """`read_runs(lr=1)`: two runs, of which the second has these options."""
+
+    def read(record: Any = None, **options: Any) -> list[FinishedRun]:
+        first, second = write_finished_run("a"), write_finished_run("b", record=record, **options)
+        return [read_finished_run(first), read_finished_run(second)]
+
+    return read
+
+
+def refusal(runs: list[FinishedRun]) -> str:
+    with pytest.raises(InputError) as error:
+        check_same_test(*runs)
+    assert "were tested on different rows" in str(error.value)
+    return str(error.value)
+
+
+def test_same_rows_pass_whatever_else_differs(read_runs: Callable[..., list[FinishedRun]]) -> None:
+    check_same_test(*read_runs(seed=9, split_seed=1, lr=3.0, model="outputs/mlm", dataset="copy.csv"))
+
+
+def test_other_rows_are_refused_with_the_options_that_explain_it(
+    read_runs: Callable[..., list[FinishedRun]],
+) -> None:
+    runs = read_runs(seed=9, max_rows="all", lr=3.0)
+    runs[1].predictions["row"][0] = 700
+    assert "(max_rows None and all, seed of the split 1 and 9): train one" in refusal(runs)
+    runs[1].options["split_seed"] = 1
+    assert "(max_rows None and all): train one" in refusal(runs)
+
+
+@pytest.mark.parametrize(("column", "value"), [("label", 1), ("text", "another text"), ("row", 77)])
+def test_changed_data_is_refused(column: str, value: Any, read_runs: Callable[..., list[FinishedRun]]) -> None:
+    runs = read_runs()
+    assert runs[1].predictions[column][0] != value
+    runs[1].predictions[column][0] = value
+    assert "their options agree: the data changed" in refusal(runs)
+
+
+def test_another_order_is_refused(read_runs: Callable[..., list[FinishedRun]]) -> None:
+    runs = read_runs()
+    for values in runs[1].predictions.values():
+        values.reverse()
+    refusal(runs)
+
+
+def test_another_cleaning_may_change_the_texts_and_nothing_else(read_runs: Callable[..., list[FinishedRun]]) -> None:
+    runs = read_runs(cleaning="classic")
+    runs[1].predictions["text"][0] = "cleaned another way"
+    check_same_test(*runs)
+    (warning,) = list_warnings(*runs, "a", "b")
+    assert "cleaned in two ways (light and classic)" in warning
+    runs[1].options["dataset"] = "imdb"
+    assert "dataset snippets and imdb" in refusal(runs)
+
+
+def test_no_warnings_where_method_alone_differs(read_runs: Callable[..., list[FinishedRun]]) -> None:
+    adaptation = {"base_model": "minilm", "test_texts_seen": 0}
+    runs = read_runs(record={"adaptation": adaptation}, model="outputs/mlm", layer_decay=0.9)
+    assert list_warnings(*runs, "e2e", "finetune") == []
+
+
+def test_warnings(read_runs: Callable[..., list[FinishedRun]]) -> None:
+    record = {
+        "data": {"fingerprints": {"train": "ffff", "test": "ef56"}},
+        "adaptation": {"base_model": "bert"},
+    }
+    warnings = list_warnings(*read_runs(record=record, seed=2, split_seed=1), "e2e", "finetune")
+    for words in (
+        "not trained on the same rows (fingerprints ab12 and ffff)",
+        "go back to different models (minilm and bert)",
+        "different seeds (1 and 2)",
+    ):
+        assert [warning for warning in warnings if words in warning], words
+    assert len(warnings) == 3
+
+
+def test_differences_leave_out_what_changes_no_number(read_runs: Callable[..., list[FinishedRun]]) -> None:
+    record = {"precision": "fp32", "versions": {"torch": "2.12.0", "datasets": "5.2.0"}}
+    found = list_differences(*read_runs(record=record, max_length=64, head_lr=0.1, num_proc=3))
+    assert found == {
+        "options": {"max_length": [128, 64], "head_lr": [None, 0.1]},
+        "machine": {"precision": ["bf16", "fp32"]},
+        "versions": {"torch": ["2.13.0", "2.12.0"], "datasets": [None, "5.2.0"]},
+    }

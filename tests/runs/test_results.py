@@ -1,0 +1,75 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from sentiment.exceptions import InputError
+from sentiment.runs.results import read_adaptation_metrics, read_finished_run
+
+ADAPTATION = {"run_dir": "gone/mlm", "loss_after": 4.1}
+
+
+def refusal(folder: Path) -> str:
+    with pytest.raises(InputError) as error:
+        read_finished_run(folder)
+    assert "\n" not in str(error.value)
+    assert str(folder) in str(error.value)
+    return str(error.value)
+
+
+def test_a_run_is_read_whole(write_finished_run: Callable[..., Path]) -> None:
+    run = read_finished_run(write_finished_run("e2e", wrong=[3, 8], seed=7))
+    assert (run.options["seed"], run.adaptation, run.metrics["best_epoch"]) == (7, None, 2)
+    assert [row for row, right in enumerate(run.right) if not right] == [3, 8]
+
+
+def test_what_is_no_finished_fine_tuning(write_finished_run: Callable[..., Path], tmp_path: Path) -> None:
+    assert "pass the folder of a fine-tuning" in refusal(tmp_path / "missing")
+    assert "no run in" in refusal(tmp_path)
+    assert "holds an adaptation" in refusal(write_finished_run("mlm", strategy="mlm"))
+    unfinished = write_finished_run("unfinished")
+    (unfinished / "metrics.json").unlink()
+    assert "unfinished run: finish it with --resume" in refusal(unfinished)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("run.json", '{"strategy": ', "not valid JSON"),
+        ("run.json", "[]", "it has no strategy"),
+        ("run.json", '{"strategy": "e2e"}', "it has no data.fingerprints"),
+        ("metrics.json", '{"test": {"after": 0.9}}', "it has no test.after.accuracy_ci95"),
+        ("predictions.parquet", "PAR1", "predictions.parquet is missing or damaged"),
+    ],
+)
+def test_damaged_files(file: str, content: str, message: str, write_finished_run: Callable[..., Path]) -> None:
+    folder = write_finished_run("e2e")
+    (folder / file).write_text(content)
+    assert message in refusal(folder)
+    assert "train that run again, with --overwrite" in refusal(folder)
+
+
+def test_predictions_that_are_missing_or_of_another_run(write_finished_run: Callable[..., Path]) -> None:
+    folder, other = write_finished_run("e2e"), write_finished_run("other", wrong=[2])
+    (folder / "predictions.parquet").unlink()
+    assert "predictions.parquet is missing or damaged" in refusal(folder)
+    (other / "predictions.parquet").rename(folder / "predictions.parquet")
+    assert "metrics.json counts other labels" in refusal(folder)
+    pyarrow.parquet.write_table(pa.table({"row": [1], "label": [0]}), folder / "predictions.parquet")
+    assert "predictions.parquet is missing or damaged" in refusal(folder)
+
+
+def test_metrics_of_the_adaptation(write_finished_run: Callable[..., Path], tmp_path: Path) -> None:
+    run = read_finished_run(write_finished_run("finetune", record={"adaptation": ADAPTATION}))
+    assert read_adaptation_metrics(run) is None
+    metrics = {"steps": [{"step": 1, "loss": 9.0}], "history": [], "validation": {"after": {"loss": 4.1}}}
+    beside = tmp_path / "mlm" / "metrics.json"
+    beside.parent.mkdir()
+    beside.write_text(json.dumps(metrics))
+    assert read_adaptation_metrics(run) == metrics
+    beside.write_text(json.dumps(metrics | {"validation": {"after": {"loss": 3.9}}}))  # of another adaptation
+    assert read_adaptation_metrics(run) is None
+    assert read_adaptation_metrics(read_finished_run(write_finished_run("e2e"))) is None
