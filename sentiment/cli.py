@@ -176,8 +176,8 @@ def audit(flags: Sequence[str]) -> None:
         "published": audit_published(data_args, tokenizer),
         "split": audit_reviews(load_split_reviews(data_args, args.seed), data_args, tokenizer),
     }
-    print(render_audit(audits["published"], f"{data_args.dataset} as published"))
-    print(render_audit(audits["split"], f"{data_args.dataset} as a run splits it"))
+    print(render_audit(audits["published"], f"{data_args.dataset_name} as published"))
+    print(render_audit(audits["split"], f"{data_args.dataset_name} as a run splits it"))
     if args.output:
         write_json(Path(args.output), {"options": asdict(data_args) | asdict(args)} | audits)
 

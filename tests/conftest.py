@@ -88,7 +88,7 @@ def tiny_classifier(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -
     """A model folder as a run leaves it; not trained, but with a head that answers differently from text to text."""
     folder = tmp_path_factory.mktemp("tiny_classifier")
     torch.manual_seed(1)
-    model = load_classifier(str(tiny_bert), preprocessing={"cleaning": "light", "max_length": 16})
+    model = load_classifier(str(tiny_bert), preprocessing={"cleaning": "light", "max_seq_length": 16})
     torch.nn.init.normal_(model.classifier.weight)
     model.classifier.bias.data[0] = 5.0  # so that it gives either label
     model.save_pretrained(folder)
@@ -165,7 +165,7 @@ def real_data_dir() -> str:
 
 @pytest.fixture
 def write_finished_run(tiny_bert: Path, tmp_path: Path) -> Callable[..., Path]:
-    """`write_finished_run(name, wrong=[3, 8], lr=...)`: the folder of a made-up fine-tuning of 40 test rows.
+    """`write_finished_run(name, wrong=[3, 8], learning_rate=...)`: the folder of a made-up fine-tuning of 40 test rows.
 
     `wrong` are the rows that get the other label, `record` replaces parts of run.json, and the rest are options.
     """
@@ -183,8 +183,14 @@ def write_finished_run(tiny_bert: Path, tmp_path: Path) -> Callable[..., Path]:
         }
         run = {
             "strategy": strategy,
-            "options": {"model": "minilm", "dataset": "snippets", "split": "stratified", "cleaning": "light", "seed": 1}
-            | {"max_length": 128, "output_dir": name}
+            "options": {
+                "model_name_or_path": "minilm",
+                "dataset_name": "snippets",
+                "split": "stratified",
+                "cleaning": "light",
+                "seed": 1,
+            }
+            | {"max_seq_length": 128, "output_dir": name}
             | options,
             "versions": {"torch": "2.13.0"},
             "hardware": {"device": "cpu", "name": "Chip", "cores": 2},

@@ -183,7 +183,7 @@ def test_audit_prints_and_writes(tiny_bert: Path, tmp_path: Path, capsys: Captur
     lines = [f"{text},{row % 2}" for row, text in enumerate(texts)]
     (tmp_path / "in.csv").write_text("\n".join(["text,label", *lines, *lines[:7], "both,0", "both,1", ",1"]))
     output = tmp_path / "audit.json"
-    call("audit", "--dataset", tmp_path / "in.csv", "--model", tiny_bert, "--max_length", 4, "--output", output)
+    call("audit", "--dataset", tmp_path / "in.csv", "--model", tiny_bert, "--max_seq_length", 4, "--output", output)
     printed = capsys.readouterr().out
     found = json.loads(output.read_text())
     published = found["published"]["splits"]["train"]
@@ -192,7 +192,7 @@ def test_audit_prints_and_writes(tiny_bert: Path, tmp_path: Path, capsys: Captur
     assert found["split"]["dropped"] == {"empty": 1, "both_labels": 2}
     assert sum(part["rows"] for part in found["split"]["splits"].values()) == 107
     assert found["split"]["across"] == {"train & validation": 0, "train & test": 0, "validation & test": 0}
-    assert found["options"]["max_length"] == 4
+    assert found["options"]["max_seq_length"] == 4
     assert "as published" in printed
     assert "110" in printed
 

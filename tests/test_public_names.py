@@ -16,7 +16,7 @@ def test_options() -> None:
     names = {field.name for group in (ModelArguments, DataArguments, FinetuningArguments) for field in fields(group)}
     assert names >= {
         *("model", "dataset", "data_dir", "output_dir", "split", "max_rows", "cleaning", "keep_duplicates"),
-        *("max_length", "lr", "head_lr", "layer_decay", "batch_size", "num_train_epochs", "dropout"),
+        *("max_seq_length", "lr", "head_lr", "layer_decay", "batch_size", "num_train_epochs", "dropout"),
         *("precision", "seed", "resume", "overwrite", "train_rows", "split_seed"),
     }
 
@@ -24,7 +24,7 @@ def test_options() -> None:
 def test_options_of_an_adaptation() -> None:
     names = {field.name for group in (ModelArguments, CorpusArguments, AdaptationArguments) for field in fields(group)}
     assert names >= {
-        *("model", "dataset", "data_dir", "output_dir", "max_rows", "max_length", "long_texts", "mlm_probability"),
+        *("model", "dataset", "data_dir", "output_dir", "max_rows", "max_seq_length", "long_texts", "mlm_probability"),
         *("target_dataset", "head_warmup_ratio", "streaming", "max_steps", "num_train_epochs", "lr", "resume"),
     }
 

@@ -147,7 +147,7 @@ def test_a_planted_pickle_in_a_checkpoint_never_runs(
     run_dir = tmp_path / "run"
 
     def train(resume: bool) -> None:
-        data_args = DataArguments(dataset=str(reviews_csv), max_length=32, max_rows="200")
+        data_args = DataArguments(dataset_name=str(reviews_csv), max_seq_length=32, max_rows="200")
         args = FinetuningArguments(output_dir=str(run_dir), batch_size=32, num_train_epochs=1, resume=resume)
         finetune("e2e", ModelArguments(str(tiny_bert)), data_args, args)
 
@@ -197,7 +197,7 @@ def test_no_socket_leaves_the_machine(tiny_bert: Path, reviews_csv: Path, tmp_pa
     assert "192.0.2.1" in watched.read_text(encoding="utf-8")  # it does watch
     watched.unlink()
 
-    shared = ["--model", str(tiny_bert), "--max_length", "32", "--num_train_epochs", "1"]
+    shared = ["--model", str(tiny_bert), "--max_seq_length", "32", "--num_train_epochs", "1"]
     mlm, run = str(tmp_path / "mlm"), str(tmp_path / "run")
     call(
         "train_mlm.py",

@@ -21,9 +21,9 @@ SEEDS = "from 0 to 4294967295"
 class ModelArguments:
     """Which BERT to start from."""
 
-    model: str = field(
+    model_name_or_path: str = field(
         default="google-bert/bert-base-uncased",
-        metadata={"help": "Hub id, a local folder, or 'minilm' (embedded: needs no Hub)."},
+        metadata={"aliases": ["--model"], "help": "Hub id, a local folder, or 'minilm' (embedded: needs no Hub)."},
     )
 
 
@@ -31,11 +31,12 @@ class ModelArguments:
 class DataArguments:
     """Which labelled reviews to use, and how to clean and split them."""
 
-    dataset: str = field(
+    dataset_name: str = field(
         default="sst2",
         metadata={
+            "aliases": ["--dataset"],
             "help": "'sst2', 'imdb', 'snippets' (embedded: needs no Hub), a Hub id, a folder in the Hub's layout, "
-            "or a .csv, .tsv, .jsonl or .parquet file with a text column and a label column."
+            "or a .csv, .tsv, .jsonl or .parquet file with a text column and a label column.",
         },
     )
     data_dir: str | None = field(default=None, metadata=DATA_DIR)
@@ -55,7 +56,7 @@ class DataArguments:
         default=None,
         metadata={"help": "Seed of the split and of a random sample, where runs of several seeds are to share one."},
     )
-    train_rows: int | None = field(
+    max_train_samples: int | None = field(
         default=None,
         metadata={
             "help": "Label budget: as many rows of the training split, drawn at random with its label shares. "
@@ -67,14 +68,16 @@ class DataArguments:
         default=False,
         metadata={"help": "Deal every row by itself, as the lab report did: equal texts may then be on two sides."},
     )
-    max_length: int = field(default=128, metadata=MAX_LENGTH)
-    num_proc: int | None = field(default=None, metadata=NUM_PROC)
+    max_seq_length: int = field(default=128, metadata=MAX_LENGTH)
+    preprocessing_num_workers: int | None = field(default=None, metadata=NUM_PROC)
 
     def __post_init__(self) -> None:
         """Refuses values that no run can use."""
         self.max_rows = normalise_limit("max_rows", self.max_rows)
-        require(self.max_length >= 3, f"--max_length {self.max_length}: at least 3 (two are special tokens)")
-        for name in ("num_proc", "train_rows"):
+        require(
+            self.max_seq_length >= 3, f"--max_seq_length {self.max_seq_length}: at least 3 (two are special tokens)"
+        )
+        for name in ("preprocessing_num_workers", "max_train_samples"):
             require(at_least(1, getattr(self, name)), f"--{name} {getattr(self, name)}: at least 1")
         require(self.split_seed is None or 0 <= self.split_seed < 2**32, f"--split_seed {self.split_seed}: {SEEDS}")
 
@@ -89,14 +92,16 @@ class RunArguments:
     """How to train, and where to write: what fine-tuning and adaptation share."""
 
     output_dir: str = field(default="outputs/run", metadata={"help": "Where the run's folder is written."})
-    lr: float = field(default=5e-5, metadata={"help": "Peak learning rate of BERT."})
+    learning_rate: float = field(default=5e-5, metadata={"aliases": ["--lr"], "help": "Peak learning rate of BERT."})
     head_lr: float | None = field(default=None, metadata={"help": "Peak learning rate of the head. Default: --lr."})
     batch_size: int = field(default=128, metadata={"help": "Texts a step, over all processes together."})
     gradient_accumulation_steps: int = field(
         default=1, metadata={"help": "Pieces that a step's texts are trained on in, one after the other: saves memory."}
     )
     num_train_epochs: int = field(default=20, metadata={"help": "Epochs at most."})
-    warmup_ratio: float = field(default=0.06, metadata={"help": "Share of all steps in which the rate rises."})
+    warmup_steps: float = field(
+        default=0.06, metadata={"help": "Warm-up of the learning rate: a ratio of all steps (below 1)."}
+    )
     weight_decay: float = field(default=0.01, metadata={"help": "AdamW's weight decay, on matrices only."})
     max_grad_norm: float = field(default=1.0, metadata={"help": "Gradients are clipped to this norm."})
     train_sampling_strategy: str = field(
@@ -124,12 +129,12 @@ class RunArguments:
 
     def __post_init__(self) -> None:
         """Refuses values that no run can use."""
-        for name in ("lr", "head_lr", "max_grad_norm"):
+        for name in ("learning_rate", "head_lr", "max_grad_norm"):
             value = getattr(self, name)
             require(value is None or 0 < value < math.inf, f"--{name} {value}: must be above 0 and finite")
         require(
-            0 <= self.warmup_ratio < 1,
-            f"--warmup_ratio {self.warmup_ratio}: a share of the steps, from 0 to below 1",
+            0 <= self.warmup_steps < 1,
+            f"--warmup_steps {self.warmup_steps}: a share of the steps, from 0 to below 1",
         )
         require(0 <= self.weight_decay < math.inf, f"--weight_decay {self.weight_decay}: must be 0 or more, and finite")
         require(0 <= self.seed < 2**32, f"--seed {self.seed}: {SEEDS}")
@@ -179,11 +184,12 @@ class FinetuningArguments(RunArguments):
 class CorpusArguments:
     """Which unlabelled reviews to adapt to, and which labelled ones must not be among them."""
 
-    dataset: list[str] = field(
+    dataset_name: list[str] = field(
         default_factory=lambda: ["imdb"],
         metadata={
+            "aliases": ["--dataset"],
             "help": "One or more of 'imdb', 'sst2', 'snippets' (embedded: needs no Hub), Hub ids, folders, or files "
-            "(.txt with one review a line, .csv, .tsv, .jsonl, .parquet). Labels are not read."
+            "(.txt with one review a line, .csv, .tsv, .jsonl, .parquet). Labels are not read.",
         },
     )
     data_dir: str | None = field(default=None, metadata=DATA_DIR)
@@ -196,7 +202,9 @@ class CorpusArguments:
     )
     max_rows: str = field(default="10000", metadata={"help": "Reviews to read: a number, or 'all'."})
     sample: str = field(default="first", metadata=SAMPLE)
-    validation_share: float = field(default=0.2, metadata={"help": "Share of the reviews held out for validation."})
+    validation_split_percentage: int = field(
+        default=20, metadata={"help": "Percentage of the reviews held out for validation."}
+    )
     target_dataset: str = field(
         default="sst2",
         metadata={
@@ -216,16 +224,16 @@ class CorpusArguments:
         default=None, metadata={"help": "--split_seed of the fine-tuning to come. Default: --seed."}
     )
     cleaning: str = field(default="light", metadata=CLEANING)
-    max_length: int = field(default=128, metadata=MAX_LENGTH)
+    max_seq_length: int = field(default=128, metadata=MAX_LENGTH)
     long_texts: str = field(
-        default="blocks",
+        default="chunk",
         metadata={
-            "choices": ["blocks", "cut"],
-            "help": "blocks: all of each review, in pieces of --max_length tokens. cut: its first piece, as in the "
-            "lab report.",
+            "choices": ["chunk", "truncate"],
+            "help": "chunk: all of each review, in chunks of --max_seq_length tokens. truncate: its first chunk, as in "
+            "the lab report.",
         },
     )
-    num_proc: int | None = field(default=None, metadata=NUM_PROC)
+    preprocessing_num_workers: int | None = field(default=None, metadata=NUM_PROC)
 
     def __post_init__(self) -> None:
         """Refuses values that no run can use."""
@@ -233,10 +241,16 @@ class CorpusArguments:
         self.target_max_rows = normalise_limit("target_max_rows", self.target_max_rows)
         seed = self.target_split_seed
         require(seed is None or 0 <= seed < 2**32, f"--target_split_seed {seed}: {SEEDS}")
-        require(self.max_length >= 8, f"--max_length {self.max_length}: at least 8 (two are special tokens)")
-        require(at_least(1, self.num_proc), f"--num_proc {self.num_proc}: at least 1")
         require(
-            0 < self.validation_share <= 0.5, f"--validation_share {self.validation_share}: above 0 and at most 0.5"
+            self.max_seq_length >= 8, f"--max_seq_length {self.max_seq_length}: at least 8 (two are special tokens)"
+        )
+        require(
+            at_least(1, self.preprocessing_num_workers),
+            f"--preprocessing_num_workers {self.preprocessing_num_workers}: at least 1",
+        )
+        require(
+            1 <= self.validation_split_percentage <= 50,
+            f"--validation_split_percentage {self.validation_split_percentage}: from 1 to 50",
         )
 
     @property
@@ -264,13 +278,13 @@ class AdaptationArguments(RunArguments):
         default=False,
         metadata={
             "help": "Read the reviews as they are needed, for corpora larger than memory and disk cache: all of them, "
-            "in an order that is random within --shuffle_buffer, for --max_steps."
+            "in an order that is random within --shuffle_buffer_size, for --max_steps."
         },
     )
     max_steps: int | None = field(
         default=None, metadata={"help": "Steps to train, in place of --num_train_epochs; a stream needs it."}
     )
-    shuffle_buffer: int = field(
+    shuffle_buffer_size: int = field(
         default=10_000, metadata={"help": "With --streaming: texts in memory that the next one is drawn from."}
     )
 
@@ -281,7 +295,7 @@ class AdaptationArguments(RunArguments):
             require(0 <= getattr(self, name) <= limit, f"--{name} {getattr(self, name)}: from 0 to {limit}")
         require(self.mlm_probability > 0, "--mlm_probability 0: without masked tokens there is nothing to learn")
         require(at_least(1, self.max_steps), f"--max_steps {self.max_steps}: at least 1")
-        require(self.shuffle_buffer >= 1, f"--shuffle_buffer {self.shuffle_buffer}: at least 1")
+        require(self.shuffle_buffer_size >= 1, f"--shuffle_buffer_size {self.shuffle_buffer_size}: at least 1")
         require(
             self.max_steps is not None or not self.streaming,
             "--streaming needs --max_steps: how many epochs a stream has is not known before its end",

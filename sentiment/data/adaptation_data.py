@@ -47,14 +47,14 @@ class AdaptationData:
 def load_training_corpus(corpus_args: CorpusArguments, seed: int) -> Corpus:
     """The unlabelled reviews, cleaned and dealt to train and validation, without any text that is tested on."""
     return prepare_corpus(
-        load_corpus(corpus_args.dataset, corpus_args.data_dir, corpus_args.split),
+        load_corpus(corpus_args.dataset_name, corpus_args.data_dir, corpus_args.split),
         max_rows=corpus_args.row_limit,
         sample=corpus_args.sample,
         cleaning=corpus_args.cleaning,
         seed=seed,
         held_out_keys=collect_held_out_keys(corpus_args, seed),
-        validation_share=corpus_args.validation_share,
-        num_proc=corpus_args.num_proc,
+        validation_share=corpus_args.validation_split_percentage / 100,
+        num_proc=corpus_args.preprocessing_num_workers,
     )
 
 
@@ -65,18 +65,18 @@ def collect_held_out_keys(corpus_args: CorpusArguments, seed: int) -> set[str]:
     test splits that the corpus's own datasets were published with.
     """
     forbidden: set[str] = set()
-    for dataset in corpus_args.dataset:
+    for dataset in corpus_args.dataset_name:
         forbidden |= collect_published_test_keys(stream_splits(dataset, corpus_args.data_dir))
     if corpus_args.target_dataset != "none":
         target = DataArguments(
-            dataset=corpus_args.target_dataset,
+            dataset_name=corpus_args.target_dataset,
             data_dir=corpus_args.data_dir,
             split=corpus_args.target_split,
             max_rows=corpus_args.target_max_rows,
             sample=corpus_args.target_sample,
             split_seed=corpus_args.target_split_seed,
             cleaning=corpus_args.cleaning,
-            num_proc=corpus_args.num_proc,
+            preprocessing_num_workers=corpus_args.preprocessing_num_workers,
         )
         try:
             splits = load_split_reviews(target, seed).splits
@@ -93,19 +93,19 @@ def prepare_adaptation_data(
     corpus_args: CorpusArguments, args: AdaptationArguments, tokenizer: PreTrainedTokenizerBase
 ) -> AdaptationData:
     """The texts of an adaptation, as the options say."""
-    how = {name: getattr(corpus_args, name) for name in ("cleaning", "max_length", "long_texts")}
+    how = {name: getattr(corpus_args, name) for name in ("cleaning", "max_seq_length", "long_texts")}
     if args.streaming:
         stream, held_out = stream_corpus(
-            corpus_args.dataset,
+            corpus_args.dataset_name,
             corpus_args.data_dir,
             corpus_args.split,
             tokenizer,
-            max_length=corpus_args.max_length,
+            max_seq_length=corpus_args.max_seq_length,
             long_texts=corpus_args.long_texts,
             cleaning=corpus_args.cleaning,
             held_out_keys=collect_held_out_keys(corpus_args, args.seed),
             seed=args.seed,
-            buffer_size=args.shuffle_buffer,
+            buffer_size=args.shuffle_buffer_size,
             validation_rows=STREAM_VALIDATION_ROWS,
         )
         held_out_texts = tokenizer.batch_decode(held_out["input_ids"][:READABLE_TEXTS], skip_special_tokens=True)
@@ -113,15 +113,23 @@ def prepare_adaptation_data(
         return AdaptationData(stream, held_out, how | {"streaming": True}, fingerprints, held_out_texts, None)
     corpus = load_training_corpus(corpus_args, args.seed)
     tokenized = tokenize_long_texts(
-        corpus.splits, tokenizer, corpus_args.max_length, corpus_args.long_texts, corpus_args.num_proc
+        corpus.splits,
+        tokenizer,
+        corpus_args.max_seq_length,
+        corpus_args.long_texts,
+        corpus_args.preprocessing_num_workers,
     )
     counts = {
         "rows": {"read": corpus.rows_read} | {name: len(part) for name, part in corpus.splits.items()},
         "dropped": corpus.dropped,
         "texts": {name: len(part) for name, part in tokenized.items()},
         "tokens": {name: int(np.sum(part["length"][:])) for name, part in tokenized.items()},
-        "ways": compare_long_text_modes(
-            corpus.splits["train"], tokenizer, corpus_args.max_length, args.batch_size, corpus_args.num_proc
+        "long_text_modes": compare_long_text_modes(
+            corpus.splits["train"],
+            tokenizer,
+            corpus_args.max_seq_length,
+            args.batch_size,
+            corpus_args.preprocessing_num_workers,
         ),
     }
     return AdaptationData(

@@ -126,7 +126,7 @@ def sample_training_rows(part: Dataset, rows: int, seed: int) -> Dataset:
     """
     labels = np.asarray(part["label"][:])
     if rows > len(part):
-        raise InputError(f"--train_rows {rows:,}: the training split has {len(part):,} rows")
+        raise InputError(f"--max_train_samples {rows:,}: the training split has {len(part):,} rows")
     shuffled = np.random.default_rng(seed).permutation(len(part))
     ranks = np.empty(len(part))  # of each row among those of its label, as a share: equal shares, equal ranks
     for label in np.unique(labels):
@@ -134,5 +134,5 @@ def sample_training_rows(part: Dataset, rows: int, seed: int) -> Dataset:
         ranks[own] = (np.arange(len(own)) + 0.5) / len(own)
     chosen = np.sort(np.argsort(ranks, kind="stable")[:rows])
     if len(np.unique(labels[chosen])) < len(np.unique(labels)):
-        raise InputError(f"--train_rows {rows}: too few to hold rows of both labels")
+        raise InputError(f"--max_train_samples {rows}: too few to hold rows of both labels")
     return part.select(chosen)

@@ -11,11 +11,11 @@ from sentiment.data.leaks import SpanIndex
 from sentiment.data.word_pieces import TextEncoder
 
 
-def audit_splits(splits: DatasetDict, tokenizer: PreTrainedTokenizerBase, max_length: int) -> dict[str, Any]:
+def audit_splits(splits: DatasetDict, tokenizer: PreTrainedTokenizerBase, max_seq_length: int) -> dict[str, Any]:
     """Counts of each split, and of what splits share; needs the columns `text`, `key` and `label`.
 
     `splits`: rows, label counts, empty texts, duplicates within the split, texts with both labels, length in tokens
-    (special tokens included) and the share of texts that are cut at `max_length`.
+    (special tokens included) and the share of texts that are cut at `max_seq_length`.
     `across`: for each two splits, how many rows of the second have a text that stands in the first.
     `test_in_train` and `test_contained_in_train`: rows of the test split that stand word for word in training, and
     rows that are a training text or a part of one. Texts are compared by their key.
@@ -30,8 +30,8 @@ def audit_splits(splits: DatasetDict, tokenizer: PreTrainedTokenizerBase, max_le
         for second in names[position + 1 :]
     }
     report: dict[str, Any] = {
-        "max_length": max_length,
-        "splits": {name: audit_split(part, keys[name], encoder, max_length) for name, part in splits.items()},
+        "max_seq_length": max_seq_length,
+        "splits": {name: audit_split(part, keys[name], encoder, max_seq_length) for name, part in splits.items()},
         "across": across,
     }
     if "train" in splits and "test" in splits:
@@ -41,7 +41,7 @@ def audit_splits(splits: DatasetDict, tokenizer: PreTrainedTokenizerBase, max_le
     return report
 
 
-def audit_split(part: Dataset, keys: list[str], encoder: TextEncoder, max_length: int) -> dict[str, Any]:
+def audit_split(part: Dataset, keys: list[str], encoder: TextEncoder, max_seq_length: int) -> dict[str, Any]:
     """The counts of one split, see `audit_splits`."""
     labels = np.asarray(part["label"][:], dtype=int)
     labels_of: dict[str, set[int]] = defaultdict(set)
@@ -64,7 +64,7 @@ def audit_split(part: Dataset, keys: list[str], encoder: TextEncoder, max_length
             "p95": float(np.percentile(lengths, 95)),
             "max": int(lengths.max()),
         },
-        "share_cut": float((lengths > max_length).mean()),
+        "share_cut": float((lengths > max_seq_length).mean()),
     }
 
 

@@ -29,7 +29,9 @@ def prepare_data(data_args: DataArguments, seed: int, tokenizer: PreTrainedToken
     reviews = load_split_reviews(data_args, seed)
     return RunData(
         splits=reviews.splits,
-        tokenized=tokenize_reviews(reviews.splits, tokenizer, data_args.max_length, data_args.num_proc),
+        tokenized=tokenize_reviews(
+            reviews.splits, tokenizer, data_args.max_seq_length, data_args.preprocessing_num_workers
+        ),
         audit=audit_reviews(reviews, data_args, tokenizer),
         fingerprints=compute_fingerprints(reviews.splits),
     )
@@ -46,17 +48,17 @@ def load_split_reviews(data_args: DataArguments, seed: int) -> SplitReviews:
     The training split is cut to the label budget by `seed`; the split itself is by `split_seed` where that is given.
     """
     reviews = split_reviews(
-        load_reviews(data_args.dataset, data_args.data_dir),
+        load_reviews(data_args.dataset_name, data_args.data_dir),
         split=data_args.split,
         max_rows=data_args.row_limit,
         sample=data_args.sample,
         seed=seed if data_args.split_seed is None else data_args.split_seed,
         cleaning=data_args.cleaning,
         keep_duplicates=data_args.keep_duplicates,
-        num_proc=data_args.num_proc,
+        num_proc=data_args.preprocessing_num_workers,
     )
-    if data_args.train_rows is not None:
-        reviews.splits["train"] = sample_training_rows(reviews.splits["train"], data_args.train_rows, seed)
+    if data_args.max_train_samples is not None:
+        reviews.splits["train"] = sample_training_rows(reviews.splits["train"], data_args.max_train_samples, seed)
     return reviews
 
 
@@ -65,14 +67,17 @@ def audit_reviews(
 ) -> dict[str, Any]:
     """The audit of a run's splits, with how they came about."""
     how = {name: getattr(data_args, name) for name in ("cleaning", "split", "keep_duplicates")}
-    counts = audit_splits(reviews.splits, tokenizer, data_args.max_length)
+    counts = audit_splits(reviews.splits, tokenizer, data_args.max_seq_length)
     return how | counts | {"dropped": reviews.dropped}
 
 
 def audit_published(data_args: DataArguments, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     """The audit of a dataset as it was published: every row of every split, cleaned but not dealt."""
-    published = load_reviews(data_args.dataset, data_args.data_dir)
+    published = load_reviews(data_args.dataset_name, data_args.data_dir)
     splits = DatasetDict(
-        {name: add_keys(part, data_args.cleaning, data_args.num_proc) for name, part in published.items()}
+        {
+            name: add_keys(part, data_args.cleaning, data_args.preprocessing_num_workers)
+            for name, part in published.items()
+        }
     )
-    return {"cleaning": data_args.cleaning} | audit_splits(splits, tokenizer, data_args.max_length)
+    return {"cleaning": data_args.cleaning} | audit_splits(splits, tokenizer, data_args.max_seq_length)

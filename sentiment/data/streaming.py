@@ -27,7 +27,7 @@ def stream_corpus(
     split: str,
     tokenizer: PreTrainedTokenizerBase,
     *,
-    max_length: int,
+    max_seq_length: int,
     long_texts: str,
     cleaning: str,
     held_out_keys: Collection[str],
@@ -56,7 +56,7 @@ def stream_corpus(
     cutting: dict[str, Any] = {
         "encoder": encoder,
         "special": encoder.special,
-        "max_length": max_length,
+        "max_seq_length": max_seq_length,
         "long_texts": long_texts,
     }
     validation = Dataset.from_dict(block_batch({"text": list(held_out.values())}, **cutting), features=BLOCKS)

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from sentiment.data.word_pieces import TextEncoder
 from sentiment.environment import choose_num_proc
 
-LONG_TEXTS = ("blocks", "cut")
+LONG_TEXTS = ("chunk", "cut")
 BLOCKS = Features(
     {"input_ids": List(Value("int32")), "special_tokens_mask": List(Value("int8")), "length": Value("int32")}
 )
@@ -23,15 +23,15 @@ JITTER = 0.1  # of a length, over both sides of it
 def tokenize_long_texts(
     splits: DatasetDict,
     tokenizer: PreTrainedTokenizerBase,
-    max_length: int,
+    max_seq_length: int,
     long_texts: str,
     num_proc: int | None = None,
 ) -> DatasetDict:
     """The texts as the model reads them, unpadded: `input_ids`, `special_tokens_mask` and `length`, in tokens.
 
-    `long_texts`: what becomes of a review that is longer than `max_length` tokens, the two special ones included.
+    `long_texts`: what becomes of a review that is longer than `max_seq_length` tokens, the two special ones included.
     `blocks`: as few texts as can hold it, of about equal length, none with tokens of another review; nothing is lost.
-    `cut`: its first `max_length` tokens. A review without any token gives no text.
+    `cut`: its first `max_seq_length` tokens. A review without any token gives no text.
     """
     encoder = TextEncoder(tokenizer)
     return DatasetDict(
@@ -44,7 +44,7 @@ def tokenize_long_texts(
                 features=BLOCKS,
                 fn_kwargs={
                     "special": encoder.special,
-                    "max_length": max_length,
+                    "max_seq_length": max_seq_length,
                     "long_texts": long_texts,
                 },
                 desc="Cutting",
@@ -74,12 +74,14 @@ def encode_batch(batch: dict[str, list[str]], encoder: TextEncoder) -> dict[str,
 
 
 def chunk_batch(
-    batch: dict[str, list[Any]], special: tuple[int, int], max_length: int, long_texts: str
+    batch: dict[str, list[Any]], special: tuple[int, int], max_seq_length: int, long_texts: str
 ) -> dict[str, list[Any]]:
     """One batch of `datasets.map`: reviews become texts with special tokens around each, in another number."""
     first, last = special
     blocks = [
-        [first, *block, last] for tokens in batch["tokens"] for block in chunk_tokens(tokens, max_length, long_texts)
+        [first, *block, last]
+        for tokens in batch["tokens"]
+        for block in chunk_tokens(tokens, max_seq_length, long_texts)
     ]
     masks = {length: [1, *[0] * (length - SPECIAL_TOKENS), 1] for length in {len(block) for block in blocks}}
     return {
@@ -89,19 +91,19 @@ def chunk_batch(
     }
 
 
-def chunk_tokens(tokens: Sequence[int], max_length: int, long_texts: str) -> list[Sequence[int]]:
+def chunk_tokens(tokens: Sequence[int], max_seq_length: int, long_texts: str) -> list[Sequence[int]]:
     """The tokens of one review in pieces that leave room for the special tokens.
 
     A review of 130 tokens becomes two blocks of 65 rather than one of 126 and one of 4, in which a masked word has
     hardly a neighbour to be guessed from.
 
-    >>> chunk_tokens(range(7), max_length=5, long_texts="blocks")
+    >>> chunk_tokens(range(7), max_seq_length=5, long_texts="chunk")
     [range(0, 2), range(2, 4), range(4, 7)]
-    >>> chunk_tokens(range(7), max_length=5, long_texts="cut")
+    >>> chunk_tokens(range(7), max_seq_length=5, long_texts="cut")
     [range(0, 3)]
     """
-    size = max_length - SPECIAL_TOKENS
-    if long_texts == "cut":
+    size = max_seq_length - SPECIAL_TOKENS
+    if long_texts == "truncate":
         return [tokens[:size]] if tokens else []
     count = -(-len(tokens) // size)
     bounds = [len(tokens) * block // count for block in range(count + 1)] if count else []
@@ -109,7 +111,7 @@ def chunk_tokens(tokens: Sequence[int], max_length: int, long_texts: str) -> lis
 
 
 def compare_long_text_modes(
-    part: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, batch_size: int, num_proc: int | None = None
+    part: Dataset, tokenizer: PreTrainedTokenizerBase, max_seq_length: int, batch_size: int, num_proc: int | None = None
 ) -> dict[str, Any]:
     """For `blocks` and for `cut`: number of `texts`, their `tokens`, `lost_tokens` and `padding_share`.
 
@@ -119,7 +121,7 @@ def compare_long_text_modes(
     reviews = np.asarray(encode_texts(part, TextEncoder(tokenizer), num_proc)["length"][:])
     ways = {}
     for way in LONG_TEXTS:
-        lengths = [len(block) for tokens in reviews for block in chunk_tokens(range(tokens), max_length, way)]
+        lengths = [len(block) for tokens in reviews for block in chunk_tokens(range(tokens), max_seq_length, way)]
         ways[way] = {
             "texts": len(lengths),
             "tokens": sum(lengths) + SPECIAL_TOKENS * len(lengths),
@@ -140,33 +142,33 @@ def compute_padding_share(lengths: list[int], batch_size: int) -> float:
 
 
 def tokenize_reviews(
-    splits: DatasetDict, tokenizer: PreTrainedTokenizerBase, max_length: int, num_proc: int | None = None
+    splits: DatasetDict, tokenizer: PreTrainedTokenizerBase, max_seq_length: int, num_proc: int | None = None
 ) -> DatasetDict:
-    """The splits with `input_ids` cut at `max_length` tokens, their `length`, `row` and `labels`, without texts.
+    """The splits with `input_ids` cut at `max_seq_length` tokens, their `length`, `row` and `labels`, without texts.
 
     Nothing is padded here: the collator pads each batch to its own longest text.
     """
     encoder = TextEncoder(tokenizer)
-    return DatasetDict({name: tokenize_split(part, encoder, max_length, num_proc) for name, part in splits.items()})
+    return DatasetDict({name: tokenize_split(part, encoder, max_seq_length, num_proc) for name, part in splits.items()})
 
 
-def tokenize_split(part: Dataset, encoder: TextEncoder, max_length: int, num_proc: int | None = None) -> Dataset:
+def tokenize_split(part: Dataset, encoder: TextEncoder, max_seq_length: int, num_proc: int | None = None) -> Dataset:
     """One split for `tokenize_reviews`."""
     tokenized = part.select_columns(["text", "label", "row"]).map(
         tokenize_batch,
         batched=True,
         num_proc=choose_num_proc(len(part), num_proc),
         remove_columns=["text"],
-        fn_kwargs={"encoder": encoder, "max_length": max_length},
+        fn_kwargs={"encoder": encoder, "max_seq_length": max_seq_length},
         desc="Tokenizing",
     )
     return tokenized.rename_column("label", "labels")
 
 
-def tokenize_batch(batch: dict[str, list[str]], encoder: TextEncoder, max_length: int) -> dict[str, list[Any]]:
+def tokenize_batch(batch: dict[str, list[str]], encoder: TextEncoder, max_seq_length: int) -> dict[str, list[Any]]:
     """One batch of `datasets.map`: cleaned texts become token ids and their number."""
     first, last = encoder.special
-    input_ids = [[first, *ids[: max_length - len(encoder.special)], last] for ids in encoder.encode(batch["text"])]
+    input_ids = [[first, *ids[: max_seq_length - len(encoder.special)], last] for ids in encoder.encode(batch["text"])]
     return {"input_ids": input_ids, "length": [len(ids) for ids in input_ids]}
 
 

@@ -29,7 +29,7 @@ class Checkpoint:
 
     folder: Path
     cleaning: str
-    max_length: int
+    max_seq_length: int
     pad_token_id: int
     tokenizer: Tokenizer
 
@@ -38,8 +38,8 @@ class Checkpoint:
         return CLEANINGS[self.cleaning](text)
 
     def tokenize(self, cleaned: Sequence[str]) -> list[list[int]]:
-        """Token ids of cleaned texts, special tokens included, cut at `max_length`."""
-        limit = self.max_length * CHARACTERS_PER_TOKEN
+        """Token ids of cleaned texts, special tokens included, cut at `max_seq_length`."""
+        limit = self.max_seq_length * CHARACTERS_PER_TOKEN
         encodings = self.tokenizer.encode_batch_fast([text[:limit] for text in cleaned])
         return [encoding.ids for encoding in encodings]
 
@@ -69,10 +69,10 @@ def read_checkpoint(path: str) -> Checkpoint:
     check_labels(folder, config)
     positions = config.get("max_position_embeddings", 512)
     # A checkpoint from elsewhere does not say how its texts were prepared.
-    preprocessing = {"cleaning": "light", "max_length": min(128, positions)} | (config.get("preprocessing") or {})
-    cleaning, max_length = preprocessing["cleaning"], preprocessing["max_length"]
+    preprocessing = {"cleaning": "light", "max_seq_length": min(128, positions)} | (config.get("preprocessing") or {})
+    cleaning, max_seq_length = preprocessing["cleaning"], preprocessing["max_seq_length"]
     # Two special tokens, and a word.
-    is_possible = type(max_length) is int and 3 <= max_length <= positions
+    is_possible = type(max_seq_length) is int and 3 <= max_seq_length <= positions
     if cleaning not in CLEANINGS or not is_possible:
         raise InputError(f"{folder} says that its texts were prepared by {preprocessing}, which cannot be")
     tokenizer = load_tokenizer(folder)
@@ -82,8 +82,8 @@ def read_checkpoint(path: str) -> Checkpoint:
         f"{folder}: its tokenizer has {words:,} words and its model {rows:,}: they do not belong together",
     )
     tokenizer.no_padding()
-    tokenizer.enable_truncation(max_length)
-    return Checkpoint(folder, cleaning, max_length, config.get("pad_token_id") or 0, tokenizer)
+    tokenizer.enable_truncation(max_seq_length)
+    return Checkpoint(folder, cleaning, max_seq_length, config.get("pad_token_id") or 0, tokenizer)
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def load_classifier(
     Args:
         model_path: a folder or a Hub id.
         dropout: between the pooler and the linear layer.
-        preprocessing: how texts are made ready for this model (`cleaning`, `max_length`); kept in its config, from
+        preprocessing: how texts are made ready for this model (`cleaning`, `max_seq_length`); kept in its config, from
             where `load_trained_classifier`'s callers read it back.
 
     Raises:

@@ -23,17 +23,17 @@ logger = logging.getLogger(__name__)
 Model = TypeVar("Model", bound=PreTrainedModel)
 
 
-def load_tokenizer(model_path: str, max_length: int | None = None) -> PreTrainedTokenizerBase:
+def load_tokenizer(model_path: str, max_seq_length: int | None = None) -> PreTrainedTokenizerBase:
     """The fast tokenizer in a folder or of a Hub id.
 
     Args:
         model_path: a folder or a Hub id.
-        max_length: tokens that the tokenizer will say its model takes; what its files say where left out.
+        max_seq_length: tokens that the tokenizer will say its model takes; what its files say where left out.
 
     Raises:
         InputError: its files are missing or damaged, or name code.
     """
-    options = {} if max_length is None else {"model_max_length": max_length}
+    options = {} if max_seq_length is None else {"model_max_length": max_seq_length}
     try:
         refuse_remote_code(model_path, get_tokenizer_config(model_path))
         tokenizer = AutoTokenizer.from_pretrained(model_path, trust_remote_code=False, **options)

@@ -117,7 +117,7 @@ def load_masked_lm(model_path: str, preprocessing: dict[str, Any] | None = None)
 
     Args:
         model_path: a folder or a Hub id.
-        preprocessing: how texts are made ready for this model (`cleaning`, `max_length`); kept in its config.
+        preprocessing: how texts are made ready for this model (`cleaning`, `max_seq_length`); kept in its config.
 
     Raises:
         InputError: no BERT is there, or its files are damaged.

@@ -87,20 +87,20 @@ def run_adaptation(
     training_args = build_mlm_arguments(args)
     set_seed(args.seed)
 
-    model_path = resolve_model(model_args.model)
-    tokenizer = load_tokenizer(model_path, corpus_args.max_length)
+    model_path = resolve_model(model_args.model_name_or_path)
+    tokenizer = load_tokenizer(model_path, corpus_args.max_seq_length)
     with training_args.main_process_first(desc="data"):
         data = prepare_adaptation_data(corpus_args, args, tokenizer)
     if args.resume:
         check_same_data(run_dir, data.fingerprints)
-    preprocessing = {"cleaning": corpus_args.cleaning, "max_length": corpus_args.max_length}
+    preprocessing = {"cleaning": corpus_args.cleaning, "max_seq_length": corpus_args.max_seq_length}
     model, has_new_head = load_masked_lm(model_path, preprocessing)
-    check_length(corpus_args.max_length, model.config.max_position_embeddings)
+    check_length(corpus_args.max_seq_length, model.config.max_position_embeddings)
     trainer = build_trainer(model, tokenizer, data, args, training_args, has_new_head)
     options = asdict(model_args) | asdict(corpus_args) | asdict(args)
     run = build_run_record("mlm", options, model, training_args)
     run["model"]["has_new_head"] = has_new_head
-    run["data"] = {"datasets": corpus_args.dataset, "fingerprints": data.fingerprints, "audit": data.audit}
+    run["data"] = {"datasets": corpus_args.dataset_name, "fingerprints": data.fingerprints, "audit": data.audit}
 
     masks = mask_words(data.held_out_texts, tokenizer, seed=args.seed)
     if trainer.is_world_process_zero():
@@ -201,10 +201,10 @@ def build_trainer(
         data_collator=collator,
         processing_class=tokenizer,
         compute_metrics=compute_trainer_metrics,
-        optimizers=(build_optimizer(model, args.lr, args.head_lr, weight_decay=args.weight_decay), None),
+        optimizers=(build_optimizer(model, args.learning_rate, args.head_lr, weight_decay=args.weight_decay), None),
         callbacks=[EpochTimerCallback()],
         head_warmup_ratio=args.head_warmup_ratio if has_new_head else 0.0,
-        warmup_ratio=args.warmup_ratio,
+        warmup_ratio=args.warmup_steps,
     )
     collator.get_epoch = trainer.get_epoch
     replace_progress_callback(trainer, EpochProgressCallback("perplexity"))
@@ -252,9 +252,9 @@ def summarize_training(trainer: MaskedLMTrainer, before: dict[str, float]) -> di
 
 def find_padding_share(audit: dict[str, Any], sampling_strategy: str) -> float | None:
     """Share of padding in batches of like lengths; None for others and for streams, where nobody has counted it."""
-    if "ways" not in audit or sampling_strategy != "group_by_length":
+    if "long_text_modes" not in audit or sampling_strategy != "group_by_length":
         return None
-    return audit["ways"][audit["long_texts"]]["padding_share"]
+    return audit["long_text_modes"][audit["long_texts"]]["padding_share"]
 
 
 def write_results(run_dir: Path, run: dict[str, Any], metrics: dict[str, Any]) -> None:

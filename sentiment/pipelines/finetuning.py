@@ -49,7 +49,7 @@ from sentiment.training.optimization import build_optimizer
 # What each strategy changes of the options' defaults.
 STRATEGIES: dict[str, dict[str, Any]] = {
     "e2e": {},
-    "finetune": {"model": ADAPTED_RUN, "output_dir": "outputs/finetune", "layer_decay": 0.9},
+    "finetune": {"model_name_or_path": ADAPTED_RUN, "output_dir": "outputs/finetune", "layer_decay": 0.9},
 }
 
 
@@ -99,21 +99,21 @@ def run_finetuning(
     )
     set_seed(args.seed)
 
-    check_adapted_model(model_args.model)
-    model_path = resolve_model(model_args.model)
-    tokenizer = load_tokenizer(model_path, data_args.max_length)
+    check_adapted_model(model_args.model_name_or_path)
+    model_path = resolve_model(model_args.model_name_or_path)
+    tokenizer = load_tokenizer(model_path, data_args.max_seq_length)
     with training_args.main_process_first(desc="data"):
         data = prepare_data(data_args, args.seed, tokenizer)
     if args.resume:
         check_same_data(run_dir, data.fingerprints)
     adaptation = describe_adaptation(model_path, data.splits["test"]["text"][:])
-    preprocessing = {"cleaning": data_args.cleaning, "max_length": data_args.max_length}
+    preprocessing = {"cleaning": data_args.cleaning, "max_seq_length": data_args.max_seq_length}
     model = load_classifier(model_path, args.dropout, preprocessing)
-    check_length(data_args.max_length, model.config.max_position_embeddings)
+    check_length(data_args.max_seq_length, model.config.max_position_embeddings)
     trainer = build_trainer(model, tokenizer, data, args, training_args)
     options = asdict(model_args) | asdict(data_args) | asdict(args)
     run = build_run_record(strategy, options, model, training_args) | {"adaptation": adaptation}
-    run["data"] = {"dataset": data_args.dataset, "fingerprints": data.fingerprints, "audit": data.audit}
+    run["data"] = {"dataset": data_args.dataset_name, "fingerprints": data.fingerprints, "audit": data.audit}
 
     before: dict[str, Any] = {}
     if trainer.is_world_process_zero():
@@ -148,7 +148,7 @@ def build_trainer(
     training_args: TransformersArguments,
 ) -> AdversarialTrainer:
     """A Trainer with our optimizer, early stopping and progress bar."""
-    optimizer = build_optimizer(model, args.lr, args.head_lr, args.layer_decay, args.weight_decay)
+    optimizer = build_optimizer(model, args.learning_rate, args.head_lr, args.layer_decay, args.weight_decay)
     trainer = AdversarialTrainer(
         model=model,
         args=training_args,

@@ -49,9 +49,9 @@ def build_training_arguments(args: RunArguments, **own: Any) -> TrainingArgument
         "gradient_accumulation_steps": args.gradient_accumulation_steps,
         "per_device_eval_batch_size": 64,
         "num_train_epochs": args.num_train_epochs,
-        "learning_rate": args.lr,
+        "learning_rate": args.learning_rate,
         "lr_scheduler_type": "linear",
-        "warmup_steps": args.warmup_ratio,
+        "warmup_steps": args.warmup_steps,
         "max_grad_norm": args.max_grad_norm,
         "train_sampling_strategy": args.train_sampling_strategy,
         "eval_strategy": "epoch",
@@ -89,10 +89,10 @@ def replace_progress_callback(trainer: Trainer, callback: TrainerCallback) -> No
     trainer.add_callback(callback)
 
 
-def check_length(max_length: int, max_positions: int) -> None:
+def check_length(max_seq_length: int, max_positions: int) -> None:
     """Raises InputError where texts may be longer than the model takes."""
-    if max_length > max_positions:
-        raise InputError(f"--max_length {max_length}: the model takes {max_positions} tokens at most")
+    if max_seq_length > max_positions:
+        raise InputError(f"--max_seq_length {max_seq_length}: the model takes {max_positions} tokens at most")
 
 
 def train(trainer: CheckpointingTrainer, args: RunArguments) -> None:
@@ -122,7 +122,7 @@ def train(trainer: CheckpointingTrainer, args: RunArguments) -> None:
         raise
     except torch.OutOfMemoryError as error:
         raise InputError(
-            "the GPU's memory is full: lower --batch_size or --max_length, or use more processes"
+            "the GPU's memory is full: lower --batch_size or --max_seq_length, or use more processes"
         ) from error
     finally:
         close_bars(trainer)

@@ -75,8 +75,8 @@ def verify_finetuning(
     differences = list(compare_values(record["data"]["fingerprints"], compute_fingerprints(splits), "fingerprint", 0.0))
     model_dir = str(run_dir / "model")
     model = load_trained_classifier(model_dir, torch.device(find_device()))
-    tokenizer = load_tokenizer(model_dir, data_args.max_length)
-    test = tokenize_reviews(splits, tokenizer, data_args.max_length, data_args.num_proc)["test"]
+    tokenizer = load_tokenizer(model_dir, data_args.max_seq_length)
+    test = tokenize_reviews(splits, tokenizer, data_args.max_seq_length, data_args.preprocessing_num_workers)["test"]
     found, probabilities = evaluate(model, test, tokenizer)
     differences += compare_values(metrics["test"]["after"], found, "test", TOLERANCE)
     recorded = np.asarray(read_predictions(run_dir / "predictions.parquet")["probability"])
@@ -98,7 +98,7 @@ def verify_adaptation(
         training_args = build_mlm_arguments(args)
         set_seed(args.seed)
         model_dir = str(run_dir / "model")
-        tokenizer = load_tokenizer(model_dir, corpus_args.max_length)
+        tokenizer = load_tokenizer(model_dir, corpus_args.max_seq_length)
         data = prepare_adaptation_data(corpus_args, args, tokenizer)
         model, _ = load_masked_lm(model_dir)
         trainer = build_trainer(model, tokenizer, data, args, training_args, has_new_head=False)

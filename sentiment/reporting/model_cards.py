@@ -42,7 +42,10 @@ def write_model_card(model_dir: Path, run: Mapping[str, Any], metrics: Mapping[s
     """Write README.md into a model's folder: front matter in the Hub's format, then what a user must know."""
     options, after = run["options"], metrics["test"]["after"]
     adaptation = run.get("adaptation") or {}
-    base_model, dataset = str(adaptation.get("base_model") or options["model"]), str(options["dataset"])
+    base_model, dataset = (
+        str(adaptation.get("base_model") or options["model_name_or_path"]),
+        str(options["dataset_name"]),
+    )
     hub_datasets = [find_hub_name(name, HUB_DATASETS) for name in (dataset, *adaptation.get("datasets", []))]
     short_name = shorten_dataset_name(dataset)
     results = [
@@ -73,7 +76,7 @@ def write_model_card(model_dir: Path, run: Mapping[str, Any], metrics: Mapping[s
 
 def write_adapted_model_card(model_dir: Path, run: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
     """Write README.md into an adapted model's folder: front matter in the Hub's format, then what a user must know."""
-    base_model, datasets = str(run["options"]["model"]), [str(name) for name in run["data"]["datasets"]]
+    base_model, datasets = str(run["options"]["model_name_or_path"]), [str(name) for name in run["data"]["datasets"]]
     after = metrics["validation"]["after"]
     hub_datasets = [find_hub_name(name, HUB_DATASETS) for name in datasets]
     short_names = "-".join(shorten_dataset_name(name) for name in datasets)

@@ -115,7 +115,7 @@ def render_audit(audit: Mapping[str, Any], title: str) -> str:
     for key in ("mean", "median", "p95", "max"):
         rows.append([f"tokens, {key}", *(f"{part['tokens'][key]:,.1f}" for part in splits.values())])
     cut = (f"{part['share_cut']:.2%}" for part in splits.values())
-    rows.append([f"cut at {audit['max_length']} tokens", *cut])
+    rows.append([f"cut at {audit['max_seq_length']} tokens", *cut])
     lines = [render_table(rows), ""]
     for pair, count in audit["across"].items():
         first, second = pair.split(" & ")

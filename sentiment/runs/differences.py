@@ -7,7 +7,7 @@ from sentiment.exceptions import InputError
 from sentiment.runs.folder import NEUTRAL_OPTIONS
 from sentiment.runs.results import FinishedRun
 
-TEST_OPTIONS = ("dataset", "split", "max_rows", "sample", "cleaning", "keep_duplicates")
+TEST_OPTIONS = ("dataset_name", "split", "max_rows", "sample", "cleaning", "keep_duplicates")
 
 
 def check_same_test(run_a: FinishedRun, run_b: FinishedRun) -> None:
@@ -20,7 +20,7 @@ def check_same_test(run_a: FinishedRun, run_b: FinishedRun) -> None:
     """
     same_text = run_a.options["cleaning"] == run_b.options["cleaning"]
     columns = ("row", "label", "text") if same_text else ("row", "label")
-    same_source = same_text or run_a.options["dataset"] == run_b.options["dataset"]
+    same_source = same_text or run_a.options["dataset_name"] == run_b.options["dataset_name"]
     if same_source and all(run_a.predictions[name] == run_b.predictions[name] for name in columns):
         return
     wanted = [choose_test_options(run) for run in (run_a, run_b)]
@@ -78,7 +78,9 @@ def list_warnings(run_a: FinishedRun, run_b: FinishedRun, name_a: str, name_b: s
             f"{name_a} and {name_b} were not trained on the same rows (fingerprints {train_a} and {train_b}): a "
             "difference may come from the rows."
         )
-    base_a, base_b = (str((run.adaptation or {}).get("base_model", run.options["model"])) for run in (run_a, run_b))
+    base_a, base_b = (
+        str((run.adaptation or {}).get("base_model", run.options["model_name_or_path"])) for run in (run_a, run_b)
+    )
     if base_a != base_b:
         warnings.append(f"{name_a} and {name_b} go back to different models ({base_a} and {base_b}).")
     if run_a.options["seed"] != run_b.options["seed"]:

@@ -29,7 +29,7 @@ WRITTEN_FILES = (
 )
 WRITTEN_FOLDERS = ("model", "model.part", "checkpoints")
 # Options that change how a run is carried out and not what comes out of it.
-NEUTRAL_OPTIONS = {"data_dir", "num_proc", "output_dir", "overwrite", "resume", "save_minutes"}
+NEUTRAL_OPTIONS = {"data_dir", "preprocessing_num_workers", "output_dir", "overwrite", "resume", "save_minutes"}
 
 
 @contextmanager

@@ -67,7 +67,7 @@ def describe_adaptation(model_path: str, test_texts: Iterable[str]) -> dict[str,
     audit, validation = run["data"]["audit"], metrics["validation"]
     return {
         "run_dir": str(run_dir),
-        "base_model": run["options"]["model"],
+        "base_model": run["options"]["model_name_or_path"],
         "datasets": run["data"]["datasets"],
         "rows": audit.get("rows", {}).get("train"),
         "texts": audit.get("texts", {}).get("train"),

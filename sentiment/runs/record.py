@@ -53,7 +53,7 @@ def build_run_record(
         "git": describe_git_revision(),
         "hardware": describe_hardware(training_args.device.type, training_args.world_size),
         "model": {
-            "name": options["model"],
+            "name": options["model_name_or_path"],
             "parameters": model.num_parameters(),
             "num_hidden_layers": model.config.num_hidden_layers,
             "hidden_size": model.config.hidden_size,

@@ -14,7 +14,13 @@ from sentiment.evaluation.metrics import choose_labels
 from sentiment.exceptions import InputError, first_line, require
 from sentiment.storage import read_json
 
-RECORD_KEYS = ("data.fingerprints", "options.model", "options.dataset", "options.cleaning", "options.seed")
+RECORD_KEYS = (
+    "data.fingerprints",
+    "options.model_name_or_path",
+    "options.dataset_name",
+    "options.cleaning",
+    "options.seed",
+)
 METRICS_KEYS = (
     *(f"test.after.{name}" for name in ("accuracy_ci95", "loss", "per_class", "confusion_matrix")),
     *("history", "best_epoch", "resources.train_seconds"),

@@ -159,7 +159,7 @@ def add_health(app: FastAPI, service: Service) -> None:
                     "backend": model.predictor.backend.name,
                     "precision": model.predictor.backend.precision,
                     "cleaning": model.predictor.checkpoint.cleaning,
-                    "max_length": model.predictor.checkpoint.max_length,
+                    "max_seq_length": model.predictor.checkpoint.max_seq_length,
                 }
                 for model in service.models
             ],

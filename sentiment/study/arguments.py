@@ -30,8 +30,10 @@ ARMS: dict[str, tuple[str | None, bool]] = {
 SECTIONS = ("finetuning", "budget_options", "adaptation", "placebo")
 # What sections may not set: the study does, for all runs alike or for each by its place.
 OF_EVERY_RUN = {"output_dir", "data_dir", "resume", "overwrite"}
-OF_FINETUNINGS = OF_EVERY_RUN | {"seed", "train_rows", "layer_decay"}
-OF_ADAPTATIONS = OF_EVERY_RUN | {"model"} | {name for name in list_options([CorpusArguments]) if "target" in name}
+OF_FINETUNINGS = OF_EVERY_RUN | {"seed", "max_train_samples", "layer_decay"}
+OF_ADAPTATIONS = (
+    OF_EVERY_RUN | {"model_name_or_path"} | {name for name in list_options([CorpusArguments]) if "target" in name}
+)
 
 
 @dataclass
@@ -159,7 +161,7 @@ def read_adaptations(
         found["mlm"] = point_at(target, corpus_args, "cleaning" in shared), run_args
     if "placebo" in kinds:
         where = f"{path}, placebo"
-        require("dataset" in own, f"{where} must name the dataset that placebo+decay adapts to")
+        require("dataset_name" in own, f"{where} must name the dataset (dataset_name) that placebo+decay adapts to")
         parse_part(own, classes, where, reserved | {"max_steps"})
         corpus_args, run_args = parse_part(shared | own, classes, where, reserved)
         found["placebo"] = point_at(target, corpus_args, "cleaning" in shared | own), run_args
@@ -171,7 +173,7 @@ def point_at(target: DataArguments, corpus_args: CorpusArguments, keeps_cleaning
     return replace(
         corpus_args,
         data_dir=target.data_dir,
-        target_dataset=target.dataset,
+        target_dataset=target.dataset_name,
         target_split=target.split,
         target_max_rows=target.max_rows,
         target_sample=target.sample,

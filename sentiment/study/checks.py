@@ -55,7 +55,7 @@ def load_study_data(plan: StudyPlan) -> StudyData:
         InputError: wrong data, or budgets that it cannot give.
     """
     args = plan.args
-    splits = load_split_reviews(replace(plan.options.data_args, train_rows=None), args.seeds[0]).splits
+    splits = load_split_reviews(replace(plan.options.data_args, max_train_samples=None), args.seeds[0]).splits
     held_out = {name: compute_fingerprint(splits[name]) for name in ("validation", "test")}
     rows, fingerprints = {}, {}
     for budget in args.budgets:
@@ -63,7 +63,7 @@ def load_study_data(plan: StudyPlan) -> StudyData:
             try:
                 part = splits["train"] if budget == "all" else sample_training_rows(splits["train"], int(budget), seed)
             except InputError as error:
-                raise InputError(str(error).replace("--train_rows", "--budgets")) from error
+                raise InputError(str(error).replace("--max_train_samples", "--budgets")) from error
             rows[budget] = len(part)
             fingerprints[budget, seed] = {"train": compute_fingerprint(part)} | held_out
     require(
@@ -79,10 +79,12 @@ def check_sources(plan: StudyPlan) -> None:
     Raises:
         InputError: they cannot.
     """
-    resolve_model(plan.options.model_args.model)
+    resolve_model(plan.options.model_args.model_name_or_path)
     for adaptation in plan.adaptations:
         if not (adaptation.folder / "metrics.json").exists() and not adaptation.args.streaming:
-            load_corpus(adaptation.corpus_args.dataset, adaptation.corpus_args.data_dir, adaptation.corpus_args.split)
+            load_corpus(
+                adaptation.corpus_args.dataset_name, adaptation.corpus_args.data_dir, adaptation.corpus_args.split
+            )
 
 
 def is_adapted(adaptation: AdaptationPlan) -> bool:

@@ -131,8 +131,8 @@ def plan_finetuning(options: StudyOptions, arm: str, budget: str, seed: int) -> 
         budget=budget,
         seed=seed,
         adaptation=adaptation,
-        model_args=ModelArguments(model=str(adaptation)) if adaptation else options.model_args,
-        data_args=replace(options.data_args, train_rows=None if budget == "all" else int(budget)),
+        model_args=ModelArguments(model_name_or_path=str(adaptation)) if adaptation else options.model_args,
+        data_args=replace(options.data_args, max_train_samples=None if budget == "all" else int(budget)),
         args=replace(options.run_args, **own),
     )
 

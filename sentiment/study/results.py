@@ -97,7 +97,7 @@ def describe_adaptation(adaptation: AdaptationPlan, plan: StudyPlan) -> dict[str
     return {
         "name": adaptation.folder.name,
         "kind": adaptation.kind,
-        "datasets": adaptation.corpus_args.dataset,
+        "datasets": adaptation.corpus_args.dataset_name,
         "rows": run["data"]["audit"].get("rows", {}).get("train"),
         "dropped_in_test": run["data"]["audit"].get("dropped", {}).get("in_test"),
         "steps": steps,

@@ -100,7 +100,10 @@ def train_adaptations(plan: StudyPlan, adapted: set[Path]) -> set[Path]:
 
 def train_adaptation(planned: AdaptationPlan, log: Path) -> bool:
     """Whether the adaptation could be trained; says how it went."""
-    title, clock = f"adaptation to {' and '.join(planned.corpus_args.dataset)} ({planned.folder})", time.perf_counter()
+    title, clock = (
+        f"adaptation to {' and '.join(planned.corpus_args.dataset_name)} ({planned.folder})",
+        time.perf_counter(),
+    )
     print_progress(f"{title} begins")
     try:
         with log_to(log):

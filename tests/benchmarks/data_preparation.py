@@ -81,7 +81,7 @@ def time_run(data_dir: str | None) -> dict[str, float]:
     load_columns(data_dir)
     seconds = {}
     started = time.perf_counter()
-    reviews = load_split_reviews(DataArguments(dataset="sst2", data_dir=data_dir, max_rows="all"), seed=42)
+    reviews = load_split_reviews(DataArguments(dataset_name="sst2", data_dir=data_dir, max_rows="all"), seed=42)
     tokenize_reviews(reviews.splits, tokenizer, MAX_LENGTH)
     seconds["sst2"] = time.perf_counter() - started
     started = time.perf_counter()

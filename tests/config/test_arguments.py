@@ -42,14 +42,14 @@ def refused(*words: object, classes: list[Any] = CLASSES) -> str:
 def test_without_arguments_it_is_the_labs_experiment() -> None:
     options = parse()
     expected = {
-        "model": "google-bert/bert-base-uncased",
-        "dataset": "sst2",
+        "model_name_or_path": "google-bert/bert-base-uncased",
+        "dataset_name": "sst2",
         "split": "stratified",
         "max_rows": "10000",
         "sample": "first",
-        "max_length": 128,
+        "max_seq_length": 128,
         "batch_size": 128,
-        "lr": 5e-5,
+        "learning_rate": 5e-5,
         "layer_decay": 1.0,
         "dropout": 0.0,
         "adversarial_epsilon": 0.0,
@@ -64,25 +64,25 @@ def test_without_arguments_it_is_the_labs_experiment() -> None:
 def test_flag_beats_file_and_file_beats_default(run_yaml: Path) -> None:
     run_yaml.write_text("lr: 1e-3\nbatch_size: 16\nkeep_duplicates: true\n")
     options = parse(run_yaml, "--batch_size", 8)
-    assert (options["lr"], options["batch_size"], options["keep_duplicates"]) == (1e-3, 8, True)
+    assert (options["learning_rate"], options["batch_size"], options["keep_duplicates"]) == (1e-3, 8, True)
     assert options["num_train_epochs"] == 20
     assert parse(run_yaml, "--keep_duplicates", "false")["keep_duplicates"] is False
 
 
 def test_defaults_of_the_caller_are_the_weakest(run_yaml: Path) -> None:
     run_yaml.write_text("lr: 1e-3\n")
-    defaults = {"lr": 5.0, "output_dir": "outputs/finetune"}
+    defaults = {"learning_rate": 5.0, "output_dir": "outputs/finetune"}
     (args,) = parse_arguments([FinetuningArguments], [str(run_yaml)], defaults)
-    assert (args.lr, args.output_dir) == (1e-3, "outputs/finetune")
+    assert (args.learning_rate, args.output_dir) == (1e-3, "outputs/finetune")
 
 
 def test_values_of_a_file_have_the_types_of_the_options(run_yaml: Path) -> None:
     run_yaml.write_text("lr: 2e-5\nhead_lr: 1\nseed: 7\nmodel: 123\ndata_dir:\ndataset: a b=c.csv\nresume: no\n")
     options = parse(run_yaml)
-    assert options["lr"] == 2e-5
-    assert isinstance(options["lr"], float)
+    assert options["learning_rate"] == 2e-5
+    assert isinstance(options["learning_rate"], float)
     assert isinstance(options["head_lr"], float)
-    assert (options["seed"], options["model"], options["dataset"]) == (7, "123", "a b=c.csv")
+    assert (options["seed"], options["model_name_or_path"], options["dataset_name"]) == (7, "123", "a b=c.csv")
     assert options["data_dir"] is None
     assert options["resume"] is False
 
@@ -95,13 +95,13 @@ def test_empty_file_changes_nothing(run_yaml: Path) -> None:
 def test_default_words_are_those_of_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["train_e2e.py", "--lr", "0.5"])
     (args,) = parse_arguments([FinetuningArguments])
-    assert args.lr == 0.5
+    assert args.learning_rate == 0.5
 
 
 @pytest.mark.parametrize(
     ("content", "parts"),
     [
-        ("learning_rate: 1\n", ["unknown key 'learning_rate'", "lr", "batch_size"]),
+        ("learning_rate: 1\n", ["unknown key 'learning_rate'", "learning_rate", "batch_size"]),
         ("rat: 5\n", ["unknown key 'rat'"]),
         ("5: 5\n", ["unknown key '5'"]),
         ("lr: [1, 2]\n", ["'lr' must be a single value"]),
@@ -151,8 +151,8 @@ def test_unknown_options_and_abbreviations(words: list[str]) -> None:
         "--layer_decay=0",
         "--layer_decay=1.1",
         "--max_grad_norm=0",
-        "--warmup_ratio=1",
-        "--warmup_ratio=-0.1",
+        "--warmup_steps=1",
+        "--warmup_steps=-0.1",
         "--weight_decay=-1",
         "--batch_size=0",
         "--num_train_epochs=0",
@@ -166,8 +166,8 @@ def test_unknown_options_and_abbreviations(words: list[str]) -> None:
         "--max_rows=-5",
         "--max_rows=many",
         "--max_rows=1.5",
-        "--max_length=2",
-        "--num_proc=0",
+        "--max_seq_length=2",
+        "--preprocessing_num_workers=0",
     ],
 )
 def test_values_that_no_run_can_use(flag: str) -> None:
@@ -175,8 +175,8 @@ def test_values_that_no_run_can_use(flag: str) -> None:
 
 
 def test_values_are_refused_from_a_file_too(run_yaml: Path) -> None:
-    run_yaml.write_text("max_length: 1\n")
-    assert refused(run_yaml).startswith("--max_length 1:")
+    run_yaml.write_text("max_seq_length: 1\n")
+    assert refused(run_yaml).startswith("--max_seq_length 1:")
 
 
 def test_resume_and_overwrite_contradict_each_other() -> None:
@@ -238,13 +238,13 @@ def test_other_dataclasses_can_be_parsed_with_them() -> None:
 
 
 def test_several_datasets_by_flag_or_file(run_yaml: Path) -> None:
-    assert parse(classes=MLM_CLASSES)["dataset"] == ["imdb"]
-    assert parse("--dataset", "imdb", "own.txt", "--lr", 1, classes=MLM_CLASSES)["dataset"] == ["imdb", "own.txt"]
+    assert parse(classes=MLM_CLASSES)["dataset_name"] == ["imdb"]
+    assert parse("--dataset", "imdb", "own.txt", "--lr", 1, classes=MLM_CLASSES)["dataset_name"] == ["imdb", "own.txt"]
     for content in ("dataset: [imdb, a b.txt]\nlr: 1.0\n", "lr: 1.0\ndataset:\n- imdb\n- a b.txt\n"):
         run_yaml.write_text(content)
-        assert parse(run_yaml, classes=MLM_CLASSES)["dataset"] == ["imdb", "a b.txt"]
+        assert parse(run_yaml, classes=MLM_CLASSES)["dataset_name"] == ["imdb", "a b.txt"]
     run_yaml.write_text("dataset: imdb\n")
-    assert parse(run_yaml, classes=MLM_CLASSES)["dataset"] == ["imdb"]
+    assert parse(run_yaml, classes=MLM_CLASSES)["dataset_name"] == ["imdb"]
 
 
 @pytest.mark.parametrize(
@@ -253,12 +253,12 @@ def test_several_datasets_by_flag_or_file(run_yaml: Path) -> None:
         ["--mlm_probability=0"],
         ["--mlm_probability=1"],
         ["--head_warmup_ratio=-0.1"],
-        ["--validation_share=0"],
+        ["--validation_split_percentage=0"],
         ["--max_rows=none"],
-        ["--max_length=2"],
+        ["--max_seq_length=2"],
         ["--streaming=true"],
         ["--max_steps=0", "--streaming=true"],
-        ["--shuffle_buffer=0"],
+        ["--shuffle_buffer_size=0"],
     ],
 )
 def test_values_that_no_adaptation_can_use(flags: list[str]) -> None:

@@ -41,7 +41,7 @@ def tokenizer(tiny_bert: Path) -> PreTrainedTokenizerBase:
 def audit(build_reviews: Callable[..., DatasetDict], tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     source = build_reviews(train=TRAIN, validation=VALIDATION, test=TEST)
     splits = DatasetDict({name: add_keys(part, "light", None) for name, part in source.items()})
-    return audit_splits(splits, tokenizer, max_length=5)
+    return audit_splits(splits, tokenizer, max_seq_length=5)
 
 
 def test_training_split(audit: dict[str, Any]) -> None:
@@ -55,7 +55,7 @@ def test_training_split(audit: dict[str, Any]) -> None:
         "tokens": {"mean": 5.17, "median": 5.5, "p95": 8.25, "max": 9},
         "share_cut": 0.5,
     }
-    assert audit["max_length"] == 5
+    assert audit["max_seq_length"] == 5
 
 
 def test_unlabelled_rows_give_no_second_label(audit: dict[str, Any]) -> None:
@@ -76,8 +76,8 @@ def test_without_a_test_split_nothing_is_said_of_leaks(
     build_reviews: Callable[..., DatasetDict], tokenizer: PreTrainedTokenizerBase
 ) -> None:
     splits = DatasetDict({"train": add_keys(build_reviews(train=TRAIN)["train"], "light", None)})
-    audit = audit_splits(splits, tokenizer, max_length=128)
-    assert list(audit) == ["max_length", "splits", "across"]
+    audit = audit_splits(splits, tokenizer, max_seq_length=128)
+    assert list(audit) == ["max_seq_length", "splits", "across"]
     assert audit["across"] == {}
     assert audit["splits"]["train"]["share_cut"] == 0.0
 
@@ -87,7 +87,7 @@ def test_texts_that_cleaning_empties_count_as_empty(
 ) -> None:
     part = build_reviews(train=[(":-)", 1), ("good", 1), ("<br />", 0)])["train"]
     for cleaning, empty in (("light", 1), ("classic", 2)):
-        audit = audit_splits(DatasetDict({"train": add_keys(part, cleaning, None)}), tokenizer, max_length=128)
+        audit = audit_splits(DatasetDict({"train": add_keys(part, cleaning, None)}), tokenizer, max_seq_length=128)
         assert audit["splits"]["train"]["empty"] == empty
 
 
@@ -95,7 +95,7 @@ def test_lengths_beyond_what_the_model_takes_are_counted_without_a_warning(
     build_reviews: Callable[..., DatasetDict], tokenizer: PreTrainedTokenizerBase
 ) -> None:
     part = add_keys(build_reviews(train=[("good " * 500, 1), ("bad", 0)])["train"], "light", None)
-    audit = audit_splits(DatasetDict({"train": part}), tokenizer, max_length=502)
+    audit = audit_splits(DatasetDict({"train": part}), tokenizer, max_seq_length=502)
     assert audit["splits"]["train"]["tokens"]["max"] == 502
     assert audit["splits"]["train"]["share_cut"] == 0.0
 

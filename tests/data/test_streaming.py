@@ -34,7 +34,7 @@ process = psutil.Process()
 tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
 for path in sys.argv[2:]:
     train, _ = stream_corpus(
-        [path], None, "auto", tokenizer, max_length=32, long_texts="blocks", cleaning="light", held_out_keys=(),
+        [path], None, "auto", tokenizer, max_seq_length=32, long_texts="chunk", cleaning="light", held_out_keys=(),
         seed=0, buffer_size=100, validation_rows=10,
     )
     seen = [process.memory_info().rss for _ in train]
@@ -69,8 +69,8 @@ Stream = Callable[..., tuple[IterableDataset, Dataset]]
 def stream(tokenizer: PreTrainedTokenizerBase) -> Stream:
     def call(*paths: Path, **changes: Any) -> tuple[IterableDataset, Dataset]:
         options = {
-            "max_length": 8,
-            "long_texts": "blocks",
+            "max_seq_length": 8,
+            "long_texts": "chunk",
             "cleaning": "light",
             "held_out_keys": (),
             "seed": 1,
@@ -86,7 +86,7 @@ def ids_of(rows: Any) -> list[tuple[int, ...]]:
     return [tuple(row["input_ids"]) for row in rows]
 
 
-@pytest.mark.parametrize("long_texts", ["blocks", "cut"])
+@pytest.mark.parametrize("long_texts", ["chunk", "truncate"])
 def test_stream_holds_the_texts_of_the_way_in_memory(
     stream: Stream, tmp_path: Path, tokenizer: PreTrainedTokenizerBase, long_texts: str
 ) -> None:
@@ -117,7 +117,7 @@ def test_validation_is_of_the_first_usable_reviews_and_never_trained_on(
     path = tmp_path / "reviews.txt"
     texts = [spell(1), spell(0), spell(1), *map(spell, range(2, 40)), spell(2).upper() + " !"]
     path.write_text("\n".join(texts))
-    train, validation = stream(path, held_out_keys={spell(0)}, validation_rows=3, max_length=32)
+    train, validation = stream(path, held_out_keys={spell(0)}, validation_rows=3, max_seq_length=32)
     assert ids_of(validation) == [tuple(tokenizer(spell(number))["input_ids"]) for number in (1, 2, 3)]
     assert sorted(ids_of(train)) == sorted(tuple(tokenizer(spell(number))["input_ids"]) for number in range(4, 40))
 
@@ -136,7 +136,7 @@ def test_order_is_of_the_seed_and_the_epoch(stream: Stream, tmp_path: Path) -> N
 
 def test_buffer_of_one_keeps_the_order(stream: Stream, tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     path = write_reviews(tmp_path / "reviews.txt", range(40))
-    train, _ = stream(path, buffer_size=1, max_length=32)
+    train, _ = stream(path, buffer_size=1, max_seq_length=32)
     assert ids_of(train) == [tuple(tokenizer(spell(number))["input_ids"]) for number in range(10, 40)]
 
 

@@ -24,7 +24,7 @@ def splits(build_reviews: Callable[..., DatasetDict]) -> DatasetDict:
 
 
 def test_rows_keep_order_number_and_label(splits: DatasetDict, tokenizer: PreTrainedTokenizerBase) -> None:
-    tokenized = tokenize_reviews(splits, tokenizer, max_length=64)
+    tokenized = tokenize_reviews(splits, tokenizer, max_seq_length=64)
     assert list(tokenized) == ["train", "validation", "test"]
     for name, part in splits.items():
         assert sorted(tokenized[name].column_names) == ["input_ids", "labels", "length", "row"]
@@ -38,7 +38,7 @@ def test_rows_keep_order_number_and_label(splits: DatasetDict, tokenizer: PreTra
 
 
 def test_texts_are_cut_and_not_padded(splits: DatasetDict, tokenizer: PreTrainedTokenizerBase) -> None:
-    part = tokenize_reviews(splits, tokenizer, max_length=8)["train"]
+    part = tokenize_reviews(splits, tokenizer, max_seq_length=8)["train"]
     lengths = [min(8, len(text.split()) + 2) for text in splits["train"]["text"]]
     assert part["length"][:] == lengths
     assert [len(input_ids) for input_ids in part["input_ids"]] == lengths
@@ -46,6 +46,6 @@ def test_texts_are_cut_and_not_padded(splits: DatasetDict, tokenizer: PreTrained
 
 
 def test_two_processes_give_the_same(splits: DatasetDict, tokenizer: PreTrainedTokenizerBase) -> None:
-    one = tokenize_reviews(splits, tokenizer, max_length=64, num_proc=1)
-    two = tokenize_reviews(splits, tokenizer, max_length=64, num_proc=2)
+    one = tokenize_reviews(splits, tokenizer, max_seq_length=64, num_proc=1)
+    two = tokenize_reviews(splits, tokenizer, max_seq_length=64, num_proc=2)
     assert one["train"].to_dict() == two["train"].to_dict()

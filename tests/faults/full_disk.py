@@ -27,7 +27,7 @@ COMMAND = [
     "100",
 ]
 COMMAND += ["--sample", "random", "--num_train_epochs", "1", "--batch_size", "32", "--save_minutes", "0"]
-COMMAND += ["--max_length", "32", "--resume", "--output_dir"]
+COMMAND += ["--max_seq_length", "32", "--resume", "--output_dir"]
 # A checkpoint takes 273 MB: 91 of weights, 182 of the optimizer. The weights of the run's end are another 91.
 SIZES_MB = (1, 50, 95, 200, 270, 280, 400, 540, 550, 700, 815, 850, 900)
 

@@ -23,7 +23,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 FLAGS = ["--model", "minilm", "--dataset", "snippets", "--max_rows", "300", "--sample", "random"]
-FLAGS += ["--num_train_epochs", "2", "--batch_size", "32", "--save_minutes", "0", "--max_length", "32"]
+FLAGS += ["--num_train_epochs", "2", "--batch_size", "32", "--save_minutes", "0", "--max_seq_length", "32"]
 OF_ADAPTATION = ["--target_dataset", "none"]
 LONGEST_SECONDS = 600
 

@@ -43,7 +43,7 @@ def tokenizer(tiny_classifier: Path) -> PreTrainedTokenizerBase:
 
 def tokenize_as_in_training(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
     cleaned = [CLEANINGS["light"](text) for text in texts]
-    return tokenize_batch({"text": cleaned}, TextEncoder(tokenizer), max_length=16)["input_ids"]
+    return tokenize_batch({"text": cleaned}, TextEncoder(tokenizer), max_seq_length=16)["input_ids"]
 
 
 @pytest.mark.parametrize("text", ODD_TEXTS)
@@ -159,11 +159,11 @@ def poison(weights: dict[str, torch.Tensor]) -> None:
         (change_config(id2label={"0": "a", "1": "b", "2": "c"}), "has 3 labels"),
         (change_config(id2label={"0": "joy", "1": "anger"}), "label 0 must be negative, 1 positive"),
         (change_config(id2label={"0": "positive", "1": "negative"}), "label 0 must be negative, 1 positive"),
-        (change_config(preprocessing={"cleaning": "shiny", "max_length": 5}), "shiny"),
-        (change_config(preprocessing={"cleaning": "light", "max_length": "long"}), "'max_length': 'long'"),
-        (change_config(preprocessing={"cleaning": "light", "max_length": 100_000}), "'max_length': 100000"),
-        (change_config(preprocessing={"cleaning": "light", "max_length": 2}), "'max_length': 2"),
-        (change_config(preprocessing={"cleaning": "light", "max_length": True}), "'max_length': True"),
+        (change_config(preprocessing={"cleaning": "shiny", "max_seq_length": 5}), "shiny"),
+        (change_config(preprocessing={"cleaning": "light", "max_seq_length": "long"}), "'max_seq_length': 'long'"),
+        (change_config(preprocessing={"cleaning": "light", "max_seq_length": 100_000}), "'max_seq_length': 100000"),
+        (change_config(preprocessing={"cleaning": "light", "max_seq_length": 2}), "'max_seq_length': 2"),
+        (change_config(preprocessing={"cleaning": "light", "max_seq_length": True}), "'max_seq_length': True"),
         (change_config(hidden_size=64), "cannot load the weights"),
         (change_vocabulary(41), "its tokenizer has 41 words and its model"),
         (change_vocabulary(300), "its tokenizer has 300 words and its model"),

@@ -44,7 +44,7 @@ def test_nothing_in_nothing_out(predictor: SentimentPredictor) -> None:
 
 
 def test_texts_are_cleaned_and_cut_as_in_training(predictor: SentimentPredictor) -> None:
-    assert (predictor.checkpoint.cleaning, predictor.checkpoint.max_length) == ("light", 16)
+    assert (predictor.checkpoint.cleaning, predictor.checkpoint.max_seq_length) == ("light", 16)
     plain, tagged, long, longer = predictor.predict(
         ["good film", "<p>good<br />film&nbsp;</p>", "good " * 14, "good " * 14 + "bad " * 100]
     )
@@ -53,16 +53,19 @@ def test_texts_are_cleaned_and_cut_as_in_training(predictor: SentimentPredictor)
 
 
 def test_classic_cleaning_is_read_from_the_config(tiny_classifier: Path, tmp_path: Path) -> None:
-    folder = copy_with(tiny_classifier, tmp_path / "m", preprocessing={"cleaning": "classic", "max_length": 5})
+    folder = copy_with(tiny_classifier, tmp_path / "m", preprocessing={"cleaning": "classic", "max_seq_length": 5})
     predictor = SentimentPredictor.from_pretrained(str(folder))
-    assert (predictor.checkpoint.cleaning, predictor.checkpoint.max_length) == ("classic", 5)
+    assert (predictor.checkpoint.cleaning, predictor.checkpoint.max_seq_length) == ("classic", 5)
     first, second = predictor.predict(["good film bad", "g-o-o-d film bad the story"])
     assert first.probability == pytest.approx(second.probability, abs=1e-6)
 
 
 def test_checkpoint_from_elsewhere_gets_the_defaults(tiny_classifier: Path, tmp_path: Path) -> None:
     predictor = SentimentPredictor.from_pretrained(str(copy_with(tiny_classifier, tmp_path / "m", preprocessing=None)))
-    assert (predictor.checkpoint.cleaning, predictor.checkpoint.max_length) == ("light", 64)  # its positions, below 128
+    assert (predictor.checkpoint.cleaning, predictor.checkpoint.max_seq_length) == (
+        "light",
+        64,
+    )  # its positions, below 128
 
 
 def test_the_folder_of_a_run_will_do(tiny_classifier: Path, tmp_path: Path) -> None:
@@ -95,8 +98,8 @@ def test_what_is_no_trained_model(tiny_classifier: Path, tiny_bert: Path, tmp_pa
     assert refused(tmp_path / "missing").startswith(f"no model in {tmp_path / 'missing'}: pass the folder")
     assert refused(tmp_path).startswith(f"no model in {tmp_path}")
     assert "holds no trained classifier" in refused(tiny_bert)
-    unknown = copy_with(tiny_classifier, tmp_path / "m", preprocessing={"cleaning": "shiny", "max_length": 5})
-    assert "{'cleaning': 'shiny', 'max_length': 5}" in refused(unknown)
+    unknown = copy_with(tiny_classifier, tmp_path / "m", preprocessing={"cleaning": "shiny", "max_seq_length": 5})
+    assert "{'cleaning': 'shiny', 'max_seq_length': 5}" in refused(unknown)
 
 
 def test_labels_by_other_names_are_refused_and_not_read_by_their_place(tiny_classifier: Path, tmp_path: Path) -> None:

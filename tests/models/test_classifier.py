@@ -26,7 +26,7 @@ from transformers import (
 from sentiment.exceptions import InputError
 from sentiment.models.classifier import BertSentimentClassifier, load_classifier, load_trained_classifier
 
-PREPARATION = {"cleaning": "light", "max_length": 64}
+PREPARATION = {"cleaning": "light", "max_seq_length": 64}
 TEXTS = ["a good film", "not a dull story but very funny and moving", "bad"]
 
 WITHOUT_THIS_PACKAGE = """

@@ -13,7 +13,7 @@ from sentiment.models.masked_lm import BertForSparseMaskedLM, load_masked_lm
 @pytest.fixture
 def model(tiny_bert: Path) -> BertForSparseMaskedLM:
     torch.manual_seed(2)
-    return load_masked_lm(str(tiny_bert), {"cleaning": "light", "max_length": 16})[0]
+    return load_masked_lm(str(tiny_bert), {"cleaning": "light", "max_seq_length": 16})[0]
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ def main() -> None:
     sentiment.pipelines.finetuning.DataCollatorWithPadding = RecordingCollator  # type: ignore[misc]
     model_args, data_args, args = parse_arguments([ModelArguments, DataArguments, FinetuningArguments])
     finetune("e2e", model_args, data_args, args)
-    train = prepare_data(data_args, args.seed, load_tokenizer(model_args.model)).tokenized["train"]
+    train = prepare_data(data_args, args.seed, load_tokenizer(model_args.model_name_or_path)).tokenized["train"]
     training_rows = {name_row(ids) for ids in train["input_ids"]}
     seen = [row for row in collated if row in training_rows]  # the others were validated on
     Path(args.output_dir, f"rows_{os.environ['RANK']}.json").write_text(json.dumps(seen), encoding="utf-8")

@@ -50,16 +50,16 @@ def corpus_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(tiny_bert: Path, corpus_file: Path, tmp_path: Path) -> Callable[..., Path]:
-    """`run(name, lr=...)` adapts the tiny BERT with these options, and gives the run's folder."""
+    """`run(name, learning_rate=...)` adapts the tiny BERT with these options, and gives the run's folder."""
 
     def adapt_tiny(name: str = "mlm", **options: Any) -> Path:
-        corpus_args = CorpusArguments(dataset=[str(corpus_file)], target_dataset="none", max_length=32)
+        corpus_args = CorpusArguments(dataset_name=[str(corpus_file)], target_dataset="none", max_seq_length=32)
         args = AdaptationArguments(
-            output_dir=str(tmp_path / name), lr=5e-3, batch_size=16, num_train_epochs=3, precision="fp32"
+            output_dir=str(tmp_path / name), learning_rate=5e-3, batch_size=16, num_train_epochs=3, precision="fp32"
         )
-        model = str(options.pop("model", tiny_bert))
+        model = str(options.pop("model_name_or_path", tiny_bert))
         own = {key: options.pop(key) for key in list(options) if hasattr(corpus_args, key)}
-        adapt(ModelArguments(model=model), replace(corpus_args, **own), replace(args, **options))
+        adapt(ModelArguments(model_name_or_path=model), replace(corpus_args, **own), replace(args, **options))
         return tmp_path / name
 
     return adapt_tiny
@@ -111,7 +111,7 @@ def test_while_the_fresh_head_warms_up_the_body_stays(run: Callable[..., Path], 
 
 def test_a_head_that_comes_with_the_checkpoint_needs_no_warm_up(run: Callable[..., Path]) -> None:
     folder = run(num_train_epochs=1)
-    again = run("again", model=folder, num_train_epochs=1)
+    again = run("again", model_name_or_path=folder, num_train_epochs=1)
     metrics = read(again / "metrics.json")
     assert metrics["head_warmup_steps"] == 0
     first = read(folder / "metrics.json")["validation"]["after"]["loss"]
@@ -121,7 +121,7 @@ def test_a_head_that_comes_with_the_checkpoint_needs_no_warm_up(run: Callable[..
 def test_the_same_seed_gives_the_same_weights_bit_for_bit(
     run: Callable[..., Path], tiny_bert_with_dropout: Path
 ) -> None:
-    options = {"model": tiny_bert_with_dropout, "num_train_epochs": 1}
+    options = {"model_name_or_path": tiny_bert_with_dropout, "num_train_epochs": 1}
     weights = [
         (run(name, seed=seed, **options) / "model/model.safetensors").read_bytes()
         for name, seed in (("a", 1), ("b", 1), ("c", 2))
@@ -135,20 +135,20 @@ def test_a_finished_run_is_not_run_again_and_one_on_other_reviews_is_refused(
     own = tmp_path / "own.txt"
     lines = corpus_file.read_text(encoding="utf-8").splitlines()
     own.write_text("\n".join(lines), encoding="utf-8")
-    folder = run(dataset=[str(own)], num_train_epochs=1)
+    folder = run(dataset_name=[str(own)], num_train_epochs=1)
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    run(dataset=[str(own)], num_train_epochs=1)
+    run(dataset_name=[str(own)], num_train_epochs=1)
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
     own.write_text("\n".join(lines[:-40]), encoding="utf-8")
     with pytest.raises(InputError, match="other data"):
-        run(dataset=[str(own)], num_train_epochs=1)
+        run(dataset_name=[str(own)], num_train_epochs=1)
 
 
 def test_a_resumed_run_ends_like_one_that_was_never_cut_off(
     run: Callable[..., Path], tiny_bert_with_dropout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Masks, dropout and the head's warm-up go on where they were."""
-    options = {"model": tiny_bert_with_dropout, "num_train_epochs": 2, "head_warmup_ratio": 0.6}
+    options = {"model_name_or_path": tiny_bert_with_dropout, "num_train_epochs": 2, "head_warmup_ratio": 0.6}
     whole = run("whole", **options)
     with monkeypatch.context() as patch:
         patch.setattr(
@@ -171,7 +171,16 @@ def stop_in_second_epoch(_self: Any, _args: Any, state: Any, *_: Any, **__: Any)
 def test_two_processes_adapt_and_count_each_masked_token_once(
     launch: Callable[..., Path], tiny_bert: Path, corpus_file: Path, tmp_path: Path
 ) -> None:
-    flags = ["--model", str(tiny_bert), "--dataset", str(corpus_file), "--target_dataset", "none", "--max_length", "32"]
+    flags = [
+        "--model",
+        str(tiny_bert),
+        "--dataset",
+        str(corpus_file),
+        "--target_dataset",
+        "none",
+        "--max_seq_length",
+        "32",
+    ]
     flags += ["--precision", "fp32", "--batch_size", "20", "--num_train_epochs", "1", "--lr", "5e-3"]
     one, two = (launch(processes, "train_mlm.py", tmp_path / str(processes), *flags) for processes in (1, 2))
     assert read(two / "run.json")["hardware"]["processes"] == 2
@@ -196,11 +205,11 @@ def test_a_stream_is_trained_on_for_its_steps(run: Callable[..., Path], monkeypa
 
 def test_no_text_that_is_tested_on_is_adapted_to(reviews_csv: Path, tmp_path: Path) -> None:
     """The corpus holds every labelled text, in another case, and some more: only those of the training split stay."""
-    target = load_split_reviews(DataArguments(dataset=str(reviews_csv)), seed=42).splits
+    target = load_split_reviews(DataArguments(dataset_name=str(reviews_csv)), seed=42).splits
     labelled = [text for part in target.values() for text in part["text"]]
     corpus = tmp_path / "corpus.txt"
     corpus.write_text("\n".join([*(text.upper() for text in labelled), "a review of its own"]), encoding="utf-8")
-    corpus_args = CorpusArguments(dataset=[str(corpus)], target_dataset=str(reviews_csv))
+    corpus_args = CorpusArguments(dataset_name=[str(corpus)], target_dataset=str(reviews_csv))
     found = load_training_corpus(corpus_args, seed=42)
     kept = {text.lower() for part in found.splits.values() for text in part["text"]}
     assert kept == {*target["train"]["text"], "a review of its own"}
@@ -211,11 +220,11 @@ def test_no_text_that_is_tested_on_is_adapted_to(reviews_csv: Path, tmp_path: Pa
 def test_fine_tuning_knows_its_adaptation_and_refuses_one_that_read_its_test(
     run: Callable[..., Path], reviews_csv: Path, tmp_path: Path
 ) -> None:
-    options = {"dataset": [str(reviews_csv)], "target_dataset": str(reviews_csv), "num_train_epochs": 1}
+    options = {"dataset_name": [str(reviews_csv)], "target_dataset": str(reviews_csv), "num_train_epochs": 1}
     folder = run(**options)
     args = FinetuningArguments(output_dir=str(tmp_path / "finetune"), num_train_epochs=1, precision="fp32")
-    data_args = DataArguments(dataset=str(reviews_csv), max_length=32)
-    finetune("finetune", ModelArguments(model=str(folder)), data_args, args)
+    data_args = DataArguments(dataset_name=str(reviews_csv), max_seq_length=32)
+    finetune("finetune", ModelArguments(model_name_or_path=str(folder)), data_args, args)
     adaptation = read(tmp_path / "finetune" / "run.json")["adaptation"]
     assert adaptation["run_dir"] == str(folder)
     assert adaptation["test_texts_seen"] == 0
@@ -228,5 +237,5 @@ def test_fine_tuning_knows_its_adaptation_and_refuses_one_that_read_its_test(
 
     other_seed = replace(args, output_dir=str(tmp_path / "other"), seed=1)
     with pytest.raises(InputError, match=r"texts of the test split stand in the text .* --split_seed"):
-        finetune("finetune", ModelArguments(model=str(folder)), data_args, other_seed)
+        finetune("finetune", ModelArguments(model_name_or_path=str(folder)), data_args, other_seed)
     assert not (tmp_path / "other").exists()

@@ -22,17 +22,19 @@ from sentiment.training.checkpoints import write_manifest
 
 @pytest.fixture
 def run(tiny_bert: Path, reviews_csv: Path, tmp_path: Path) -> Callable[..., Path]:
-    """`run(name, lr=...)` fine-tunes the tiny BERT with these options, and gives the run's folder."""
+    """`run(name, learning_rate=...)` fine-tunes the tiny BERT with these options, and gives the run's folder."""
 
     def finetune_tiny(name: str = "run", **options: Any) -> Path:
-        data_args = DataArguments(dataset=str(reviews_csv), max_length=32)
+        data_args = DataArguments(dataset_name=str(reviews_csv), max_seq_length=32)
         args = FinetuningArguments(
-            output_dir=str(tmp_path / name), lr=5e-3, batch_size=32, num_train_epochs=3, precision="fp32"
+            output_dir=str(tmp_path / name), learning_rate=5e-3, batch_size=32, num_train_epochs=3, precision="fp32"
         )
-        model = str(options.pop("model", tiny_bert))
-        data_options = {name: options.pop(name) for name in ("dataset", "max_rows", "max_length") if name in options}
+        model = str(options.pop("model_name_or_path", tiny_bert))
+        data_options = {
+            name: options.pop(name) for name in ("dataset_name", "max_rows", "max_seq_length") if name in options
+        }
         data_args, args = replace(data_args, **data_options), replace(args, **options)
-        finetune("e2e", ModelArguments(model=model), data_args, args)
+        finetune("e2e", ModelArguments(model_name_or_path=model), data_args, args)
         return tmp_path / name
 
     return finetune_tiny
@@ -88,7 +90,7 @@ def test_predictions_stand_beside_their_texts_in_the_order_of_the_split(run: Cal
 def test_the_same_seed_gives_the_same_weights_bit_for_bit(
     run: Callable[..., Path], tiny_bert_with_dropout: Path, precision: str
 ) -> None:
-    options = {"model": tiny_bert_with_dropout, "precision": precision, "num_train_epochs": 2}
+    options = {"model_name_or_path": tiny_bert_with_dropout, "precision": precision, "num_train_epochs": 2}
     folders = [run(name, seed=seed, **options) for name, seed in zip("abc", (1, 1, 2), strict=True)]
     weights = [hash_file(folder / "model/model.safetensors") for folder in folders]
     assert weights[0] == weights[1] != weights[2]
@@ -117,11 +119,11 @@ def test_a_run_on_data_that_changed_since_is_not_taken_for_finished(
     own = tmp_path / "own.csv"
     lines = reviews_csv.read_text(encoding="utf-8").splitlines()
     own.write_text("\n".join(lines), encoding="utf-8")
-    run(dataset=str(own))
+    run(dataset_name=str(own))
     own.write_text("\n".join(lines[:-20]), encoding="utf-8")
     for options in ({}, {"resume": True}):
         with pytest.raises(InputError, match=r"other data \(train, .* changed since"):
-            run(dataset=str(own), **options)
+            run(dataset_name=str(own), **options)
 
 
 def test_a_run_that_failed_before_it_began_leaves_a_usable_folder(run: Callable[..., Path], tmp_path: Path) -> None:
@@ -133,11 +135,11 @@ def test_other_options_need_another_folder_or_overwrite(run: Callable[..., Path]
     folder = run()
     weights = hash_file(folder / "model/model.safetensors")
     with pytest.raises(InputError, match=r"lr 0\.005 -> 0\.001.*--overwrite"):
-        run(lr=1e-3)
+        run(learning_rate=1e-3)
     assert hash_file(folder / "model/model.safetensors") == weights
-    run(lr=1e-3, overwrite=True)
+    run(learning_rate=1e-3, overwrite=True)
     assert hash_file(folder / "model/model.safetensors") != weights
-    assert read(folder / "run.json")["options"]["lr"] == 1e-3
+    assert read(folder / "run.json")["options"]["learning_rate"] == 1e-3
 
 
 def test_a_resumed_run_ends_like_one_that_was_never_cut_off(
@@ -184,7 +186,7 @@ def test_a_diverging_run_says_so_and_leaves_no_result(run: Callable[..., Path], 
     with pytest.raises(
         DivergenceError, match=r"diverged.*\(step 3, learning rate 1e\+30, .* and 16 more\); lower --lr"
     ):
-        run(lr=1e30, max_grad_norm=1e30)
+        run(learning_rate=1e30, max_grad_norm=1e30)
     assert len(read(tmp_path / "run" / "divergence.json")["rows"]) == 32
     assert not (tmp_path / "run" / "metrics.json").exists()
     assert not (tmp_path / "run" / "model").exists()
@@ -194,8 +196,8 @@ def test_a_diverging_run_says_so_and_leaves_no_result(run: Callable[..., Path], 
     ("options", "message"),
     [
         ({"max_rows": "12"}, "too few rows"),
-        ({"dataset": "missing.csv"}, r"missing\.csv"),
-        ({"max_length": 65}, "takes 64 tokens at most"),
+        ({"dataset_name": "missing.csv"}, r"missing\.csv"),
+        ({"max_seq_length": 65}, "takes 64 tokens at most"),
         ({"precision": "fp16"}, "needs a CUDA device"),
     ],
 )
@@ -227,7 +229,7 @@ def test_two_processes_see_each_row_once_an_epoch(
     launch: Callable[..., Path], tiny_bert_with_dropout: Path, reviews_csv: Path, tmp_path: Path
 ) -> None:
     """In length groups, and though they use random numbers unequally, the processes share the rows."""
-    flags = ["--model", str(tiny_bert_with_dropout), "--dataset", str(reviews_csv), "--max_length", "32"]
+    flags = ["--model", str(tiny_bert_with_dropout), "--dataset", str(reviews_csv), "--max_seq_length", "32"]
     flags += ["--precision", "fp32", "--batch_size", "40", "--num_train_epochs", "3", "--seed", "3"]
     folder = launch(2, "tests/record_rows.py", tmp_path / "run", *flags)
     seen = [read(folder / f"rows_{rank}.json") for rank in (0, 1)]
@@ -246,7 +248,7 @@ def test_two_processes_train_as_one(
     A loss that ignores the Trainer's count of rows is logged twice as high here, and moves the weights otherwise.
     """
     flags = ["--model", str(tiny_bert), "--dataset", str(reviews_csv), "--precision", "fp32", "--lr", "1e-3"]
-    flags += ["--batch_size", "40", "--num_train_epochs", "2", "--max_length", "32"]
+    flags += ["--batch_size", "40", "--num_train_epochs", "2", "--max_seq_length", "32"]
     flags += ["--train_sampling_strategy", "sequential", "--adversarial_epsilon", epsilon]
     one, two = (launch(processes, "train_e2e.py", tmp_path / str(processes), *flags) for processes in (1, 2))
     assert read(two / "run.json")["hardware"]["processes"] == 2

@@ -33,13 +33,13 @@ Interrupt = Callable[..., None]
 
 @pytest.fixture
 def run(tiny_bert_with_dropout: Path, reviews_csv: Path, tmp_path: Path) -> Run:
-    """`run(name, lr=...)` fine-tunes the tiny BERT for three epochs of five steps, and gives the run's folder."""
+    """`run(name, learning_rate=...)` fine-tunes the tiny BERT for three epochs of five steps, and gives the run's folder."""
 
     def finetune_tiny(name: str, **options: Any) -> Path:
-        data_args = DataArguments(dataset=str(reviews_csv), max_length=32, max_rows="200")
+        data_args = DataArguments(dataset_name=str(reviews_csv), max_seq_length=32, max_rows="200")
         args = FinetuningArguments(
             output_dir=str(tmp_path / name),
-            lr=5e-3,
+            learning_rate=5e-3,
             batch_size=32,
             num_train_epochs=3,
             precision="fp32",
@@ -57,9 +57,15 @@ def run_mlm(tiny_bert_with_dropout: Path, reviews_csv: Path, tmp_path: Path) -> 
     """The same for an adaptation."""
 
     def adapt_tiny(name: str, **options: Any) -> Path:
-        corpus_args = CorpusArguments(dataset=[str(reviews_csv)], target_dataset="none", max_length=32, max_rows="200")
+        corpus_args = CorpusArguments(
+            dataset_name=[str(reviews_csv)], target_dataset="none", max_seq_length=32, max_rows="200"
+        )
         args = AdaptationArguments(
-            output_dir=str(tmp_path / name), lr=5e-3, num_train_epochs=3, precision="fp32", head_warmup_ratio=0.3
+            output_dir=str(tmp_path / name),
+            learning_rate=5e-3,
+            num_train_epochs=3,
+            precision="fp32",
+            head_warmup_ratio=0.3,
         )
         adapt(ModelArguments(str(tiny_bert_with_dropout)), corpus_args, replace(args, **options))
         return tmp_path / name
@@ -77,7 +83,7 @@ def read_weights(folder: Path) -> bytes:
 
 @pytest.fixture
 def interrupt(signal_at: Callable[[int, int], AbstractContextManager[None]]) -> Callable[..., None]:
-    """`interrupt(run, step, number, lr=...)` begins the run `cut`, and ends it by a signal in a step."""
+    """`interrupt(run, step, number, learning_rate=...)` begins the run `cut`, and ends it by a signal in a step."""
 
     def run_and_signal(run: Run, step: int, number: int = signal.SIGTERM, **options: Any) -> None:
         with signal_at(step, number), pytest.raises(TrainingInterrupted) as raised:
@@ -148,7 +154,7 @@ def test_so_does_a_step_in_pieces_or_in_two_passes(run: Run, options: dict[str, 
 
 def test_a_run_that_had_stopped_early_is_not_trained_on(run: Run, tmp_path: Path) -> None:
     """It was killed when all that was left was to write what it found."""
-    options = {"early_stopping_patience": 1, "num_train_epochs": 8, "lr": 0.05}
+    options = {"early_stopping_patience": 1, "num_train_epochs": 8, "learning_rate": 0.05}
     whole = run("whole", **options)
     epochs = len(read(whole / "metrics.json")["history"])
     assert epochs < 8
@@ -160,7 +166,7 @@ def test_a_run_that_had_stopped_early_is_not_trained_on(run: Run, tmp_path: Path
 
 def test_a_folder_may_be_moved_between(run: Run, tmp_path: Path, interrupt: Interrupt) -> None:
     """The best epoch's weights are found where they are now."""
-    options = {"lr": 0.02}
+    options = {"learning_rate": 0.02}
     whole = run("whole", **options)
     interrupt(run, 12, **options)
     (tmp_path / "cut").rename(tmp_path / "moved")

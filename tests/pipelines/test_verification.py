@@ -27,8 +27,8 @@ def run_dir(tiny_bert: Path, reviews_csv: Path, tmp_path: Path) -> Path:
     """A finished fine-tuning."""
     own = tmp_path / "own.csv"
     own.write_bytes(reviews_csv.read_bytes())
-    data_args = DataArguments(dataset=str(own), max_length=32, max_rows="200")
-    args = FinetuningArguments(output_dir=str(tmp_path / "run"), lr=5e-3, batch_size=32, num_train_epochs=1)
+    data_args = DataArguments(dataset_name=str(own), max_seq_length=32, max_rows="200")
+    args = FinetuningArguments(output_dir=str(tmp_path / "run"), learning_rate=5e-3, batch_size=32, num_train_epochs=1)
     finetune("e2e", ModelArguments(str(tiny_bert)), data_args, args)
     return tmp_path / "run"
 
@@ -103,8 +103,10 @@ def test_what_cannot_be_verified_is_named(run_dir: Path) -> None:
 
 
 def test_an_adaptation_is_verified_on_its_masks(tiny_bert: Path, reviews_csv: Path, tmp_path: Path) -> None:
-    corpus_args = CorpusArguments(dataset=[str(reviews_csv)], target_dataset="none", max_length=32, max_rows="200")
-    args = AdaptationArguments(output_dir=str(tmp_path / "mlm"), lr=5e-3, num_train_epochs=2)
+    corpus_args = CorpusArguments(
+        dataset_name=[str(reviews_csv)], target_dataset="none", max_seq_length=32, max_rows="200"
+    )
+    args = AdaptationArguments(output_dir=str(tmp_path / "mlm"), learning_rate=5e-3, num_train_epochs=2)
     adapt(ModelArguments(str(tiny_bert)), corpus_args, args)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "mlm").rglob("*")}
     assert find_differences(tmp_path / "mlm") == ""

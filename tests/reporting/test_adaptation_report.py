@@ -29,7 +29,7 @@ def fill_masks() -> list[dict[str, Any]]:
 RUN: dict[str, Any] = {
     "strategy": "mlm", "command": "train_mlm.py --model minilm", "started": "2026-11-22T10:00:00+00:00",
     "seconds": 1100.2,
-    "options": {"model": "minilm", "dataset": ["imdb", "own.txt"], "lr": 1e-4, "max_rows": 10000, "max_steps": None},
+    "options": {"model_name_or_path": "minilm", "dataset_name": ["imdb", "own.txt"], "lr": 1e-4, "max_rows": 10000, "max_steps": None},
     "versions": {"python": "3.11.7", "torch": "2.13.0"},
     "hardware": {"device": "cpu", "name": "Chip", "cores": 2, "memory_mb": 24000, "processes": 1},
     "model": {"name": "minilm", "parameters": 22713986, "num_hidden_layers": 6, "hidden_size": 384},
@@ -37,13 +37,13 @@ RUN: dict[str, Any] = {
     "data": {
         "datasets": ["imdb", "own.txt"], "fingerprints": {"train": "ab12", "validation": "cd34"},
         "audit": {
-            "cleaning": "light", "max_length": 128, "long_texts": "blocks",
+            "cleaning": "light", "max_seq_length": 128, "long_texts": "chunk",
             "rows": {"read": 10000, "train": 7990, "validation": 1994},
             "dropped": {"empty": 1, "duplicates": 12, "in_test": 3},
             "texts": {"train": 24310, "validation": 6020}, "tokens": {"train": 2404112, "validation": 600441},
-            "ways": {
-                "blocks": {"texts": 24310, "tokens": 2404112, "lost_tokens": 0, "padding_share": 0.013},
-                "cut": {"texts": 7990, "tokens": 1002112, "lost_tokens": 1402000, "padding_share": 0.004},
+            "long_text_modes": {
+                "chunk": {"texts": 24310, "tokens": 2404112, "lost_tokens": 0, "padding_share": 0.013},
+                "truncate": {"texts": 7990, "tokens": 1002112, "lost_tokens": 1402000, "padding_share": 0.004},
             },
         },
     },
@@ -138,7 +138,7 @@ def test_filled_masks(tmp_path: Path, run: dict[str, Any], metrics: dict[str, An
 
 
 def test_what_a_review_or_a_guess_says_stays_text(tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any]) -> None:
-    run["options"]["dataset"] = run["data"]["datasets"] = [ATTACK]
+    run["options"]["dataset_name"] = run["data"]["datasets"] = [ATTACK]
     metrics["filled_masks"][0]["word"] = ATTACK
     markdown, html = report_of(tmp_path, run, metrics)
     page = Page(html)
@@ -206,7 +206,7 @@ def test_no_review_of_a_labelled_split_is_said(tmp_path: Path, run: dict[str, An
 
 
 def test_a_stream_has_no_counts_and_no_epochs(tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any]) -> None:
-    run["data"]["audit"] = {"cleaning": "light", "max_length": 128, "long_texts": "blocks", "streaming": True}
+    run["data"]["audit"] = {"cleaning": "light", "max_seq_length": 128, "long_texts": "chunk", "streaming": True}
     for entry in metrics["history"]:
         entry["epoch"] = 1
     metrics |= {"best_epoch": 1, "resources": metrics["resources"] | {"padding_share": None}}
@@ -267,7 +267,7 @@ def test_model_card_of_own_files(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models/mine").mkdir(parents=True)
-    run["options"]["model"], run["data"]["datasets"] = "models/mine", [f"{ATTACK}.txt"]
+    run["options"]["model_name_or_path"], run["data"]["datasets"] = "models/mine", [f"{ATTACK}.txt"]
     write_adapted_model_card(tmp_path, run, metrics)
     _, front, body = (tmp_path / "README.md").read_text(encoding="utf-8").split("---\n", 2)
     assert not {"base_model", "datasets"} & set(yaml.safe_load(front))

@@ -29,7 +29,7 @@ SPLIT = {
 RUN: dict[str, Any] = {
     "strategy": "e2e", "command": "train_e2e.py run.yaml", "started": "2026-11-22T10:00:00+00:00",
     "seconds": 190.2,
-    "options": {"model": "minilm", "dataset": "snippets", "lr": 2e-4, "max_rows": 10000, "decay": None},
+    "options": {"model_name_or_path": "minilm", "dataset_name": "snippets", "learning_rate": 2e-4, "max_rows": 10000, "decay": None},
     "versions": {"python": "3.11.7", "torch": "2.13.0"},
     "hardware": {"device": "cpu", "name": "Chip", "cores": 2, "memory_mb": 24000, "processes": 1},
     "model": {"name": "minilm", "parameters": 22713986, "num_hidden_layers": 6, "hidden_size": 384},
@@ -37,7 +37,7 @@ RUN: dict[str, Any] = {
     "data": {
         "dataset": "snippets", "fingerprints": {"train": "ab12", "validation": "cd34", "test": "ef56"},
         "audit": {
-            "cleaning": "light", "split": "stratified", "keep_duplicates": False, "max_length": 128,
+            "cleaning": "light", "split": "stratified", "keep_duplicates": False, "max_seq_length": 128,
             "splits": {
                 "train": SPLIT, "validation": {**SPLIT, "rows": 1001}, "test": {**SPLIT, "rows": 1000},
             },
@@ -143,7 +143,7 @@ def test_a_run_folder_gets_both_reports_and_four_pictures(
 def test_review_text_stays_text(
     tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any], tokenizer: BertTokenizerFast
 ) -> None:
-    run["options"]["dataset"] = run["data"]["dataset"] = ATTACK
+    run["options"]["dataset_name"] = run["data"]["dataset"] = ATTACK
     write_run(tmp_path, run, metrics)
     markdown, html = report_of(tmp_path, tokenizer)
     page = Page(html)
@@ -219,7 +219,7 @@ def test_the_adaptation_before_it(
     tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any], tokenizer: BertTokenizerFast
 ) -> None:
     run |= {"strategy": "finetune", "adaptation": ADAPTATION}
-    run["options"]["model"] = run["model"]["name"] = "outputs/mlm"
+    run["options"]["model_name_or_path"] = run["model"]["name"] = "outputs/mlm"
     write_run(tmp_path, run, metrics)
     markdown, html = report_of(tmp_path, tokenizer)
     for text in (markdown, Page(html).words):
@@ -269,7 +269,7 @@ def test_no_adaptation_is_claimed_where_there_was_none(
 def test_a_label_budget_and_the_seed_of_the_split(
     counted: int, said: str, tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any], tokenizer: BertTokenizerFast
 ) -> None:
-    run["options"] |= {"train_rows": 300, "split_seed": 7}
+    run["options"] |= {"max_train_samples": 300, "split_seed": 7}
     run["data"]["audit"]["splits"]["train"] = {**SPLIT, "rows": counted}
     write_run(tmp_path, run, metrics)
     markdown, _ = report_of(tmp_path, tokenizer)
@@ -282,7 +282,7 @@ def test_a_label_budget_and_the_seed_of_the_split(
     assert "- split: stratified, seed 7" in card
 
 
-@pytest.mark.parametrize("empty", [{}, {"train_rows": None, "split_seed": None}])
+@pytest.mark.parametrize("empty", [{}, {"max_train_samples": None, "split_seed": None}])
 def test_no_label_budget_is_no_news(
     empty: dict[str, None], tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any], tokenizer: BertTokenizerFast
 ) -> None:
@@ -323,7 +323,7 @@ def test_model_card(
         raise AssertionError("a model card needs no network")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    run["options"] |= {"model": "google-bert/bert-base-uncased", "dataset": "sst2"}
+    run["options"] |= {"model_name_or_path": "google-bert/bert-base-uncased", "dataset_name": "sst2"}
     write_model_card(tmp_path, run, metrics)
     text = (tmp_path / "README.md").read_text(encoding="utf-8")
     _, front, body = text.split("---\n", 2)
@@ -337,7 +337,7 @@ def test_model_card(
 
 
 def test_model_card_after_an_adaptation(tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any]) -> None:
-    run["options"] |= {"model": "outputs/mlm", "dataset": "sst2"}
+    run["options"] |= {"model_name_or_path": "outputs/mlm", "dataset_name": "sst2"}
     run["adaptation"] = {**ADAPTATION, "datasets": ["imdb", "sst2"]}
     write_model_card(tmp_path, run, metrics)
     _, front, body = (tmp_path / "README.md").read_text(encoding="utf-8").split("---\n", 2)
@@ -352,7 +352,7 @@ def test_model_card_names_no_folder_as_a_hub_model(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models/mine").mkdir(parents=True)
-    run["options"] |= {"model": "models/mine", "dataset": "reviews.csv"}
+    run["options"] |= {"model_name_or_path": "models/mine", "dataset_name": "reviews.csv"}
     write_model_card(tmp_path, run, metrics)
     front = (tmp_path / "README.md").read_text(encoding="utf-8").split("---\n")[1]
     assert not {"base_model", "datasets"} & set(yaml.safe_load(front))

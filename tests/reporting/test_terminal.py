@@ -41,7 +41,7 @@ def test_audit() -> None:
     }  # fmt: skip
     unlabelled = part | {"labels": {"negative": 0, "positive": 0, "unlabelled": 10}}
     audit = {
-        "max_length": 128,
+        "max_seq_length": 128,
         "splits": {"train": part, "test": unlabelled},
         "across": {"train & test": 4},
         "test_contained_in_train": {"rows": 5, "share": 0.5},
@@ -66,7 +66,7 @@ def test_comparison() -> None:
         "sentence": "Cannot tell.", "test_rows": 1994, "fixes": 50, "regressions": 10, "mcnemar_p": 0.0004,
         "warnings": ["Other rows."], "runs": {"a": {"name": "e2e"}, "b": {"name": "finetune"}},
         "metrics": dict.fromkeys(("accuracy", "precision", "recall", "f1", "macro_f1"), score) | {"loss": loss},
-        "cost": {"a": costs, "b": costs, "ratio": 1.0}, "differences": {"options": {"lr": [1, 2]}},
+        "cost": {"a": costs, "b": costs, "ratio": 1.0}, "differences": {"options": {"learning_rate": [1, 2]}},
     }  # fmt: skip
     lines = render_comparison(comparison).splitlines()
     assert lines[0] == "Cannot tell."

@@ -11,7 +11,7 @@ from sentiment.runs.results import FinishedRun, read_finished_run
 
 @pytest.fixture
 def read_runs(write_finished_run: Callable[..., Path]) -> Callable[..., list[FinishedRun]]:
-    """`read_runs(lr=1)`: two runs, of which the second has these options."""
+    """`read_runs(learning_rate=1)`: two runs, of which the second has these options."""
 
     def read(record: Any = None, **options: Any) -> list[FinishedRun]:
         first, second = write_finished_run("a"), write_finished_run("b", record=record, **options)
@@ -28,13 +28,15 @@ def refusal(runs: list[FinishedRun]) -> str:
 
 
 def test_same_rows_pass_whatever_else_differs(read_runs: Callable[..., list[FinishedRun]]) -> None:
-    check_same_test(*read_runs(seed=9, split_seed=1, lr=3.0, model="outputs/mlm", dataset="copy.csv"))
+    check_same_test(
+        *read_runs(seed=9, split_seed=1, learning_rate=3.0, model_name_or_path="outputs/mlm", dataset_name="copy.csv")
+    )
 
 
 def test_other_rows_are_refused_with_the_options_that_explain_it(
     read_runs: Callable[..., list[FinishedRun]],
 ) -> None:
-    runs = read_runs(seed=9, max_rows="all", lr=3.0)
+    runs = read_runs(seed=9, max_rows="all", learning_rate=3.0)
     runs[1].predictions["row"][0] = 700
     assert "(max_rows None and all, seed of the split 1 and 9): train one" in refusal(runs)
     runs[1].options["split_seed"] = 1
@@ -62,13 +64,13 @@ def test_another_cleaning_may_change_the_texts_and_nothing_else(read_runs: Calla
     check_same_test(*runs)
     (warning,) = list_warnings(*runs, "a", "b")
     assert "cleaned in two ways (light and classic)" in warning
-    runs[1].options["dataset"] = "imdb"
+    runs[1].options["dataset_name"] = "imdb"
     assert "dataset snippets and imdb" in refusal(runs)
 
 
 def test_no_warnings_where_method_alone_differs(read_runs: Callable[..., list[FinishedRun]]) -> None:
     adaptation = {"base_model": "minilm", "test_texts_seen": 0}
-    runs = read_runs(record={"adaptation": adaptation}, model="outputs/mlm", layer_decay=0.9)
+    runs = read_runs(record={"adaptation": adaptation}, model_name_or_path="outputs/mlm", layer_decay=0.9)
     assert list_warnings(*runs, "e2e", "finetune") == []
 
 
@@ -89,9 +91,9 @@ def test_warnings(read_runs: Callable[..., list[FinishedRun]]) -> None:
 
 def test_differences_leave_out_what_changes_no_number(read_runs: Callable[..., list[FinishedRun]]) -> None:
     record = {"precision": "fp32", "versions": {"torch": "2.12.0", "datasets": "5.2.0"}}
-    found = list_differences(*read_runs(record=record, max_length=64, head_lr=0.1, num_proc=3))
+    found = list_differences(*read_runs(record=record, max_seq_length=64, head_lr=0.1, preprocessing_num_workers=3))
     assert found == {
-        "options": {"max_length": [128, 64], "head_lr": [None, 0.1]},
+        "options": {"max_seq_length": [128, 64], "head_lr": [None, 0.1]},
         "machine": {"precision": ["bf16", "fp32"]},
         "versions": {"torch": ["2.13.0", "2.12.0"], "datasets": [None, "5.2.0"]},
     }

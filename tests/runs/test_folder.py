@@ -17,7 +17,13 @@ from sentiment.runs.folder import (
 )
 from sentiment.storage import read_json, write_json
 
-OPTIONS = {"model": "minilm", "lr": 1e-4, "output_dir": "here", "num_proc": None, "overwrite": False}
+OPTIONS = {
+    "model_name_or_path": "minilm",
+    "learning_rate": 1e-4,
+    "output_dir": "here",
+    "preprocessing_num_workers": None,
+    "overwrite": False,
+}
 
 
 @pytest.fixture
@@ -50,15 +56,17 @@ def test_the_same_run_is_finished(run_dir: Path, resume: bool) -> None:
 
 
 def test_options_that_change_no_number_do_not_count(run_dir: Path) -> None:
-    assert is_finished(run_dir, OPTIONS | {"num_proc": 4, "output_dir": "./here", "data_dir": "/x", "resume": True})
+    assert is_finished(
+        run_dir, OPTIONS | {"preprocessing_num_workers": 4, "output_dir": "./here", "data_dir": "/x", "resume": True}
+    )
 
 
 def test_other_options_are_refused_by_name(run_dir: Path) -> None:
-    message = refused(run_dir, OPTIONS | {"lr": 2e-4, "model": "bert"})
+    message = refused(run_dir, OPTIONS | {"learning_rate": 2e-4, "model_name_or_path": "bert"})
     assert "(lr 0.0001 -> 0.0002, model minilm -> bert): pass another --output_dir, or --overwrite" in message
-    message = refused(run_dir, OPTIONS | {"lr": 2e-4, "mlm_probability": 0.15})
+    message = refused(run_dir, OPTIONS | {"learning_rate": 2e-4, "mlm_probability": 0.15})
     assert "a run of another kind or version (it has no mlm_probability): pass another --output_dir" in message
-    assert "other options" in refused(run_dir, OPTIONS | {"lr": 2e-4}, resume=True)
+    assert "other options" in refused(run_dir, OPTIONS | {"learning_rate": 2e-4}, resume=True)
 
 
 def test_an_unfinished_run_needs_a_word(run_dir: Path) -> None:
@@ -70,7 +78,7 @@ def test_an_unfinished_run_needs_a_word(run_dir: Path) -> None:
 @pytest.mark.parametrize("damage", ["other options", "unfinished", "damaged"])
 def test_overwrite_takes_any_run(run_dir: Path, damage: str) -> None:
     if damage == "other options":
-        assert not is_finished(run_dir, OPTIONS | {"lr": 1.0}, overwrite=True)
+        assert not is_finished(run_dir, OPTIONS | {"learning_rate": 1.0}, overwrite=True)
     elif damage == "unfinished":
         (run_dir / "metrics.json").unlink()
     else:

@@ -81,9 +81,11 @@ def test_the_largest_request_is_answered(client: TestClient) -> None:
 def test_query_answers_as_the_run_itself(
     tiny_bert: Path, reviews_csv: Path, tmp_path: Path, open_service: Callable[..., Any]
 ) -> None:
-    args = FinetuningArguments(output_dir=str(tmp_path / "run"), lr=5e-3, num_train_epochs=1, precision="fp32")
-    data_args = DataArguments(dataset=str(reviews_csv), max_length=8)  # cuts some of the texts
-    finetune("e2e", ModelArguments(model=str(tiny_bert)), data_args, args)
+    args = FinetuningArguments(
+        output_dir=str(tmp_path / "run"), learning_rate=5e-3, num_train_epochs=1, precision="fp32"
+    )
+    data_args = DataArguments(dataset_name=str(reviews_csv), max_seq_length=8)  # cuts some of the texts
+    finetune("e2e", ModelArguments(model_name_or_path=str(tiny_bert)), data_args, args)
     table = pyarrow.parquet.read_table(tmp_path / "run" / "predictions.parquet").to_pydict()
     with open_service(model=str(tmp_path / "run")) as opened:
         answer = opened.client.post("/query", json={"sentences": table["text"]}).json()
@@ -486,7 +488,7 @@ def test_health(open_service: Callable[..., Any]) -> None:
 def test_info(client: TestClient, tiny_classifier: Path) -> None:
     info = client.get("/info").json()
     model = {"name": tiny_classifier.name, "backend": "torch", "precision": "fp32"}
-    assert info["models"] == [model | {"cleaning": "light", "max_length": 16}]
+    assert info["models"] == [model | {"cleaning": "light", "max_seq_length": 16}]
     assert info["labels"] == ["negative", "positive"]
     assert info["limits"] == {
         "max_sentences": 128,

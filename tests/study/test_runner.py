@@ -18,7 +18,7 @@ from sentiment.study.plan import build_study_plan
 from sentiment.study.runner import run_study
 
 WORDS = ("film", "story", "plot", "actor", "scene", "ending", "good", "dull")
-PLACEBO = {"dataset": "snippets_nyt"}
+PLACEBO = {"dataset_name": "snippets_nyt"}
 Capture = pytest.CaptureFixture[str]
 
 
@@ -27,13 +27,14 @@ def write_study_file(tiny_bert: Path, reviews_csv: Path, tmp_path: Path) -> Call
     """`write_study_file(seeds=[1], ...)` writes a tiny study with these keys, and gives the command's words."""
 
     def write(**changes: Any) -> list[str]:
-        training = {"lr": 5e-3, "num_train_epochs": 1, "precision": "fp32"}
+        training = {"learning_rate": 5e-3, "num_train_epochs": 1, "precision": "fp32"}
         sections = {
             "seeds": [1, 2],
             "budgets": [40, "all"],
             "arms": ["e2e", "mlm+decay"],
-            "finetuning": training | {"model": str(tiny_bert), "dataset": str(reviews_csv), "max_length": 32},
-            "adaptation": training | {"dataset": str(reviews_csv), "max_length": 32},
+            "finetuning": training
+            | {"model_name_or_path": str(tiny_bert), "dataset_name": str(reviews_csv), "max_seq_length": 32},
+            "adaptation": training | {"dataset_name": str(reviews_csv), "max_seq_length": 32},
         }
         path = tmp_path / "study.yaml"
         path.write_text(yaml.safe_dump(sections | changes), encoding="utf-8")
@@ -203,7 +204,7 @@ def test_two_jobs_and_a_placebo(write_study_file: Callable[..., list[str]], tmp_
     other_text = tmp_path / "other.txt"
     other_text.write_text("\n".join(f"the {one} and {two} scene" for one in WORDS for two in WORDS), encoding="utf-8")
     words = write_study_file(seeds=[3], budgets=[40], arms=["mlm+decay", "placebo+decay"], jobs=2,
-                             placebo={"dataset": str(other_text)})  # fmt: skip
+                             placebo={"dataset_name": str(other_text)})  # fmt: skip
     verdict = run_study([*words, "--keep_models"])
     assert verdict is not None
     assert {effect["effect"] for effect in verdict["effects"]} == {"the domain of the text"}
@@ -227,17 +228,33 @@ def test_two_jobs_and_a_placebo(write_study_file: Callable[..., list[str]], tmp_
             [],
             "study.yaml, finetuning: unknown key 'rate'; the keys are adversarial_epsilon",
         ),
-        ({"finetuning": {"lr": "fast"}}, [], "study.yaml, finetuning: argument --lr: invalid float value: 'fast'"),
-        ({"finetuning": {"lr": -1}}, [], "study.yaml, finetuning: --lr -1.0: must be above 0"),
+        (
+            {"finetuning": {"learning_rate": "fast"}},
+            [],
+            "study.yaml, finetuning: argument --learning_rate/--learning-rate/--lr: invalid float value: 'fast'",
+        ),
+        ({"finetuning": {"learning_rate": -1}}, [], "study.yaml, finetuning: --learning_rate -1.0: must be above 0"),
         ({"finetuning": {"seed": 1}}, [], "study.yaml, finetuning: 'seed' is the study's to set"),
         ({"finetuning": [1]}, [], "study.yaml, finetuning must hold one 'key: value' a line"),
         ({"finetuning": {"keep_duplicates": True}}, [], "keep_duplicates lets one text be on several sides"),
         ({"adaptation": {"epochs": 1}}, [], "study.yaml, adaptation: unknown key 'epochs'"),
         ({"adaptation": {"target_dataset": "none"}}, [], "adaptation: 'target_dataset' is the study's to set"),
         ({"adaptation": {"seed": 1}}, ["--adapt_each_seed"], "adaptation: 'seed' is the study's to set"),
-        ({"budget_options": {40: {"dataset": "x"}}}, [], "study.yaml, budget_options 40: unknown key 'dataset'"),
-        ({"budget_options": {50: {"lr": 1}}}, [], "study.yaml, budget_options: 50 is none of the budgets 40, all"),
-        ({"budget_options": {40: {"lr": 0}}}, [], "study.yaml, budget_options 40: --lr 0.0: must be above 0"),
+        (
+            {"budget_options": {40: {"dataset_name": "x"}}},
+            [],
+            "study.yaml, budget_options 40: unknown key 'dataset_name'",
+        ),
+        (
+            {"budget_options": {50: {"learning_rate": 1}}},
+            [],
+            "study.yaml, budget_options: 50 is none of the budgets 40, all",
+        ),
+        (
+            {"budget_options": {40: {"learning_rate": 0}}},
+            [],
+            "study.yaml, budget_options 40: --lr 0.0: must be above 0",
+        ),
         ({"arms": ["mlm", "placebo+decay"]}, [], "study.yaml, placebo must name the dataset"),
         (
             {"placebo": PLACEBO | {"max_steps": 9}, "arms": ["mlm", "placebo+decay"]},
@@ -329,16 +346,16 @@ def test_finished_runs_of_another_kind_are_refused(
 def test_shipped_studies_plan_what_they_say() -> None:
     full = build_study_plan([])
     assert len(full.finetunings) == 4 * 3 * 3
-    assert [adaptation.corpus_args.dataset for adaptation in full.adaptations] == [["imdb"]]
+    assert [adaptation.corpus_args.dataset_name for adaptation in full.adaptations] == [["imdb"]]
     with_placebo = build_study_plan(["--arms", "mlm+decay", "placebo+decay"])
     assert [adaptation.kind for adaptation in with_placebo.adaptations] == ["mlm", "placebo"]
     of_task_texts = build_study_plan([str(DEFAULT_STUDY.with_name("study_task_texts.yaml"))])
-    assert [adaptation.corpus_args.dataset for adaptation in of_task_texts.adaptations] == [["sst2"]]
+    assert [adaptation.corpus_args.dataset_name for adaptation in of_task_texts.adaptations] == [["sst2"]]
     assert [run.args.num_train_epochs for run in of_task_texts.finetunings] == [
         run.args.num_train_epochs for run in full.finetunings
     ]
     small = build_study_plan([str(DEFAULT_STUDY.with_name("offline_study.yaml"))])
-    assert {name for run in small.finetunings for name in (run.model_args.model, run.data_args.dataset)} == {
+    assert {name for run in small.finetunings for name in (run.model_args.model_name_or_path, run.data_args.dataset_name)} == {
         "minilm", "snippets", "outputs/study/mlm",
     }  # fmt: skip
     assert small.finetunings[0].args.num_train_epochs == 10
