@@ -1,65 +1,59 @@
-"""Files that appear whole: written aside and renamed, and read with errors of one line."""
+"""Files and folders that appear whole: written beside their place and renamed. JSON, read with errors of one line."""
 
+import contextlib
 import hashlib
 import json
 import os
-import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from sentiment.exceptions import InputError
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write the text without runs of blank lines, at once: a reader sees the old file or the new one, whole."""
-    unfinished = path.with_name(path.name + ".part")
-    unfinished.write_text(re.sub(r"\n{3,}", "\n\n", text).strip() + "\n", encoding="utf-8")
-    unfinished.replace(path)
-
-
-def describe_file(path: Path) -> dict[str, Any]:
-    """Size in bytes and SHA-256 of a file."""
-    with path.open("rb") as file:
-        return {"size": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
-
-
-def flush_to_disk(path: Path) -> None:
-    """Returns when the file or folder is on the disk; does nothing for a folder where the system cannot open one."""
-    if path.is_dir() and os.name == "nt":
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def list_folder(folder: Path) -> list[Path]:
-    """What lies in the folder; nothing where there is none."""
-    return sorted(folder.iterdir()) if folder.exists() else []
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes the value as JSON, at once: a reader sees the old file or the new one, whole.
+@contextmanager
+def write_atomically(path: Path) -> Iterator[Path]:
+    """A path beside `path` to write to; it replaces `path` when the block ends, and is removed if the block fails.
 
     Raises:
         InputError: something else stands at this path or on the way to it.
     """
-    text = json.dumps(value, indent=2, allow_nan=False) + "\n"
-    unfinished = path.with_name(path.name + ".part")
+    staged = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(path)
+        yield staged
+        staged.replace(path)
     except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
         raise InputError(f"cannot write {path}: {error.strerror}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            staged.unlink(missing_ok=True)
+
+
+def replace_folder(staged: Path, final: Path) -> None:
+    """Renames a finished folder to its place; one that is there already is removed only after that."""
+    previous = final.with_name(final.name + ".previous")
+    if final.exists():
+        shutil.rmtree(previous, ignore_errors=True)
+        final.rename(previous)
+    staged.rename(final)
+    shutil.rmtree(previous, ignore_errors=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes the value as JSON; raises InputError as `write_atomically` does."""
+    text = json.dumps(value, indent=2, allow_nan=False) + "\n"
+    with write_atomically(path) as staged:
+        staged.write_text(text, encoding="utf-8")
 
 
 def read_json(path: Path) -> Any:
     """The value in a JSON file.
 
     Raises:
-        InputError: the file is missing or damaged.
+        InputError: the file is missing or not valid JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -67,3 +61,25 @@ def read_json(path: Path) -> Any:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:
         raise InputError(f"{path} is not valid JSON: {error}") from error
+
+
+def list_folder(folder: Path) -> list[Path]:
+    """The entries of a folder, sorted; none where it does not exist."""
+    return sorted(folder.iterdir()) if folder.exists() else []
+
+
+def compute_sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def flush_to_disk(path: Path) -> None:
+    """Returns when the file or folder is on the disk (fsync); does nothing for a folder on Windows."""
+    if path.is_dir() and os.name == "nt":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

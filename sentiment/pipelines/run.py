@@ -23,7 +23,7 @@ from sentiment.config.arguments import RunArguments
 from sentiment.environment import is_main_process
 from sentiment.exceptions import DivergenceError, InputError, SaveError, first_line
 from sentiment.runs.folder import DIVERGENCE_FILE
-from sentiment.storage import describe_file, write_json
+from sentiment.storage import compute_sha256, replace_folder, write_json
 from sentiment.training.callbacks import EpochTimerCallback
 from sentiment.training.checkpointing import CheckpointingTrainer
 from sentiment.training.checkpoints import find_last_checkpoint, quarantine_checkpoints
@@ -159,14 +159,11 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
         shutil.rmtree(unfinished, ignore_errors=True)
         model.save_pretrained(unfinished)
         tokenizer.save_pretrained(unfinished)
-        if folder.exists():
-            shutil.rmtree(folder)
-        unfinished.rename(folder)
+        replace_folder(unfinished, folder)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise SaveError(f"cannot write {folder}: {first_line(error)}", folder.parent) from error
-    digest: str = describe_file(folder / SAFE_WEIGHTS_NAME)["sha256"]
-    return digest
+    return compute_sha256(folder / SAFE_WEIGHTS_NAME)
 
 
 def get_epoch_timer(trainer: Trainer) -> EpochTimerCallback:

@@ -23,7 +23,7 @@ from sentiment.pipelines.adaptation import build_mlm_arguments, build_trainer, e
 from sentiment.pipelines.finetuning import evaluate
 from sentiment.runs.folder import read_run
 from sentiment.runs.results import read_predictions
-from sentiment.storage import describe_file, read_json
+from sentiment.storage import compute_sha256, read_json
 from sentiment.training.hardware import describe_hardware, list_versions
 
 TOLERANCE = 1e-6
@@ -117,7 +117,7 @@ def choose_options(arguments: Any, options: dict[str, Any]) -> dict[str, Any]:
 def compare_weights(weights: Path, record: dict[str, Any]) -> Iterator[str]:
     """A line where the weights are not those on record."""
     recorded = record["model"].get("weights_sha256")
-    found = describe_file(weights)["sha256"]
+    found = compute_sha256(weights)
     if recorded is None:
         yield f"{weights.name}: run.json, of an earlier version, has no SHA-256 of it"
     elif recorded != found:

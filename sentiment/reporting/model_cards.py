@@ -7,9 +7,8 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from sentiment.reporting.rendering import render_template
+from sentiment.reporting.rendering import render_template, write_page
 from sentiment.reporting.terminal import compare_adaptation
-from sentiment.storage import write_text
 
 HUB_MODELS = {"minilm": "sentence-transformers/all-MiniLM-L6-v2"}
 HUB_DATASETS = {"sst2": "stanfordnlp/sst2", "imdb": "stanfordnlp/imdb"}
@@ -71,7 +70,7 @@ def write_model_card(model_dir: Path, run: Mapping[str, Any], metrics: Mapping[s
         eval_results=results,
     )
     story = {"card": card, "run": run, "audit": run.get("data", {}).get("audit"), "after": after}
-    write_text(model_dir / "README.md", render_template("model_card.j2", story))
+    write_page(model_dir / "README.md", render_template("model_card.j2", story))
 
 
 def write_adapted_model_card(model_dir: Path, run: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
@@ -109,4 +108,4 @@ def write_adapted_model_card(model_dir: Path, run: Mapping[str, Any], metrics: M
         "audit": run["data"].get("audit"),
         "comparison": compare_adaptation(metrics),
     }
-    write_text(model_dir / "README.md", render_template("adapted_model_card.j2", story))
+    write_page(model_dir / "README.md", render_template("adapted_model_card.j2", story))

@@ -12,7 +12,7 @@ from typing import Any
 
 from jinja2 import ChainableUndefined, Environment, PackageLoader, Undefined
 
-from sentiment.storage import write_text
+from sentiment.storage import write_atomically
 
 LONGEST_QUOTE = 300  # characters of a review that a table shows
 
@@ -20,7 +20,13 @@ LONGEST_QUOTE = 300  # characters of a review that a table shows
 def write_pages(folder: Path, template: str, story: Mapping[str, Any]) -> None:
     """Write report.md and report.html into the folder; the page carries its pictures inside and asks for nothing."""
     for name, writer in (("report.md", "markdown.j2"), ("report.html", "html.j2")):
-        write_text(folder / name, render_template(template, {**story, "folder": folder}, writer))
+        write_page(folder / name, render_template(template, {**story, "folder": folder}, writer))
+
+
+def write_page(path: Path, text: str) -> None:
+    """Writes the text without runs of blank lines."""
+    with write_atomically(path) as staged:
+        staged.write_text(re.sub(r"\n{3,}", "\n\n", text).strip() + "\n", encoding="utf-8")
 
 
 def render_template(template: str, story: Mapping[str, Any], writer: str = "markdown.j2") -> str:

@@ -29,7 +29,8 @@ from sentiment.reporting.terminal import render_table
 PICTURES = ("accuracy.png", "effects.png", "cost.png")
 # Options of fine-tuning that a reader of a study asks for; verdict.json has them all.
 SHOWN_OPTIONS = (
-    "model_name_or_path", "dataset_name", "split", "split_seed", "max_rows", "cleaning", "max_seq_length", "learning_rate", "head_lr", "batch_size",
+    "model_name_or_path", "dataset_name", "split", "split_seed", "max_rows", "cleaning", "max_seq_length",
+    "learning_rate", "head_lr", "batch_size",
     "num_train_epochs", "early_stopping_patience", "warmup_steps", "dropout", "token_dropout", "weight_decay",
 )  # fmt: skip
 LOOKS = {

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sentiment.exceptions import InputError
-from sentiment.storage import describe_file, flush_to_disk
+from sentiment.storage import compute_sha256, flush_to_disk
 
 MANIFEST = "manifest.json"
 CHECKPOINT_NAME = re.compile(r"checkpoint-(\d+)")
@@ -36,7 +36,10 @@ def finalize_checkpoint(staged: Path, final: Path) -> None:
 
 def write_manifest(folder: Path) -> None:
     """Writes the size and SHA-256 of each file in the folder."""
-    files = {name: describe_file(folder / name) for name in sorted(list_files(folder) - {MANIFEST})}
+    files = {
+        name: {"size": (folder / name).stat().st_size, "sha256": compute_sha256(folder / name)}
+        for name in sorted(list_files(folder) - {MANIFEST})
+    }
     (folder / MANIFEST).write_text(json.dumps({"files": files}, indent=2) + "\n", encoding="utf-8")
 
 
@@ -104,7 +107,7 @@ def find_corruption(checkpoint: Path) -> str | None:
         found = (checkpoint / name).stat().st_size
         if found != size:
             return f"{name} is damaged ({found} of {size} bytes)"
-        if describe_file(checkpoint / name)["sha256"] != digest:
+        if compute_sha256(checkpoint / name) != digest:
             return f"{name} is damaged (its SHA-256 is another)"
     return None
 

@@ -33,7 +33,7 @@ Interrupt = Callable[..., None]
 
 @pytest.fixture
 def run(tiny_bert_with_dropout: Path, reviews_csv: Path, tmp_path: Path) -> Run:
-    """`run(name, learning_rate=...)` fine-tunes the tiny BERT for three epochs of five steps, and gives the run's folder."""
+    """`run(name, learning_rate=...)` fine-tunes the tiny BERT for three epochs of five steps; the run's folder."""
 
     def finetune_tiny(name: str, **options: Any) -> Path:
         data_args = DataArguments(dataset_name=str(reviews_csv), max_seq_length=32, max_rows="200")

@@ -48,7 +48,8 @@ def describe(arms: Sequence[str], budgets: Sequence[int], seeds: Sequence[int], 
         "arms": list(arms), "layer_decay": 0.9, "adapt_each_seed": False, "jobs": 1, "keep_models": False,
     } | options  # fmt: skip
     finetuning = {
-        "model_name_or_path": "minilm", "dataset_name": "<b>|reviews|</b>.csv", "split": "stratified", "split_seed": 42, "learning_rate": 1e-4,
+        "model_name_or_path": "minilm", "dataset_name": "<b>|reviews|</b>.csv", "split": "stratified", "split_seed": 42,
+        "learning_rate": 1e-4,
         "head_lr": None, "batch_size": 32, "num_train_epochs": 6,
     }  # fmt: skip
     adaptation = {

@@ -29,7 +29,8 @@ def fill_masks() -> list[dict[str, Any]]:
 RUN: dict[str, Any] = {
     "strategy": "mlm", "command": "train_mlm.py --model minilm", "started": "2026-11-22T10:00:00+00:00",
     "seconds": 1100.2,
-    "options": {"model_name_or_path": "minilm", "dataset_name": ["imdb", "own.txt"], "lr": 1e-4, "max_rows": 10000, "max_steps": None},
+    "options": {"model_name_or_path": "minilm", "dataset_name": ["imdb", "own.txt"],
+    "learning_rate": 1e-4, "max_rows": 10000, "max_steps": None},
     "versions": {"python": "3.11.7", "torch": "2.13.0"},
     "hardware": {"device": "cpu", "name": "Chip", "cores": 2, "memory_mb": 24000, "processes": 1},
     "model": {"name": "minilm", "parameters": 22713986, "num_hidden_layers": 6, "hidden_size": 384},

@@ -29,7 +29,8 @@ SPLIT = {
 RUN: dict[str, Any] = {
     "strategy": "e2e", "command": "train_e2e.py run.yaml", "started": "2026-11-22T10:00:00+00:00",
     "seconds": 190.2,
-    "options": {"model_name_or_path": "minilm", "dataset_name": "snippets", "learning_rate": 2e-4, "max_rows": 10000, "decay": None},
+    "options": {"model_name_or_path": "minilm", "dataset_name": "snippets",
+    "learning_rate": 2e-4, "max_rows": 10000, "decay": None},
     "versions": {"python": "3.11.7", "torch": "2.13.0"},
     "hardware": {"device": "cpu", "name": "Chip", "cores": 2, "memory_mb": 24000, "processes": 1},
     "model": {"name": "minilm", "parameters": 22713986, "num_hidden_layers": 6, "hidden_size": 384},

@@ -355,7 +355,9 @@ def test_shipped_studies_plan_what_they_say() -> None:
         run.args.num_train_epochs for run in full.finetunings
     ]
     small = build_study_plan([str(DEFAULT_STUDY.with_name("offline_study.yaml"))])
-    assert {name for run in small.finetunings for name in (run.model_args.model_name_or_path, run.data_args.dataset_name)} == {
+    assert {name for run in small.finetunings for name in (
+        run.model_args.model_name_or_path, run.data_args.dataset_name
+    )} == {
         "minilm", "snippets", "outputs/study/mlm",
     }  # fmt: skip
     assert small.finetunings[0].args.num_train_epochs == 10
