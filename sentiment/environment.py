@@ -1,6 +1,13 @@
-"""What the environment gives a process: cores, threads, and its rank among the processes of a run."""
+"""What the environment gives a process: cores, threads, number formats, and its rank among the processes of a run.
+
+Imports torch only where it is needed: serving with ONNX Runtime does without.
+"""
 
 import os
+
+from sentiment.exceptions import InputError
+
+PRECISIONS = ("auto", "fp16", "bf16", "fp32")
 
 ROWS_PER_PROCESS = 10_000  # of a `datasets.map`; below it, starting processes costs more than they save
 
@@ -32,3 +39,29 @@ def get_rank() -> int:
 def is_main_process() -> bool:
     """Whether this process writes and prints: rank 0."""
     return get_rank() == 0
+
+
+def choose_precision(requested: str = "auto") -> str:
+    """`fp16` on CUDA, `bf16` on a CPU with units for it, else `fp32`; any request but `auto` is followed.
+
+    Raises:
+        InputError: fp16 without CUDA, where it has no fast path.
+    """
+    import torch
+
+    if requested not in PRECISIONS:
+        raise InputError(f"--precision {requested}: choose one of {', '.join(PRECISIONS)}")
+    has_cuda = torch.cuda.is_available()
+    if requested == "fp16" and not has_cuda:
+        raise InputError("--precision fp16 needs a CUDA device: omit it, or pass bf16 or fp32")
+    if requested != "auto":
+        return requested
+    return "fp16" if has_cuda else "bf16" if has_bf16_units() else "fp32"
+
+
+def has_bf16_units() -> bool:
+    """Whether this CPU multiplies bf16 matrices in hardware (AVX512-BF16 or AMX)."""
+    import torch
+
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

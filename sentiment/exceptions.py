@@ -1,18 +1,24 @@
-"""The errors that end a command with one line and an exit code of their own, and how others are quoted in them."""
+"""Errors that end a command with one line and an exit code of their own."""
 
+import errno
 import shutil
 import signal
 from pathlib import Path
 from typing import Any
+
+FULL_DISK = {errno.ENOSPC, errno.EDQUOT}
+FAILED_TORCH_WRITES = ("PytorchStreamWriter failed writing", "unexpected pos", "iostream error")
 
 
 class InputError(ValueError):
     """Wrong input: one line that says what is wrong, where, and what to do.
 
     Commands print it, and those below, without a traceback, and exit with their code.
+    `is_on_all_ranks`: every process of the run raises it, so that rank 0 alone prints it.
     """
 
     exit_code = 2
+    is_on_all_ranks = False
 
 
 class DivergenceError(ArithmeticError):
@@ -26,21 +32,35 @@ class DivergenceError(ArithmeticError):
 
 
 class SaveError(OSError):
-    """A file of a run that cannot be written, and how much room is left where it should have been."""
+    """The disk is full: a file of a run cannot be written."""
 
     exit_code = 4
 
     def __init__(self, message: str, folder: Path) -> None:
         free = shutil.disk_usage(folder).free / 2**20
-        super().__init__(f"{message} ({free:,.0f} MB are free): make room, then go on with --resume")
+        super().__init__(f"{message} ({free:,.0f} MB free): free some space, then continue with --resume")
 
 
 class TrainingInterrupted(BaseException):
-    """A signal ended the training, after a checkpoint was written; no `except Exception` takes it for a failure."""
+    """A signal ended the training, after a checkpoint; a BaseException, so that no `except Exception` catches it."""
 
     def __init__(self, number: int) -> None:
-        super().__init__(f"{signal.Signals(number).name} came: a checkpoint is written, go on with --resume")
+        super().__init__(f"{signal.Signals(number).name} received: a checkpoint is saved, continue with --resume")
         self.exit_code = 128 + number
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether an error, or one that caused it, says that a file cannot be written for want of space.
+
+    torch.save raises a RuntimeError of its own for a failed write; those of CUDA and NCCL are others.
+    """
+    if error is None:
+        return False
+    if isinstance(error, OSError) and error.errno in FULL_DISK:
+        return True
+    failed_write = isinstance(error, RuntimeError) and any(mark in str(error) for mark in FAILED_TORCH_WRITES)
+    no_space = type(error).__name__ == "SafetensorError" and "os error 28" in str(error)
+    return failed_write or no_space or is_disk_full(error.__cause__ or error.__context__)
 
 
 def first_line(error: Exception) -> str:

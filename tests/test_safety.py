@@ -25,7 +25,7 @@ from sentiment.inference.checkpoint import read_checkpoint
 from sentiment.models.classifier import load_classifier, load_trained_classifier
 from sentiment.models.loading import load_tokenizer
 from sentiment.models.masked_lm import load_masked_lm
-from sentiment.pipelines.finetuning import finetune
+from sentiment.pipelines.finetuning import FinetuningRun
 from sentiment.runs.lineage import KEYS_FILE, check_adapted_model
 from sentiment.training.checkpoints import write_manifest
 
@@ -149,7 +149,7 @@ def test_a_planted_pickle_in_a_checkpoint_never_runs(
     def train(resume: bool) -> None:
         data_args = DataArguments(dataset_name=str(reviews_csv), max_seq_length=32, max_rows="200")
         args = FinetuningArguments(output_dir=str(run_dir), batch_size=32, num_train_epochs=1, resume=resume)
-        finetune("e2e", ModelArguments(str(tiny_bert)), data_args, args)
+        FinetuningRun("e2e", ModelArguments(str(tiny_bert)), data_args, args).execute()
 
     with signal_at(2, signal.SIGTERM), pytest.raises(TrainingInterrupted):
         train(resume=False)

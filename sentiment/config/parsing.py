@@ -1,15 +1,57 @@
-"""How a YAML file and flags become a run's options."""
+"""How a YAML file and command-line flags become a run's options: a flag beats the file, the file beats the default."""
 
+import dataclasses
+import difflib
+import json
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, NoReturn, get_origin
+from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
 import yaml
 from transformers import HfArgumentParser
 
+from sentiment.config.arguments import CONSTANT_OPTIONS, is_own_option
 from sentiment.exceptions import InputError, require
+
+CONFIG_DIR = Path(__file__).parent
+YAML_SUFFIXES = (".yaml", ".yml")
+
+
+class OptionParser(HfArgumentParser):
+    """A parser that raises InputError; its help shows our options first, and transformers' in a group of their own."""
+
+    def __init__(self, argument_classes: Sequence[Any], **options: Any):
+        groups = [group for argument_class in argument_classes for group in split_groups(argument_class)]
+        super().__init__(groups, allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        """Raises InputError."""
+        raise InputError(message)
+
+
+def split_groups(argument_class: Any) -> list[Any]:
+    """The dataclass as groups of the help: its own options, and those that it inherits from `TrainingArguments`."""
+    hints = get_type_hints(argument_class)
+    own: list[Any] = []
+    inherited: list[Any] = []
+    for option in fields(argument_class):
+        if option.init:
+            copied = dataclasses.field(metadata=option.metadata)
+            copied.default, copied.default_factory = option.default, option.default_factory
+            is_own = is_own_option(argument_class, option.name) and option.name not in CONSTANT_OPTIONS
+            (own if is_own else inherited).append((option.name, hints[option.name], copied))
+    title = " ".join((argument_class.__doc__ or argument_class.__name__).split("\n")[0].split()).rstrip(".")
+    groups = [build_group(title, own)]
+    if inherited:
+        groups.append(build_group("transformers.TrainingArguments", inherited))
+    return groups
+
+
+def build_group(title: str, options: list[Any]) -> Any:
+    """A dataclass that `HfArgumentParser` shows under a heading."""
+    return dataclasses.make_dataclass("Group", options, namespace={"_argument_group_name": title}, kw_only=True)
 
 
 def parse_arguments(
@@ -18,66 +60,102 @@ def parse_arguments(
     defaults: dict[str, Any] | None = None,
     **parser_options: Any,
 ) -> tuple[Any, ...]:
-    """One instance of each dataclass: a flag beats the YAML file, the YAML file beats the default.
+    """One instance of each dataclass.
 
     Args:
         argument_classes: dataclasses with distinct field names.
-        argv: the words after the program's name: at most one `run.yaml` in front, then flags.
+        argv: the words after the program's name: at most one `run.yaml` first, then flags.
         defaults: values that replace the dataclasses' own.
-        parser_options: given to the parser (`prog`, `description`).
+        parser_options: passed to the parser (`prog`, `description`).
 
     Raises:
         InputError: an unknown option, or a YAML file that is missing or malformed or has a key that is no option.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    parser = HfArgumentParser(
-        list(argument_classes), allow_abbrev=False, usage="%(prog)s [run.yaml] [--flags]", **parser_options
-    )
+    parser = OptionParser(argument_classes, usage="%(prog)s [run.yaml] [--flags]", **parser_options)
     parser.set_defaults(**(defaults or {}))
-    if words and words[0].endswith((".yaml", ".yml")):
-        words = build_flags(read_yaml(Path(words[0])), list_options(argument_classes), words[0]) + words[1:]
-    *parsed, unknown = parser.parse_args_into_dataclasses(
-        words, look_for_args_file=False, return_remaining_strings=True
-    )
-    require(not unknown, f"unknown option '{' '.join(unknown)}': see --help; a run.yaml stands before all flags")
-    return tuple(parsed)
-
-
-class SectionParser(HfArgumentParser):
-    """A parser whose refusals are for a part of a YAML file, and not for a command line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raises InputError."""
-        raise InputError(message)
+    try:
+        if words and words[0].endswith(YAML_SUFFIXES):
+            words = build_flags(read_yaml(Path(words[0])), list_options(argument_classes), words[0]) + words[1:]
+        namespace, unknown = parser.parse_known_args(words)
+        if unknown:
+            word = unknown[0].removeprefix("--").partition("=")[0]
+            raise InputError(
+                f"unknown option '{' '.join(unknown)}'{suggest(word, list_options(argument_classes))}: see --help; "
+                "a run.yaml comes before all flags"
+            )
+        return build_instances(argument_classes, vars(namespace))
+    except InputError as error:
+        error.is_on_all_ranks = True
+        raise
 
 
 def parse_section(
     values: Any, argument_classes: Sequence[Any], where: str, reserved: Collection[str] = ()
 ) -> tuple[Any, ...]:
-    """One instance of each dataclass from a part of a YAML file, checked as flags are.
+    """One instance of each dataclass from a section of a YAML file, checked as flags are.
 
     Args:
-        values: what the file has there.
+        values: the section.
         argument_classes: dataclasses with distinct field names.
-        where: what errors begin with: the file and the part.
-        reserved: options that are not set there.
+        where: prefix of errors: the file and the section.
+        reserved: options that may not be set there.
 
     Raises:
         InputError: see `parse_arguments`.
     """
-    require(isinstance(values, dict), f"{where} must hold one 'key: value' a line")
+    require(isinstance(values, dict), f"{where} must hold one 'key: value' per line")
     known = {name: kind for name, kind in list_options(argument_classes).items() if name not in reserved}
     flags = build_flags(values, known, where)
-    parser = SectionParser(list(argument_classes), allow_abbrev=False)
     try:
-        return tuple(parser.parse_args_into_dataclasses(flags, look_for_args_file=False))
+        return build_instances(argument_classes, vars(OptionParser(argument_classes).parse_args(flags)))
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
 
 
+def build_arguments(argument_classes: Sequence[Any], options: Mapping[str, Any]) -> tuple[Any, ...]:
+    """One instance of each dataclass from options by their names, as a Python caller gives them.
+
+    Raises:
+        InputError: an unknown option, or a value that no run can use.
+    """
+    canonical = get_canonical_names(argument_classes)
+    for name in options:
+        require(name in canonical, f"unknown option '{name}'{suggest(name, canonical)}")
+    return build_instances(argument_classes, {canonical[name]: value for name, value in options.items()})
+
+
+def get_canonical_names(argument_classes: Sequence[Any]) -> dict[str, str]:
+    """The field's name for each name and alias of an option."""
+    names: dict[str, str] = {}
+    for argument_class in argument_classes:
+        for option in fields(argument_class):
+            names |= {
+                alias.removeprefix("--"): option.name for alias in (option.name, *option.metadata.get("aliases", []))
+            }
+    return names
+
+
+def build_instances(argument_classes: Sequence[Any], values: Mapping[str, Any]) -> tuple[Any, ...]:
+    """An instance of each dataclass with its share of the values."""
+    return tuple(
+        argument_class(
+            **{option.name: values[option.name] for option in fields(argument_class) if option.name in values}
+        )
+        for argument_class in argument_classes
+    )
+
+
 def list_options(argument_classes: Sequence[Any]) -> dict[str, Any]:
-    """Name and type of every option of these dataclasses."""
-    return {option.name: option.type for arguments in argument_classes for option in fields(arguments)}
+    """Name and type of every option of these dataclasses, aliases included."""
+    hints = {name: hint for argument_class in argument_classes for name, hint in get_type_hints(argument_class).items()}
+    return {alias: hints[name] for alias, name in get_canonical_names(argument_classes).items()}
+
+
+def find_yaml(path: Path) -> Path:
+    """The file itself, or the ready-made configuration of this name in the package."""
+    packaged = CONFIG_DIR / path.name
+    return packaged if not path.exists() and path.parent == Path() and packaged.is_file() else path
 
 
 def read_yaml(path: Path) -> dict[Any, Any]:
@@ -87,13 +165,13 @@ def read_yaml(path: Path) -> dict[Any, Any]:
         InputError: it is missing or malformed, or holds something else than keys with values.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        values = yaml.safe_load(find_yaml(path).read_text(encoding="utf-8")) or {}
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
-        raise InputError(f"{path} must hold one 'key: value' a line")
+        raise InputError(f"{path} must hold one 'key: value' per line")
     return values
 
 
@@ -101,9 +179,9 @@ def build_flags(values: Mapping[Any, Any], known: Mapping[str, Any], where: str)
     """Keys and values as flags, so that one parser converts and checks both.
 
     Args:
-        values: of a YAML file, or of a part of one.
+        values: of a YAML file, or of a section.
         known: each option's name and type.
-        where: what errors begin with.
+        where: prefix of errors.
 
     Raises:
         InputError: a key is no option, or its value is of the wrong kind.
@@ -111,15 +189,25 @@ def build_flags(values: Mapping[Any, Any], known: Mapping[str, Any], where: str)
     flags = []
     for key, value in values.items():
         if key not in known:
-            raise InputError(f"{where}: unknown key '{key}'; the keys are {', '.join(sorted(known))}")
-        if value is None:  # as if it were not there
+            raise InputError(
+                f"{where}: unknown key '{key}'{suggest(str(key), known)}; the keys are {', '.join(sorted(known))}"
+            )
+        if value is None:  # the default
             continue
         if value == []:
-            raise InputError(f"{where}: '{key}' must name one at least")
+            raise InputError(f"{where}: '{key}' must name at least one")
         if get_origin(known[key]) is list:
             flags += [f"--{key}", *map(str, value if isinstance(value, list) else [value])]
+        elif isinstance(value, dict) and any(get_origin(kind) is dict or kind is dict for kind in get_args(known[key])):
+            flags += [f"--{key}={json.dumps(value)}"]
         elif isinstance(value, (dict, list)):
             raise InputError(f"{where}: '{key}' must be a single value")
         else:
             flags += [f"--{key}={value}"]
     return flags
+
+
+def suggest(word: str, known: Collection[str]) -> str:
+    """`, did you mean X?` for a misspelt option, else nothing."""
+    found = difflib.get_close_matches(word, list(known), n=1)
+    return f" (did you mean '{found[0]}'?)" if found else ""

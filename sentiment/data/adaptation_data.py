@@ -94,7 +94,7 @@ def prepare_adaptation_data(
 ) -> AdaptationData:
     """The texts of an adaptation, as the options say."""
     how = {name: getattr(corpus_args, name) for name in ("cleaning", "max_seq_length", "long_texts")}
-    if args.streaming:
+    if corpus_args.streaming:
         stream, held_out = stream_corpus(
             corpus_args.dataset_name,
             corpus_args.data_dir,
@@ -105,7 +105,7 @@ def prepare_adaptation_data(
             cleaning=corpus_args.cleaning,
             held_out_keys=collect_held_out_keys(corpus_args, args.seed),
             seed=args.seed,
-            buffer_size=args.shuffle_buffer_size,
+            buffer_size=corpus_args.shuffle_buffer_size,
             validation_rows=STREAM_VALIDATION_ROWS,
         )
         held_out_texts = tokenizer.batch_decode(held_out["input_ids"][:READABLE_TEXTS], skip_special_tokens=True)
@@ -128,7 +128,7 @@ def prepare_adaptation_data(
             corpus.splits["train"],
             tokenizer,
             corpus_args.max_seq_length,
-            args.batch_size,
+            args.global_batch_size,
             corpus_args.preprocessing_num_workers,
         ),
     }
@@ -144,7 +144,7 @@ def prepare_adaptation_data(
 
 def compute_fingerprints(corpus_args: CorpusArguments, args: AdaptationArguments) -> dict[str, str]:
     """The fingerprints of the texts as they are now; none of a stream, which would have to be read for them."""
-    return {} if args.streaming else fingerprint_corpus(load_training_corpus(corpus_args, args.seed))
+    return {} if corpus_args.streaming else fingerprint_corpus(load_training_corpus(corpus_args, args.seed))
 
 
 def fingerprint_corpus(corpus: Corpus) -> dict[str, str]:

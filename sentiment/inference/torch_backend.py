@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from sentiment.environment import choose_precision
 from sentiment.inference.batching import pad_batch
 from sentiment.inference.checkpoint import Checkpoint
 from sentiment.models.classifier import load_trained_classifier
 from sentiment.models.fast_bert import pack_linears
-from sentiment.training.hardware import choose_precision
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,14 @@ import torch
 from transformers import set_seed
 from transformers.utils import SAFE_WEIGHTS_NAME
 
-from sentiment.config.arguments import AdaptationArguments, CorpusArguments, DataArguments
-from sentiment.data.adaptation_data import prepare_adaptation_data
+from sentiment.config.parsing import build_arguments
 from sentiment.data.finetuning_data import compute_fingerprints, load_split_reviews
 from sentiment.data.tokenization import tokenize_reviews
 from sentiment.exceptions import require
 from sentiment.models.classifier import load_trained_classifier
 from sentiment.models.loading import load_tokenizer
-from sentiment.models.masked_lm import load_masked_lm
-from sentiment.pipelines.adaptation import build_mlm_arguments, build_trainer, extract_eval_metrics
+from sentiment.pipelines import adaptation, finetuning
+from sentiment.pipelines.adaptation import AdaptationRun, extract_eval_metrics
 from sentiment.pipelines.finetuning import evaluate
 from sentiment.runs.folder import read_run
 from sentiment.runs.results import read_predictions
@@ -70,7 +69,7 @@ def verify_finetuning(
     run_dir: Path, record: dict[str, Any], metrics: dict[str, Any], options: dict[str, Any]
 ) -> tuple[str, list[str]]:
     """The test split of a fine-tuning, and what differs: rows, metrics and probabilities."""
-    data_args = DataArguments(**choose_options(DataArguments, options))
+    _, data_args, _ = build_arguments(finetuning.ARGUMENTS, options | {"resume": False})
     splits = load_split_reviews(data_args, options["seed"]).splits
     differences = list(compare_values(record["data"]["fingerprints"], compute_fingerprints(splits), "fingerprint", 0.0))
     model_dir = str(run_dir / "model")
@@ -91,27 +90,19 @@ def verify_adaptation(
     run_dir: Path, record: dict[str, Any], metrics: dict[str, Any], options: dict[str, Any]
 ) -> tuple[str, list[str]]:
     """The validation reviews of an adaptation, with their masks, and what differs: texts and metrics."""
-    corpus_args = CorpusArguments(**choose_options(CorpusArguments, options))
+    model_dir = str(run_dir / "model")
     with tempfile.TemporaryDirectory() as folder:
-        chosen = choose_options(AdaptationArguments, options) | {"output_dir": folder, "resume": False}
-        args = AdaptationArguments(**chosen)
-        training_args = build_mlm_arguments(args)
-        set_seed(args.seed)
-        model_dir = str(run_dir / "model")
-        tokenizer = load_tokenizer(model_dir, corpus_args.max_seq_length)
-        data = prepare_adaptation_data(corpus_args, args, tokenizer)
-        model, _ = load_masked_lm(model_dir)
-        trainer = build_trainer(model, tokenizer, data, args, training_args, has_new_head=False)
+        changes = {"model_name_or_path": model_dir, "model_revision": None, "output_dir": folder, "resume": False}
+        run = AdaptationRun("mlm", *build_arguments(adaptation.ARGUMENTS, options | changes))
+        set_seed(run.args.seed)
+        tokenizer = load_tokenizer(model_dir, run.data_args.max_seq_length)
+        data = run.prepare_data(tokenizer)
+        trainer = run.build_trainer(run.load_model(model_dir), data, tokenizer)
         found = extract_eval_metrics(trainer.evaluate())
     differences = list(compare_values(record["data"]["fingerprints"], data.fingerprints, "fingerprint", 0.0))
     recorded = {name: metrics["validation"]["after"][name] for name in found}
     differences += compare_values(recorded, found, "validation", TOLERANCE)
     return f"{len(data.validation):,} validation texts", differences
-
-
-def choose_options(arguments: Any, options: dict[str, Any]) -> dict[str, Any]:
-    """Those of a run's options that belong to one dataclass; one that did not exist yet has its default."""
-    return {option.name: options[option.name] for option in fields(arguments) if option.name in options}
 
 
 def compare_weights(weights: Path, record: dict[str, Any]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""A run's folder: whether it may be written to, and the JSON files in it."""
+"""A run's folder: its lock, and whether it may be written to."""
 
 import shutil
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from sentiment.storage import list_folder, read_json
 
 LOCK_FILE = ".lock"
 DIVERGENCE_FILE = "divergence.json"
-# What a run writes, and all that --overwrite removes.
+# What a run writes, and --overwrite removes.
 WRITTEN_FILES = (
     DIVERGENCE_FILE,
     "run.json",
@@ -27,17 +27,23 @@ WRITTEN_FILES = (
     "confusion.png",
     "before_after.png",
 )
-WRITTEN_FOLDERS = ("model", "model.part", "checkpoints")
-# Options that change how a run is carried out and not what comes out of it.
-NEUTRAL_OPTIONS = {"data_dir", "preprocessing_num_workers", "output_dir", "overwrite", "resume", "save_minutes"}
+WRITTEN_FOLDERS = ("model", "model.part", "model.previous", "checkpoints", "tensorboard")
+# Options that change neither the rows nor the weights of a run.
+NEUTRAL_OPTIONS = {
+    *("data_dir", "output_dir", "overwrite", "preprocessing_num_workers", "resume", "resume_from_checkpoint"),
+    *("save_minutes", "save_total_limit", "save_on_each_node", "dataloader_num_workers", "dataloader_pin_memory"),
+    *("dataloader_prefetch_factor", "disable_tqdm", "log_level", "log_level_replica", "log_on_each_node"),
+    *("logging_first_step", "report_to", "run_name", "project", "skip_memory_metrics", "do_train", "do_eval"),
+    *("do_predict", "push_to_hub", "hub_token", "hub_private_repo", "hub_model_id", "hub_strategy", "hub_revision"),
+    *("trackio_space_id", "trackio_bucket_id", "trackio_static_space_id", "ddp_timeout", "local_rank"),
+}
 
 
 @contextmanager
 def lock_run_dir(run_dir: Path) -> Iterator[None]:
-    """Keeps other runs from the folder, which is made; one that nothing was written to is removed again.
+    """Creates and locks the folder; removes it again if nothing was written to it.
 
-    The lock is the system's own and ends with the process, however that ends. Of several processes of a run, the main
-    one enters this.
+    The operating system releases the lock when the process ends, however it ends.
 
     Raises:
         InputError: another process holds it, or it is a file.
@@ -46,7 +52,7 @@ def lock_run_dir(run_dir: Path) -> Iterator[None]:
     for path in parts:
         if path.exists() and not path.is_dir():
             raise InputError(f"{path} is a file: pass another --output_dir")
-    made = [path for path in parts if not path.exists()]
+    created = [path for path in parts if not path.exists()]
     run_dir.mkdir(parents=True, exist_ok=True)
     lock = FileLock(run_dir / LOCK_FILE)
     try:
@@ -56,19 +62,18 @@ def lock_run_dir(run_dir: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        (run_dir / LOCK_FILE).unlink()  # whoever has opened it meanwhile sees that it has no name, and tries again
+        (run_dir / LOCK_FILE).unlink()  # a process that has it open notices that it is gone, and tries again
         lock.release()
-        if made and not list_folder(run_dir):
-            for path in made:
+        if created and not list_folder(run_dir):
+            for path in created:
                 path.rmdir()
 
 
 def is_finished(run_dir: Path, options: dict[str, Any], overwrite: bool = False, resume: bool = False) -> bool:
-    """Whether the folder already holds this very run, finished.
+    """Whether the folder already holds this run, finished.
 
     Raises:
-        InputError: it holds files but no run; or another run or an unfinished one, and neither `overwrite` nor
-            `resume` says what to do with it.
+        InputError: it holds files but no run; or another run or an unfinished one, without `overwrite` or `resume`.
     """
     if not (run_dir / "run.json").exists():
         # A Trainer that was built and never ran leaves an empty folder of checkpoints.
@@ -79,26 +84,22 @@ def is_finished(run_dir: Path, options: dict[str, Any], overwrite: bool = False,
     if overwrite:
         return False
     found = read_run(run_dir)["options"]
-    if unknown := sorted(options.keys() - found.keys() - NEUTRAL_OPTIONS):
-        raise InputError(
-            f"{run_dir} holds a run of another kind or version (it has no {', '.join(unknown)}): "
-            "pass another --output_dir, or --overwrite"
-        )
-    changed = sorted(name for name in options.keys() - NEUTRAL_OPTIONS if found[name] != options[name])
+    names = sorted((options.keys() | found.keys()) - NEUTRAL_OPTIONS)
+    changed = [name for name in names if found.get(name) != options.get(name)]
     if changed:
-        difference = ", ".join(f"{name} {found[name]} -> {options[name]}" for name in changed)
+        difference = ", ".join(f"{name} {found.get(name)} -> {options.get(name)}" for name in changed)
         raise InputError(
             f"{run_dir} holds a run with other options ({difference}): pass another --output_dir, or --overwrite"
         )
     if (run_dir / "metrics.json").exists():
         return True
     if not resume:
-        raise InputError(f"{run_dir} holds an unfinished run: pass --resume to go on, or --overwrite to start again")
+        raise InputError(f"{run_dir} holds an unfinished run: pass --resume to continue, or --overwrite to start again")
     return False
 
 
 def check_same_data(run_dir: Path, fingerprints: dict[str, str]) -> None:
-    """Refuses to take a run up again, or for finished, whose data has changed since; a new folder passes.
+    """Refuses a run, finished or to be resumed, whose data has changed since; a new folder passes.
 
     Raises:
         InputError: names the splits that differ.

@@ -1,4 +1,4 @@
-"""What a run begins with: whether it is done already, and what `run.json` says of it."""
+"""The record of a run, run.json: what ran, on what, and whether it is finished already."""
 
 import datetime
 import logging
@@ -12,11 +12,11 @@ from transformers import PreTrainedModel, TrainingArguments
 
 from sentiment.config.arguments import RunArguments
 from sentiment.environment import is_main_process
-from sentiment.pipelines.run import describe_precision
 from sentiment.runs.differences import find_differences
 from sentiment.runs.folder import check_same_data, is_finished, read_run
 from sentiment.storage import read_json
 from sentiment.training.hardware import describe_git_revision, describe_hardware, list_versions
+from sentiment.training.history import describe_precision
 
 logger = logging.getLogger(__name__)
 
@@ -24,9 +24,9 @@ logger = logging.getLogger(__name__)
 def load_finished_metrics(
     run_dir: Path, options: dict[str, Any], args: RunArguments, compute_fingerprints: Callable[[], dict[str, str]]
 ) -> dict[str, Any] | None:
-    """The metrics of this very run where its folder holds it, finished; None where it is to be trained.
+    """The metrics of this run if its folder holds it, finished; None if it is to be trained.
 
-    `compute_fingerprints` gives those of the data as it is now; it is called for a finished run only.
+    `compute_fingerprints`: of the data as it is now; called for a finished run only.
 
     Raises:
         InputError: the folder holds something else, or a run on other data.
@@ -35,19 +35,27 @@ def load_finished_metrics(
         return None
     check_same_data(run_dir, compute_fingerprints())
     if is_main_process():
-        print(f"{run_dir} holds this run already, finished: nothing is done again", file=sys.stderr)
+        print(f"{run_dir} holds this run already, finished: nothing to do", file=sys.stderr)
     metrics: dict[str, Any] = read_json(run_dir / "metrics.json")
     return metrics
 
 
 def build_run_record(
-    strategy: str, options: dict[str, Any], model: PreTrainedModel, training_args: TrainingArguments
+    strategy: str,
+    options: dict[str, Any],
+    changed: dict[str, Any],
+    model: PreTrainedModel,
+    training_args: TrainingArguments,
 ) -> dict[str, Any]:
-    """The record of a run that begins now; what it was trained on and how long it took are added later."""
+    """The record of a run that starts now; data, duration and weights are added later.
+
+    `changed`: the options that differ from the defaults.
+    """
     return {
         "strategy": strategy,
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "options": options,
+        "non_default_options": changed,
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "versions": list_versions(),
         "git": describe_git_revision(),
@@ -65,9 +73,9 @@ def build_run_record(
 
 
 def merge_previous_record(run_dir: Path, run: dict[str, Any]) -> None:
-    """Where the folder holds this run, unfinished: keeps when it began, adds when it was `resumed`, tells what changed.
+    """Keeps the start time of an unfinished run that is resumed, adds the time to `resumed`, and warns of changes.
 
-    It ends with the bytes of a run that was never interrupted only where nothing has changed since.
+    A resumed run ends bit-identical to an uninterrupted one only if machine, libraries and code are the same.
     """
     if not (run_dir / "run.json").exists():
         return
@@ -79,7 +87,7 @@ def merge_previous_record(run_dir: Path, run: dict[str, Any]) -> None:
     changed = [f"{name} {old} -> {new}" for name, (old, new) in find_differences(before, now).items()]
     if changed:
         logger.warning(
-            "%s was begun elsewhere (%s): it may not end as it would have without the interruption",
+            "%s was started in another environment (%s): the result may differ from an uninterrupted run",
             run_dir,
             ", ".join(changed),
         )

@@ -81,7 +81,7 @@ def check_sources(plan: StudyPlan) -> None:
     """
     resolve_model(plan.options.model_args.model_name_or_path)
     for adaptation in plan.adaptations:
-        if not (adaptation.folder / "metrics.json").exists() and not adaptation.args.streaming:
+        if not (adaptation.folder / "metrics.json").exists() and not adaptation.corpus_args.streaming:
             load_corpus(
                 adaptation.corpus_args.dataset_name, adaptation.corpus_args.data_dir, adaptation.corpus_args.split
             )

@@ -1,7 +1,7 @@
 """What a study trains: every adaptation and every fine-tuning with all of its options."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from sentiment.config.arguments import (
     DataArguments,
     FinetuningArguments,
     ModelArguments,
+    collect_options,
 )
 from sentiment.storage import read_json
 from sentiment.study.arguments import ARMS, StudyArguments, StudyOptions, read_study
@@ -33,7 +34,7 @@ class AdaptationPlan:
     @property
     def options(self) -> dict[str, Any]:
         """As its run.json holds them."""
-        return asdict(self.model_args) | asdict(self.corpus_args) | asdict(self.args)
+        return collect_options(self.model_args, self.corpus_args, self.args)
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class FinetuningPlan:
     @property
     def options(self) -> dict[str, Any]:
         """As its run.json holds them."""
-        return asdict(self.model_args) | asdict(self.data_args) | asdict(self.args)
+        return collect_options(self.model_args, self.data_args, self.args)
 
     @property
     def title(self) -> str:

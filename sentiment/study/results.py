@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
+from sentiment.config.arguments import collect_options
 from sentiment.exceptions import require
 from sentiment.reporting.adaptation_report import find_restored
 from sentiment.runs.folder import read_run
@@ -77,7 +78,7 @@ def describe_study(plan: StudyPlan, data: StudyData) -> dict[str, Any]:
         "fingerprints": {name: fingerprints[name] for name in ("validation", "test")},
         "options": {
             "study": asdict(options.args),
-            "finetuning": asdict(options.model_args) | asdict(options.data_args) | asdict(options.run_args),
+            "finetuning": collect_options(options.model_args, options.data_args, options.run_args),
             "budget_options": {
                 f"{data.train_rows[budget]}": own
                 for budget, own in options.budget_options.items()

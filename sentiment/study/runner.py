@@ -6,14 +6,14 @@ import time
 import traceback
 from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sentiment.evaluation.study_effects import summarize_study
 from sentiment.exceptions import TrainingInterrupted, first_line
-from sentiment.pipelines.adaptation import adapt
-from sentiment.pipelines.finetuning import finetune
+from sentiment.pipelines.adaptation import AdaptationRun
+from sentiment.pipelines.finetuning import FinetuningRun
 from sentiment.reporting.rendering import format_duration
 from sentiment.reporting.study_report import write_study_report
 from sentiment.storage import write_json
@@ -107,7 +107,7 @@ def train_adaptation(planned: AdaptationPlan, log: Path) -> bool:
     print_progress(f"{title} begins")
     try:
         with log_to(log):
-            metrics = adapt(planned.model_args, planned.corpus_args, planned.args)
+            metrics = AdaptationRun("mlm", planned.model_args, planned.corpus_args, planned.args).execute()
     except Exception as error:  # the arms that do not need it go on
         print_progress(f"{title}: failed: {describe_failure(error, log)}")
         return False
@@ -161,9 +161,10 @@ def train_finetunings(plan: StudyPlan, data: StudyData, finished: Sequence[Finet
 def train_finetuning(task: Task) -> Outcome:
     """Trains one run in this process; any error becomes the outcome's reason."""
     run, clock = task.run, time.perf_counter()
+    strategy = "finetune" if run.adaptation else "e2e"
     try:
         with log_to(task.log):
-            metrics = finetune("finetune" if run.adaptation else "e2e", run.model_args, run.data_args, run.args)
+            metrics = FinetuningRun(strategy, run.model_args, run.data_args, replace(run.args)).execute()
         remove_bulk(run.folder, task.keep_models)
     except Exception as error:  # one run that fails must not stop the others
         return Outcome(run, time.perf_counter() - clock, reason=describe_failure(error, task.log))

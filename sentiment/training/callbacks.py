@@ -1,9 +1,11 @@
-"""Trainer callbacks: when to stop, how long epochs took, and what the terminal shows."""
+"""Trainer callbacks: early stopping, checkpoint manifests, epoch times, and what the terminal shows."""
 
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
 from tqdm.auto import tqdm
 from transformers import (
     EarlyStoppingCallback,
@@ -15,13 +17,15 @@ from transformers import (
 )
 from transformers.trainer_callback import ExportableState
 
+from sentiment.training.checkpoints import STATE_FILE, rotate_checkpoints, write_manifest
+
 
 class MetricOrLossEarlyStoppingCallback(EarlyStoppingCallback):
-    """Stops after `early_stopping_patience` evaluations in a row in which neither accuracy nor loss got better.
+    """Stops after `early_stopping_patience` evaluations in a row in which neither metric nor loss improved.
 
-    Accuracy of a small validation split stays level for epochs on end while the loss still falls, and the other
-    way round; the lab report counted an epoch as better if either improved. Needs
-    `metric_for_best_model="accuracy"`, which also decides the epoch that is restored.
+    The metric is `metric_for_best_model`, which also chooses the restored checkpoint. Accuracy on a small validation
+    split stays level for epochs while the loss still falls, and the other way round; the lab report counted an epoch
+    as better if either improved.
     """
 
     def __init__(self, early_stopping_patience: int = 3, early_stopping_threshold: float = 0.0):
@@ -29,15 +33,10 @@ class MetricOrLossEarlyStoppingCallback(EarlyStoppingCallback):
         self.best_loss: float | None = None
 
     def on_evaluate(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        metrics: Any = None,
-        **kwargs: Any,
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, metrics: Any = None, **_: Any
     ) -> None:
-        """Counts the evaluation as better or not, and asks the Trainer to stop when patience is at its end."""
-        self.check_metric_value(args, state, control, metrics["eval_accuracy"])
+        """Counts evaluations without an improvement, and stops the training when there are enough."""
+        self.check_metric_value(args, state, control, metrics[f"eval_{args.metric_for_best_model}"])
         loss = metrics["eval_loss"]
         if self.best_loss is None or loss < self.best_loss:
             self.best_loss = loss
@@ -46,14 +45,44 @@ class MetricOrLossEarlyStoppingCallback(EarlyStoppingCallback):
             control.should_training_stop = True
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps of this callback, so that a resumed run stops where an uninterrupted one would."""
+        """State for checkpoints, so that a resumed run stops where an uninterrupted one would."""
         state = super().state()
         state["attributes"]["best_loss"] = self.best_loss
         return state
 
 
+class ManifestCallback(TrainerCallback):
+    """Completes each checkpoint with a manifest, written last: a checkpoint without one was cut off.
+
+    Then removes older checkpoints, but for `save_total_limit` of them and the best one of each (None: keeps all).
+    """
+
+    def __init__(self, save_total_limit: int | None = None) -> None:
+        self.save_total_limit = save_total_limit
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Locates the best checkpoint by its step: the folder may have been moved since it was saved."""
+        if state.best_global_step:
+            best = Path(str(args.output_dir)) / f"checkpoint-{state.best_global_step}"
+            state.best_model_checkpoint = str(best)
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Writes the manifest when every process has written its files."""
+        distributed = PartialState()
+        distributed.wait_for_everyone()
+        if args.should_save:
+            checkpoint = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
+            best, state.best_model_checkpoint = state.best_model_checkpoint, None  # an absolute path
+            state.save_to_json(str(checkpoint / STATE_FILE))
+            state.best_model_checkpoint = best
+            write_manifest(checkpoint, args.world_size)
+            if self.save_total_limit:
+                rotate_checkpoints(checkpoint.parent, self.save_total_limit)
+        distributed.wait_for_everyone()
+
+
 class EpochTimerCallback(TrainerCallback, ExportableState):
-    """Sums the seconds spent in training epochs; an evaluation is not in them, wherever it comes."""
+    """Sums the seconds of training epochs, without evaluations."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -61,7 +90,7 @@ class EpochTimerCallback(TrainerCallback, ExportableState):
         self._started: float | None = None
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps, so that a resumed run counts all of its epochs."""
+        """State for checkpoints, so that a resumed run counts all of its epochs."""
         running = 0.0 if self._started is None else time.perf_counter() - self._started
         return {"args": {}, "attributes": {"seconds": self.seconds + running, "epochs": self.epochs}}
 
@@ -77,20 +106,15 @@ class EpochTimerCallback(TrainerCallback, ExportableState):
         self.epochs += 1
 
     def on_evaluate(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        metrics: Any = None,
-        **kwargs: Any,
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, metrics: Any = None, **_: Any
     ) -> None:
-        """Takes an evaluation within an epoch out of its time."""
+        """Subtracts an evaluation within an epoch."""
         if self._started is not None:
             self._started += metrics["eval_runtime"]
 
 
 class EpochProgressCallback(ProgressCallback):
-    """The Trainer's progress bar, with one line an evaluation: training loss, validation loss and another metric."""
+    """The Trainer's progress bar, with one line per evaluation: training loss, validation loss and another metric."""
 
     def __init__(self, metric: str = "accuracy") -> None:
         super().__init__()
@@ -98,28 +122,24 @@ class EpochProgressCallback(ProgressCallback):
         self._train_loss = float("nan")
 
     def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: Any = None,
-        **kwargs: Any,
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **_: Any
     ) -> None:
-        """Remembers the last training loss for the line."""
+        """Keeps the last training loss for the line."""
         self._train_loss = logs.get("loss", self._train_loss)
 
     def on_evaluate(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        metrics: Any = None,
-        **kwargs: Any,
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, metrics: Any = None, **kwargs: Any
     ) -> None:
-        """Prints the line, on the main process."""
+        """Prints the line, in the main process."""
         super().on_evaluate(args, state, control, **kwargs)
         if not state.is_world_process_zero:
             return
         moment = f"epoch {state.epoch:g}: train loss {self._train_loss:.4f}, " if state.global_step else "before: "
         figures = f"validation loss {metrics['eval_loss']:.4f}, {self._metric} {metrics[f'eval_{self._metric}']:.4f}"
         tqdm.write(moment + figures, file=sys.stderr)
+
+    def close(self) -> None:
+        """Closes the bars, so that the next message starts on a line of its own."""
+        bars: tuple[Any, ...] = (self.prediction_bar, self.training_bar)
+        for bar in filter(None, bars):
+            bar.close()

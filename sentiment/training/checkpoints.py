@@ -1,60 +1,48 @@
-"""Checkpoints that are whole or not there: written aside, sealed with a manifest, renamed; and verified when read."""
+"""Checkpoints that are complete by their manifest, and intact by its SHA-256, or else are not resumed from."""
 
 import json
 import logging
+import os
 import re
 import shutil
 from pathlib import Path
 from typing import Any
 
+from transformers.trainer import TRAINER_STATE_NAME as STATE_FILE
+
 from sentiment.exceptions import InputError
-from sentiment.storage import compute_sha256, flush_to_disk
+from sentiment.storage import compute_sha256, flush_to_disk, write_json
+
+__all__ = ["STATE_FILE"]
 
 MANIFEST = "manifest.json"
 CHECKPOINT_NAME = re.compile(r"checkpoint-(\d+)")
-# Where a checkpoint is written before it is whole, and where damaged ones are put: beside the others.
-STAGING_DIR = "unfinished"
-CORRUPTED_DIR = "damaged"
-# What a training cannot go on from without.
-NEEDED = {"model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json"}
+CORRUPTED_DIR = "corrupted"
+# Files that a resume needs.
+REQUIRED = {"model.safetensors", "optimizer.pt", "scheduler.pt", STATE_FILE}
 logger = logging.getLogger(__name__)
 
 
-def finalize_checkpoint(staged: Path, final: Path) -> None:
-    """Moves a checkpoint that was written aside to where it belongs, at once, with the manifest of its files.
+def write_manifest(checkpoint: Path, world_size: int) -> None:
+    """Writes size and SHA-256 of each file of a checkpoint, and the number of processes, when all of it is on the disk.
 
-    All of it is on the disk before it has its name: a machine that loses its power leaves the whole checkpoint or none.
+    A machine that loses power leaves a checkpoint with a manifest, and then complete, or one without.
     """
-    write_manifest(staged)
-    for path in (*sorted(staged.rglob("*")), staged):
+    names = sorted(list_files(checkpoint) - {MANIFEST})
+    for path in (*(checkpoint / name for name in names), checkpoint):
         flush_to_disk(path)
-    if final.exists():  # a damaged one, or one of a training that went on from an earlier step
-        shutil.rmtree(final)
-    staged.rename(final)
-    flush_to_disk(final.parent)
-
-
-def write_manifest(folder: Path) -> None:
-    """Writes the size and SHA-256 of each file in the folder."""
     files = {
-        name: {"size": (folder / name).stat().st_size, "sha256": compute_sha256(folder / name)}
-        for name in sorted(list_files(folder) - {MANIFEST})
+        name: {"size": (checkpoint / name).stat().st_size, "sha256": compute_sha256(checkpoint / name)}
+        for name in names
     }
-    (folder / MANIFEST).write_text(json.dumps({"files": files}, indent=2) + "\n", encoding="utf-8")
+    write_json(checkpoint / MANIFEST, {"world_size": world_size, "files": files})
+    for path in (checkpoint / MANIFEST, checkpoint, checkpoint.parent):
+        flush_to_disk(path)
 
 
 def list_files(folder: Path) -> set[str]:
-    """The files in a folder, by their paths within it."""
+    """The files in a folder, by their relative paths."""
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-
-
-def rotate_checkpoints(folder: Path, limit: int) -> None:
-    """Removes all but the newest checkpoints, `limit` of them, and those that hold the best weights of these."""
-    checkpoints = list_checkpoints(folder)
-    kept = set(sorted(checkpoints)[-limit:])
-    kept |= {read_state(checkpoints[step])["best_global_step"] for step in kept}
-    for step in checkpoints.keys() - kept:
-        shutil.rmtree(checkpoints[step])
 
 
 def list_checkpoints(folder: Path) -> dict[int, Path]:
@@ -64,29 +52,41 @@ def list_checkpoints(folder: Path) -> dict[int, Path]:
     }
 
 
-def find_last_checkpoint(folder: Path, processes: int = 1) -> tuple[Path | None, dict[Path, str]]:
-    """The newest checkpoint that a training of so many processes can go on from, and why newer ones were passed over.
+def rotate_checkpoints(folder: Path, limit: int) -> None:
+    """Removes all checkpoints but the `limit` newest ones and those with the best weights at their time."""
+    checkpoints = list_checkpoints(folder)
+    kept = set(sorted(checkpoints)[-limit:])
+    kept |= {read_state(checkpoints[step])["best_global_step"] for step in kept}
+    for step in checkpoints.keys() - kept:
+        shutil.rmtree(checkpoints[step])
 
-    It is None where there is none. A checkpoint is whole when its files are those of its manifest, and when that of the
-    best step so far, whose weights the run may end with, is whole too.
 
-    Raises:
-        InputError: it is that of another number of processes, which have random numbers of their own.
+def remove_incomplete_checkpoints(folder: Path) -> None:
+    """Removes checkpoints without a manifest: the process ended while they were written."""
+    for checkpoint in list_checkpoints(folder).values():
+        if not (checkpoint / MANIFEST).exists():
+            shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+def find_last_checkpoint(folder: Path) -> tuple[Path | None, dict[Path, str]]:
+    """The newest checkpoint to resume from, or None; and why newer ones cannot be used.
+
+    A checkpoint is usable if its files are those of its manifest, and if the checkpoint of the best step so far, whose
+    weights the run may end with, is intact too.
     """
     found = list_checkpoints(folder)
     problems = {step: find_corruption(path) for step, path in found.items()}
-    passed_over: dict[Path, str] = {}
+    unusable: dict[Path, str] = {}
     for step in sorted(found, reverse=True):
         problem = problems[step]
         if problem is None:
             best = read_state(found[step])["best_global_step"]
             best_problem = problems.get(best, "it is missing") if best else None
             if best_problem is None:
-                check_processes(found[step], processes)
-                return found[step], passed_over
+                return found[step], unusable
             problem = f"the best one so far is checkpoint-{best}, and {best_problem}"
-        passed_over[found[step]] = problem
-    return None, passed_over
+        unusable[found[step]] = problem
+    return None, unusable
 
 
 def find_corruption(checkpoint: Path) -> str | None:
@@ -97,39 +97,52 @@ def find_corruption(checkpoint: Path) -> str | None:
     except FileNotFoundError:
         return f"{MANIFEST} is missing"
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return f"{MANIFEST} is damaged ({type(error).__name__})"
-    there = list_files(checkpoint) - {MANIFEST}
-    if missing := sorted((expected.keys() | NEEDED) - there):
+        return f"{MANIFEST} is corrupted ({type(error).__name__})"
+    present = list_files(checkpoint) - {MANIFEST}
+    if missing := sorted((expected.keys() | REQUIRED) - present):
         return f"{', '.join(missing)} is missing"
-    if added := sorted(there - expected.keys()):
+    if added := sorted(present - expected.keys()):
         return f"{', '.join(added)} is not in its manifest"
     for name, (size, digest) in expected.items():
         found = (checkpoint / name).stat().st_size
         if found != size:
-            return f"{name} is damaged ({found} of {size} bytes)"
+            return f"{name} is corrupted ({found} of {size} bytes)"
         if compute_sha256(checkpoint / name) != digest:
-            return f"{name} is damaged (its SHA-256 is another)"
+            return f"{name} is corrupted (SHA-256 mismatch)"
     return None
 
 
-def quarantine_checkpoints(passed_over: dict[Path, str]) -> None:
-    """Moves checkpoints to a folder beside the others, so that nothing takes them for the newest; says why."""
-    for path, problem in passed_over.items():
+def quarantine_checkpoints(unusable: dict[Path, str]) -> None:
+    """Moves checkpoints to a folder beside the others, and logs why."""
+    for path, problem in unusable.items():
         target = path.parent / CORRUPTED_DIR / path.name
         shutil.rmtree(target, ignore_errors=True)
         target.parent.mkdir(exist_ok=True)
         path.rename(target)
-        logger.warning("%s is passed over, and moved to %s: %s", path, target.parent, problem)
+        logger.warning("%s cannot be used and is moved to %s: %s", path, target.parent, problem)
 
 
 def read_state(checkpoint: Path) -> dict[str, Any]:
-    """The Trainer's own record in a checkpoint."""
-    state: dict[str, Any] = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    """The Trainer's state in a checkpoint."""
+    state: dict[str, Any] = json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
     return state
 
 
-def check_processes(checkpoint: Path, processes: int) -> None:
-    """Raises InputError where a checkpoint holds the random numbers of another number of processes."""
-    found = len(list(checkpoint.glob("rng_state*.pth")))
-    if found != processes:
-        raise InputError(f"{checkpoint} is of {found} processes: --resume it with as many, and not with {processes}")
+def is_training_complete(checkpoint: Path) -> bool:
+    """Whether the training had ended, by its last step or by early stopping, when the checkpoint was saved."""
+    state = read_state(checkpoint)
+    control = state["stateful_callbacks"]["TrainerControl"]["attributes"]
+    return bool(control["should_training_stop"]) or state["global_step"] >= state["max_steps"]
+
+
+def check_world_size(checkpoint: Path, world_size: int) -> None:
+    """Raises InputError if a checkpoint is of another number of processes, each of which has a random state."""
+    found = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))["world_size"]
+    if found != world_size:
+        raise InputError(f"{checkpoint} was saved by {found} processes: --resume it with {found}, not {world_size}")
+    rank = os.environ.get("RANK", "0")
+    name = f"rng_state_{rank}.pth" if world_size > 1 else "rng_state.pth"
+    if not (checkpoint / name).is_file():
+        raise InputError(
+            f"{checkpoint} has no {name}: --resume needs the checkpoint of every node (--save_on_each_node)"
+        )

@@ -1,4 +1,4 @@
-"""The machine: number formats, memory, libraries, and what a run used of them."""
+"""The machine: threads, memory, libraries, and what a run used of them."""
 
 import ctypes
 import importlib.metadata
@@ -14,16 +14,14 @@ import torch
 
 import sentiment
 from sentiment.environment import count_cores
-from sentiment.exceptions import InputError
 
 LIBRARIES = ("torch", "transformers", "datasets", "evaluate", "accelerate", "scikit-learn")
-PRECISIONS = ("auto", "fp16", "bf16", "fp32")
-# Of glibc's malloc.h.
+# Constants of glibc's malloc.h.
 M_TRIM_THRESHOLD = -1
 M_MMAP_THRESHOLD = -3
-# How many products of matrices oneDNN, and torch's own layer over it, remember: 1,024 each as they come.
+# Capacities of the kernel caches of oneDNN and of torch's layer over it; 1,024 each by default.
 KERNEL_CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
-REMEMBERED_KERNELS = 128
+CACHED_KERNELS = 128
 
 
 def describe_hardware(device: str, processes: int) -> dict[str, Any]:
@@ -85,52 +83,48 @@ def measure_peak_memory() -> float:
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # bytes on macOS, KiB elsewhere
 
 
-def choose_precision(requested: str = "auto") -> str:
-    """`fp16` on CUDA, `bf16` on a CPU with units for it, else `fp32`; a request other than `auto` is followed.
+def use_all_cores(world_size: int) -> None:
+    """Gives a single CPU process one thread per core where `accelerate launch` left it one.
 
-    fp16 has no fast path on a CPU, and Trainer refuses it there: fp16 without CUDA raises InputError.
+    accelerate 1.15 sets OMP_NUM_THREADS=1 for a CPU process unless the variable is set. If it was set by the user, the
+    launcher's own environment has it too.
     """
-    if requested not in PRECISIONS:
-        raise InputError(f"--precision {requested}: choose one of {', '.join(PRECISIONS)}")
-    has_cuda = torch.cuda.is_available()
-    if requested == "fp16" and not has_cuda:
-        raise InputError("--precision fp16 needs a CUDA device: leave it out, or pass bf16 or fp32")
-    if requested != "auto":
-        return requested
-    if has_cuda:
-        return "fp16"
-    return "bf16" if has_bf16_units() else "fp32"
-
-
-def has_bf16_units() -> bool:
-    """Whether this CPU multiplies bf16 matrices in hardware (AVX512-BF16 or AMX)."""
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    is_launched = "ACCELERATE_MIXED_PRECISION" in os.environ or "ACCELERATE_DYNAMO_BACKEND" in os.environ
+    if world_size > 1 or torch.cuda.is_available() or os.environ.get("OMP_NUM_THREADS") != "1" or not is_launched:
+        return
+    try:
+        launcher = psutil.Process().parent()
+        set_by_user = launcher is None or "OMP_NUM_THREADS" in launcher.environ()
+    except psutil.Error:
+        set_by_user = True
+    if not set_by_user:
+        os.environ["OMP_NUM_THREADS"] = str(count_cores())
+        torch.set_num_threads(count_cores())
 
 
 def limit_onednn_caches() -> None:
-    """Has oneDNN remember fewer kernels, unless the environment says how many; before the first product of matrices.
+    """Limits oneDNN's kernel caches, unless the environment does; call it before the first matrix product.
 
-    Each shape of a batch has products of its own, and each of them holds a quarter of a MB twice, between the large
-    pieces of memory that the next batch asks for. An adaptation with batches of every length grew from 2.1 to 4.0 GB in
-    90 steps, and still did; with this it stays at 2.8, at the same speed.
+    Each batch shape has matrix products of its own, and each cached kernel holds 258 KB, twice. An adaptation with
+    batches of every length grew from 2.1 to 4.0 GB in 90 steps, and kept growing; with this limit it stays at 2.8 GB,
+    at the same speed.
     """
     for name in KERNEL_CACHES:
-        os.environ.setdefault(name, str(REMEMBERED_KERNELS))
+        os.environ.setdefault(name, str(CACHED_KERNELS))
 
 
 def raise_malloc_thresholds() -> None:
-    """Has glibc keep memory that is freed for the next use, up to 2 GB, for the rest of the process.
+    """Makes glibc keep up to 2 GB of freed memory for reuse, for the rest of the process; see mallopt(3).
 
-    As it comes, it gives large pieces back to the system, which hands them out again one zeroed page at a time. A step
-    of training frees and asks for hundreds of MB: 9,000 such pages a step of 32 texts, 1,700 with this, at 1.06 to 1.19
-    times the speed. Does nothing where there is no glibc. See mallopt(3).
+    By default it returns large blocks to the system, which zeroes each page again. A training step frees and allocates
+    hundreds of MB: 9,000 page faults a step of 32 texts, 1,700 with this, at 1.06 to 1.19 times the speed. Does nothing
+    without glibc.
     """
     if sys.platform != "linux":
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
     if mallopt is None:
         return
-    # Older versions take 32 MB at most, and the trim alone would fix the threshold at what it happens to be.
+    # Older versions accept 32 MB at most, and the trim threshold alone would freeze the dynamic mmap threshold.
     if mallopt(M_MMAP_THRESHOLD, 1 << 30) or mallopt(M_MMAP_THRESHOLD, 1 << 25):
         mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)

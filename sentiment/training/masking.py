@@ -1,32 +1,36 @@
-"""Masks for masked-language modelling: drawn anew for training, drawn once for validation.
+"""Masks for masked-language modelling: dynamic ones for training, static ones for validation.
 
-Devlin et al. 2019 (arXiv:1810.04805), section 3.1: of the tokens to predict, 80% become the mask, 10% a random token,
-and 10% stay. The labels are the collator's own: the true ids where a token is to be predicted, and -100 elsewhere.
+Devlin et al. 2019 (arXiv:1810.04805), section 3.1: of the tokens to predict, 80% become the mask token, 10% a random
+token, and 10% stay. Labels come from transformers' collator: the true ids of these tokens, and -100 elsewhere.
 """
 
 import zlib
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from datasets import Dataset
 from transformers import DataCollatorForLanguageModeling, DataCollatorForTokenClassification, PreTrainedTokenizerBase
 
-from sentiment.training.batches import build_generator
+from sentiment.training.batches import EpochTracker, build_generator
 
 
 class SeededMaskingCollator:
-    """Pads a batch, and masks it unless its rows carry labels already, as those of `apply_static_masking` do.
+    """Pads a batch, and masks it unless its rows have labels already, as those of `apply_static_masking` do.
 
-    Masks depend on the seed, the epoch that `get_epoch` says, and the texts of the batch: a training that goes on after
-    it was cut off draws those that it would have drawn.
+    Masks depend on the seed, the epoch and the texts of the batch, so that a resumed run draws the same ones.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, mlm_probability: float, seed: int = 0):
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        mlm_probability: float,
+        seed: int = 0,
+        tracker: EpochTracker | None = None,
+    ):
         self._mask = DataCollatorForLanguageModeling(tokenizer, mlm_probability=mlm_probability, seed=seed)
         self._pad = DataCollatorForTokenClassification(tokenizer)
         self._seed = seed
-        self.get_epoch: Callable[[], int] = lambda: 0
+        self._tracker = tracker or EpochTracker()
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         """The batch as tensors `input_ids`, `attention_mask` and `labels`, each of shape (rows, tokens)."""
@@ -34,7 +38,7 @@ class SeededMaskingCollator:
             batch = self._pad(rows)
         else:
             texts = np.concatenate([row["input_ids"] for row in rows])
-            self._mask.generator = build_generator(self._seed, self.get_epoch(), zlib.crc32(texts.tobytes()))
+            self._mask.generator = build_generator(self._seed, self._tracker.epoch, zlib.crc32(texts.tobytes()))
             batch = self._mask(rows)
         return {name: batch[name] for name in ("input_ids", "attention_mask", "labels")}
 
@@ -42,7 +46,7 @@ class SeededMaskingCollator:
 def apply_static_masking(
     texts: Dataset, tokenizer: PreTrainedTokenizerBase, mlm_probability: float, seed: int
 ) -> Dataset:
-    """The texts with masks that stay, so that evaluations compare: `input_ids`, `labels`, `length`.
+    """The texts with static masks, for comparable evaluations: `input_ids`, `labels`, `length`.
 
     The masks depend on the seed and the order of the texts alone.
     """
@@ -57,7 +61,7 @@ def apply_static_masking(
             for name in ("input_ids", "labels")
         }
 
-    # In one process, and not from the cache: the collator's own generator goes on from batch to batch.
+    # In one process and not from the cache: the collator's generator advances from batch to batch.
     return texts.map(
         mask, batched=True, remove_columns=["special_tokens_mask"], load_from_cache_file=False, desc="Masking"
     )

@@ -5,7 +5,9 @@ from collections.abc import Callable
 
 import torch
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, TrainingArguments, get_scheduler
+
+from sentiment.exceptions import require
 
 LAYER_NAME = re.compile(r"\.encoder\.layer\.(\d+)\.")
 
@@ -76,44 +78,39 @@ def build_parameter_groups(
     return ordered
 
 
-def build_optimizer(
-    model: PreTrainedModel,
-    lr: float,
-    head_lr: float | None = None,
-    layer_decay: float = 1.0,
-    weight_decay: float = 0.01,
-) -> torch.optim.AdamW:
-    """AdamW over `build_parameter_groups`, for `Trainer(optimizers=(optimizer, None))`.
-
-    Decoupled weight decay, Loshchilov & Hutter 2019 (arXiv:1711.05101). The fused form does the same arithmetic in
-    one pass over memory; the plain one took 30% of a step of a small model on a CPU.
-    """
-    groups = build_parameter_groups(model, lr, head_lr, layer_decay, weight_decay)
-    return torch.optim.AdamW(groups, lr=lr, fused=True)
-
-
 def build_head_first_schedule(
-    optimizer: torch.optim.Optimizer, num_training_steps: int, warmup_ratio: float, num_head_steps: int = 0
+    optimizer: torch.optim.Optimizer, args: TrainingArguments, num_training_steps: int, num_head_steps: int
 ) -> LambdaLR:
-    """A linear schedule in which, for the first `num_head_steps` steps, only the head has a rate above 0.
+    """The schedule of `--lr_scheduler_type` in which only the head has a rate above 0 for `num_head_steps` steps.
 
-    The head's groups (those whose name begins with `head`) rise over `warmup_ratio` of all steps and fall to 0 at the
-    end. All others stand still for `num_head_steps`, which with AdamW leaves them exactly as they are, and then do the
-    same over the steps that are left. Rates that are 0 rather than parameters without gradients keep the optimizer's
-    shape through a resume, and need nothing of a data-parallel wrapper.
+    The head's groups (names that begin with `head`) follow the schedule over all steps, the others over the steps that
+    remain. Rates of 0 rather than parameters without gradients: AdamW leaves weights unchanged at a rate of 0, the
+    optimizer keeps its shape through a resume, and DDP needs no special treatment.
+
+    Raises:
+        InputError: a schedule that is no function of the step, such as reduce_lr_on_plateau.
     """
+    schedules = [build_multiplier(args, steps) for steps in (num_training_steps, num_training_steps - num_head_steps)]
 
-    def rise_and_fall(first: int) -> Callable[[int], float]:
-        steps = max(1, num_training_steps - first)
-        warmup = max(1, round(warmup_ratio * steps))
-
-        def multiplier(step: int) -> float:
-            done = step - first
-            if done < 0:
-                return 0.0
-            return min((done + 1) / warmup, max(0.0, (steps - done) / max(1, steps - warmup)))
-
-        return multiplier
+    def multiply_after_head(step: int) -> float:
+        return schedules[1](step - num_head_steps) if step >= num_head_steps else 0.0
 
     is_head = [str(group.get("name", "")).startswith("head") for group in optimizer.param_groups]
-    return LambdaLR(optimizer, [rise_and_fall(0 if head else num_head_steps) for head in is_head])
+    return LambdaLR(optimizer, [schedules[0] if head else multiply_after_head for head in is_head])
+
+
+def build_multiplier(args: TrainingArguments, num_training_steps: int) -> Callable[[int], float]:
+    """The factor on the learning rate by step, as `--lr_scheduler_type` and `--warmup_steps` say."""
+    schedule = get_scheduler(
+        args.lr_scheduler_type,
+        torch.optim.SGD([torch.zeros(1)], lr=1.0),
+        num_warmup_steps=args.get_warmup_steps(num_training_steps),
+        num_training_steps=num_training_steps,
+        scheduler_specific_kwargs=args.lr_scheduler_kwargs,  # type: ignore[arg-type]
+    )
+    require(
+        isinstance(schedule, LambdaLR),
+        f"--lr_scheduler_type {args.lr_scheduler_type} cannot follow --head_warmup_ratio: pass --head_warmup_ratio 0",
+    )
+    multiplier: Callable[[int], float] = schedule.lr_lambdas[0]
+    return multiplier

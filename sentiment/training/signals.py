@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the training saves where it is, and ends."""
+"""Ctrl-C and SIGTERM: a checkpoint is written after the current step, and the training ends."""
 
 import signal
 import threading
@@ -11,47 +11,47 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from sentiment.exceptions import TrainingInterrupted
 
-# A launcher passes a signal on that has come to its processes already.
-SAME_SIGNAL_SECONDS = 1.0
+# A launcher forwards a signal that its processes have received already.
+DUPLICATE_SECONDS = 1.0
 
 
 class SignalListener:
-    """Notes SIGINT and SIGTERM while it is entered, in place of ending the process; a second one ends it at once.
+    """A context manager that records SIGINT and SIGTERM instead of ending the process; a second one ends it at once.
 
-    `number` is that of the signal that came, 0 before.
+    `number` is that of the signal received, 0 before.
     """
 
     def __init__(self) -> None:
         self.number = 0
-        self._came = 0.0
-        self._former: dict[int, Any] = {}
+        self._received = 0.0
+        self._handlers: dict[int, Any] = {}
 
     def __enter__(self) -> "SignalListener":
-        """Takes the signals over; in another thread than the main one, which cannot, it notes none."""
+        """Installs the handlers; does nothing in another thread than the main one, which cannot."""
         if threading.current_thread() is threading.main_thread():
-            self._former = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+            self._handlers = {number: signal.signal(number, self._record) for number in (signal.SIGINT, signal.SIGTERM)}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Gives the signals back; raises TrainingInterrupted for one that came when the training had ended."""
-        for number, handler in self._former.items():
+        """Restores the handlers; raises TrainingInterrupted for a signal received after the last step."""
+        for number, handler in self._handlers.items():
             signal.signal(number, handler)
         if self.number and kind is None:
             raise TrainingInterrupted(self.number)
 
-    def _note(self, number: int, _frame: FrameType | None) -> None:
+    def _record(self, number: int, _frame: FrameType | None) -> None:
         now = time.monotonic()
         if not self.number:
-            self.number, self._came = number, now
-        elif number == self.number and now - self._came > SAME_SIGNAL_SECONDS:
+            self.number, self._received = number, now
+        elif number == self.number and now - self._received > DUPLICATE_SECONDS:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
 
 
 class PeriodicCheckpointCallback(TrainerCallback):
-    """Has a checkpoint written after the step in which a signal came, and ends the training then; and now and then.
+    """Saves a checkpoint every `save_minutes`, and after the step in which a signal came, which ends the training.
 
-    Where an epoch ends with a checkpoint, its last step waits for that one, which holds the evaluation too.
+    At the end of an epoch that is followed by an evaluation and a checkpoint, that checkpoint serves.
     """
 
     def __init__(self, signals: SignalListener, save_minutes: float) -> None:
@@ -61,24 +61,25 @@ class PeriodicCheckpointCallback(TrainerCallback):
         self._stop = 0
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Asks for a checkpoint where one is due, in all processes alike."""
+        """Requests a checkpoint if one is due, in all processes alike."""
         is_due = time.monotonic() - self._saved > self.save_seconds
-        self._stop, save = all_reduce_max(args, self.signals.number, is_due or self.signals.number)
+        self._stop, save = all_reduce_max(args, self.signals.number, int(is_due or bool(self.signals.number)))
         is_epoch_end = state.epoch is not None and state.epoch == int(state.epoch)
         if save and not (is_epoch_end and args.save_strategy == "epoch"):
             control.should_save = control.should_log = True  # the mean loss of the log starts anew with each resume
 
     def on_save(self, *_: Any, **__: Any) -> None:
-        """Raises TrainingInterrupted where a signal has come."""
+        """Raises TrainingInterrupted if a signal has come."""
         self._saved = time.monotonic()
         if self._stop:
             raise TrainingInterrupted(self._stop)
 
 
-def all_reduce_max(args: TrainingArguments, *numbers: float) -> list[int]:
-    """The highest that a process has of each number."""
+def all_reduce_max(args: TrainingArguments, *numbers: int) -> list[int]:
+    """The maximum of each number over all processes; without any synchronisation for a single one."""
+    if args.world_size == 1:
+        return list(numbers)
     highest = torch.tensor(numbers, dtype=torch.int64, device=args.device)
-    if args.world_size > 1:
-        torch.distributed.all_reduce(highest, torch.distributed.ReduceOp.MAX)
+    torch.distributed.all_reduce(highest, torch.distributed.ReduceOp.MAX)
     found: list[int] = highest.tolist()
     return found

@@ -46,8 +46,6 @@ from sentiment.config.arguments import (
 )
 from sentiment.data.sources import load_reviews
 from sentiment.models.model_folder import resolve_model
-from sentiment.pipelines.adaptation import adapt
-from sentiment.pipelines.finetuning import finetune
 from sentiment.training.hardware import measure_peak_memory
 
 LENGTH = 128
@@ -173,16 +171,18 @@ def train_ours(options: argparse.Namespace) -> dict[str, float]:
         if options.task == "finetuning":
             data_args = DataArguments(dataset_name="sst2", data_dir=options.data_dir, max_rows=str(options.rows))
             args = FinetuningArguments(batch_size=options.batch_size, num_train_epochs=1, **run)
-            return finetune("e2e", model_args, data_args, args)["resources"]
+            return FinetuningRun("e2e", model_args, data_args, args).execute()["resources"]
         corpus_args = CorpusArguments(
-            dataset=["imdb"],
+            dataset_name=["imdb"],
             data_dir=options.data_dir,
             max_rows=str(options.rows),
             target_dataset="none",
-            validation_share=0.02,
+            validation_split_percentage=2,
         )
         length = {"max_steps": options.steps} if options.steps > 0 else {"num_train_epochs": 1}
-        return adapt(model_args, corpus_args, AdaptationArguments(**length, **run))["resources"]
+        return AdaptationRun("mlm", model_args, corpus_args, AdaptationArguments(**length, **run)).execute()[
+            "resources"
+        ]
 
 
 def measure_matrix_rates(model: str) -> dict[str, float]:

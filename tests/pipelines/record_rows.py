@@ -14,7 +14,7 @@ from sentiment.config.arguments import DataArguments, FinetuningArguments, Model
 from sentiment.config.parsing import parse_arguments
 from sentiment.data.finetuning_data import prepare_data
 from sentiment.models.loading import load_tokenizer
-from sentiment.pipelines.finetuning import finetune
+from sentiment.pipelines.finetuning import FinetuningRun
 
 collated: list[str] = []
 
@@ -33,7 +33,7 @@ class RecordingCollator(DataCollatorWithPadding):
 def main() -> None:
     sentiment.pipelines.finetuning.DataCollatorWithPadding = RecordingCollator  # type: ignore[misc]
     model_args, data_args, args = parse_arguments([ModelArguments, DataArguments, FinetuningArguments])
-    finetune("e2e", model_args, data_args, args)
+    FinetuningRun("e2e", model_args, data_args, args).execute()
     train = prepare_data(data_args, args.seed, load_tokenizer(model_args.model_name_or_path)).tokenized["train"]
     training_rows = {name_row(ids) for ids in train["input_ids"]}
     seen = [row for row in collated if row in training_rows]  # the others were validated on

@@ -23,8 +23,8 @@ from sentiment.config.arguments import (
 from sentiment.data.adaptation_data import collect_held_out_keys, load_training_corpus
 from sentiment.data.finetuning_data import load_split_reviews
 from sentiment.exceptions import InputError
-from sentiment.pipelines.adaptation import adapt
-from sentiment.pipelines.finetuning import finetune
+from sentiment.pipelines.adaptation import AdaptationRun
+from sentiment.pipelines.finetuning import FinetuningRun
 
 # Each opening has one ending: a masked word can be told from the words around it.
 SENTENCES = [
@@ -59,7 +59,9 @@ def run(tiny_bert: Path, corpus_file: Path, tmp_path: Path) -> Callable[..., Pat
         )
         model = str(options.pop("model_name_or_path", tiny_bert))
         own = {key: options.pop(key) for key in list(options) if hasattr(corpus_args, key)}
-        adapt(ModelArguments(model_name_or_path=model), replace(corpus_args, **own), replace(args, **options))
+        AdaptationRun(
+            "mlm", ModelArguments(model_name_or_path=model), replace(corpus_args, **own), replace(args, **options)
+        ).execute()
         return tmp_path / name
 
     return adapt_tiny
@@ -224,7 +226,7 @@ def test_fine_tuning_knows_its_adaptation_and_refuses_one_that_read_its_test(
     folder = run(**options)
     args = FinetuningArguments(output_dir=str(tmp_path / "finetune"), num_train_epochs=1, precision="fp32")
     data_args = DataArguments(dataset_name=str(reviews_csv), max_seq_length=32)
-    finetune("finetune", ModelArguments(model_name_or_path=str(folder)), data_args, args)
+    FinetuningRun("finetune", ModelArguments(model_name_or_path=str(folder)), data_args, args).execute()
     adaptation = read(tmp_path / "finetune" / "run.json")["adaptation"]
     assert adaptation["run_dir"] == str(folder)
     assert adaptation["test_texts_seen"] == 0
@@ -237,5 +239,5 @@ def test_fine_tuning_knows_its_adaptation_and_refuses_one_that_read_its_test(
 
     other_seed = replace(args, output_dir=str(tmp_path / "other"), seed=1)
     with pytest.raises(InputError, match=r"texts of the test split stand in the text .* --split_seed"):
-        finetune("finetune", ModelArguments(model_name_or_path=str(folder)), data_args, other_seed)
+        FinetuningRun("finetune", ModelArguments(model_name_or_path=str(folder)), data_args, other_seed).execute()
     assert not (tmp_path / "other").exists()

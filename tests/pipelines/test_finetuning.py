@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from sentiment.config.arguments import DataArguments, FinetuningArguments, ModelArguments
 from sentiment.exceptions import DivergenceError, InputError
 from sentiment.inference.predictor import SentimentPredictor
-from sentiment.pipelines.finetuning import finetune
+from sentiment.pipelines.finetuning import FinetuningRun
 from sentiment.pipelines.run import build_training_arguments
 from sentiment.training.checkpoints import write_manifest
 
@@ -34,7 +34,7 @@ def run(tiny_bert: Path, reviews_csv: Path, tmp_path: Path) -> Callable[..., Pat
             name: options.pop(name) for name in ("dataset_name", "max_rows", "max_seq_length") if name in options
         }
         data_args, args = replace(data_args, **data_options), replace(args, **options)
-        finetune("e2e", ModelArguments(model_name_or_path=model), data_args, args)
+        FinetuningRun("e2e", ModelArguments(model_name_or_path=model), data_args, args).execute()
         return tmp_path / name
 
     return finetune_tiny

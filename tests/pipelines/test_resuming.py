@@ -23,8 +23,8 @@ from sentiment.config.arguments import (
     ModelArguments,
 )
 from sentiment.exceptions import SaveError, TrainingInterrupted
-from sentiment.pipelines.adaptation import adapt
-from sentiment.pipelines.finetuning import finetune
+from sentiment.pipelines.adaptation import AdaptationRun
+from sentiment.pipelines.finetuning import FinetuningRun
 
 ROOT = Path(__file__).parents[1]
 Run = Callable[..., Path]
@@ -46,7 +46,7 @@ def run(tiny_bert_with_dropout: Path, reviews_csv: Path, tmp_path: Path) -> Run:
             dropout=0.1,
             layer_decay=0.8,
         )
-        finetune("e2e", ModelArguments(str(tiny_bert_with_dropout)), data_args, replace(args, **options))
+        FinetuningRun("e2e", ModelArguments(str(tiny_bert_with_dropout)), data_args, replace(args, **options)).execute()
         return tmp_path / name
 
     return finetune_tiny
@@ -67,7 +67,9 @@ def run_mlm(tiny_bert_with_dropout: Path, reviews_csv: Path, tmp_path: Path) -> 
             precision="fp32",
             head_warmup_ratio=0.3,
         )
-        adapt(ModelArguments(str(tiny_bert_with_dropout)), corpus_args, replace(args, **options))
+        AdaptationRun(
+            "mlm", ModelArguments(str(tiny_bert_with_dropout)), corpus_args, replace(args, **options)
+        ).execute()
         return tmp_path / name
 
     return adapt_tiny

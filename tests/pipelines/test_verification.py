@@ -17,8 +17,8 @@ from sentiment.config.arguments import (
     ModelArguments,
 )
 from sentiment.exceptions import InputError
-from sentiment.pipelines.adaptation import adapt
-from sentiment.pipelines.finetuning import finetune
+from sentiment.pipelines.adaptation import AdaptationRun
+from sentiment.pipelines.finetuning import FinetuningRun
 from sentiment.pipelines.verification import verify_run
 
 
@@ -29,7 +29,7 @@ def run_dir(tiny_bert: Path, reviews_csv: Path, tmp_path: Path) -> Path:
     own.write_bytes(reviews_csv.read_bytes())
     data_args = DataArguments(dataset_name=str(own), max_seq_length=32, max_rows="200")
     args = FinetuningArguments(output_dir=str(tmp_path / "run"), learning_rate=5e-3, batch_size=32, num_train_epochs=1)
-    finetune("e2e", ModelArguments(str(tiny_bert)), data_args, args)
+    FinetuningRun("e2e", ModelArguments(str(tiny_bert)), data_args, args).execute()
     return tmp_path / "run"
 
 
@@ -107,7 +107,7 @@ def test_an_adaptation_is_verified_on_its_masks(tiny_bert: Path, reviews_csv: Pa
         dataset_name=[str(reviews_csv)], target_dataset="none", max_seq_length=32, max_rows="200"
     )
     args = AdaptationArguments(output_dir=str(tmp_path / "mlm"), learning_rate=5e-3, num_train_epochs=2)
-    adapt(ModelArguments(str(tiny_bert)), corpus_args, args)
+    AdaptationRun("mlm", ModelArguments(str(tiny_bert)), corpus_args, args).execute()
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "mlm").rglob("*")}
     assert find_differences(tmp_path / "mlm") == ""
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "mlm").rglob("*")} == before

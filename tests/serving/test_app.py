@@ -21,7 +21,7 @@ from starlette.testclient import TestClient
 
 from sentiment.config.arguments import DataArguments, FinetuningArguments, ModelArguments
 from sentiment.inference.predictor import SentimentPredictor
-from sentiment.pipelines.finetuning import finetune
+from sentiment.pipelines.finetuning import FinetuningRun
 from sentiment.serving import middleware as front_module
 from sentiment.serving.batcher import ModelError, OverloadError
 
@@ -85,7 +85,7 @@ def test_query_answers_as_the_run_itself(
         output_dir=str(tmp_path / "run"), learning_rate=5e-3, num_train_epochs=1, precision="fp32"
     )
     data_args = DataArguments(dataset_name=str(reviews_csv), max_seq_length=8)  # cuts some of the texts
-    finetune("e2e", ModelArguments(model_name_or_path=str(tiny_bert)), data_args, args)
+    FinetuningRun("e2e", ModelArguments(model_name_or_path=str(tiny_bert)), data_args, args).execute()
     table = pyarrow.parquet.read_table(tmp_path / "run" / "predictions.parquet").to_pydict()
     with open_service(model=str(tmp_path / "run")) as opened:
         answer = opened.client.post("/query", json={"sentences": table["text"]}).json()

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 import torch
+from sentiment.training.adversarial import AdversarialTrainer
 from transformers import TrainingArguments
 
 from sentiment.models.classifier import load_classifier
-from sentiment.training.adversarial import AdversarialTrainer
 
 BATCH = {
     "input_ids": torch.tensor([[2, 5, 6, 3], [2, 11, 17, 3]]),

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
+from sentiment.training.checkpointing import CheckpointingTrainer
 from transformers import TrainingArguments
 
 from sentiment.exceptions import DivergenceError
-from sentiment.training.checkpointing import CheckpointingTrainer
 
 ROWS, BATCH = 20, 4
 BAD_ROW = 13

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
+from sentiment.training.adversarial import AdversarialTrainer
 from transformers import (
     AutoTokenizer,
     BertForMaskedLM,
@@ -20,7 +21,6 @@ from transformers import (
 
 from sentiment.models.classifier import load_classifier
 from sentiment.models.masked_lm import load_masked_lm
-from sentiment.training.adversarial import AdversarialTrainer
 from sentiment.training.batches import LengthGroupedTrainer
 from sentiment.training.masking import SeededMaskingCollator, apply_static_masking
 from sentiment.training.optimization import build_optimizer, build_parameter_groups
