@@ -12,6 +12,7 @@ from sentiment.exceptions import InputError
 from sentiment.storage import list_folder, read_json
 
 LOCK_FILE = ".lock"
+MAX_NAMED = 5  # options in a message
 DIVERGENCE_FILE = "divergence.json"
 # What a run writes, and --overwrite removes.
 WRITTEN_FILES = (
@@ -87,7 +88,8 @@ def is_finished(run_dir: Path, options: dict[str, Any], overwrite: bool = False,
     names = sorted((options.keys() | found.keys()) - NEUTRAL_OPTIONS)
     changed = [name for name in names if found.get(name) != options.get(name)]
     if changed:
-        difference = ", ".join(f"{name} {found.get(name)} -> {options.get(name)}" for name in changed)
+        difference = ", ".join(f"{name} {found.get(name)} -> {options.get(name)}" for name in changed[:MAX_NAMED])
+        difference += f" and {len(changed) - MAX_NAMED} more" if len(changed) > MAX_NAMED else ""
         raise InputError(
             f"{run_dir} holds a run with other options ({difference}): pass another --output_dir, or --overwrite"
         )

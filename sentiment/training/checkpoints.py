@@ -131,7 +131,7 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
 def is_training_complete(checkpoint: Path) -> bool:
     """Whether the training had ended, by its last step or by early stopping, when the checkpoint was saved."""
     state = read_state(checkpoint)
-    control = state["stateful_callbacks"]["TrainerControl"]["attributes"]
+    control = state["stateful_callbacks"]["TrainerControl"]["args"]
     return bool(control["should_training_stop"]) or state["global_step"] >= state["max_steps"]
 
 

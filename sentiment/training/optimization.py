@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import torch
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import PreTrainedModel, TrainingArguments, get_scheduler
+from transformers import PreTrainedModel, SchedulerType, TrainingArguments, get_scheduler
 
 from sentiment.exceptions import require
 
@@ -108,9 +108,10 @@ def build_multiplier(args: TrainingArguments, num_training_steps: int) -> Callab
         num_training_steps=num_training_steps,
         scheduler_specific_kwargs=args.lr_scheduler_kwargs,  # type: ignore[arg-type]
     )
+    name = SchedulerType(args.lr_scheduler_type).value
     require(
         isinstance(schedule, LambdaLR),
-        f"--lr_scheduler_type {args.lr_scheduler_type} cannot follow --head_warmup_ratio: pass --head_warmup_ratio 0",
+        f"--lr_scheduler_type {name} cannot follow --head_warmup_ratio: pass --head_warmup_ratio 0",
     )
     multiplier: Callable[[int], float] = schedule.lr_lambdas[0]
     return multiplier

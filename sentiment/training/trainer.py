@@ -19,7 +19,7 @@ from sentiment.training.optimization import build_head_first_schedule, build_par
 # GradScaler halves its scale after each overflow; from 65,536 it is below 1 after 17.
 MAX_SKIPPED_STEPS = 20
 MAX_NAMED_ROWS = 16
-UNUSED_COLUMNS = ("length", "row")  # of the training data: for the sampler and for messages, not for the model
+LENGTHS = "length"  # column of the training data, for the sampler
 
 
 class SentimentTrainer(Trainer):
@@ -76,7 +76,7 @@ class SentimentTrainer(Trainer):
             groups = build_parameter_groups(
                 model,
                 self.args.learning_rate,
-                self.args.head_lr,
+                getattr(self.args, "head_lr", None),
                 getattr(self.args, "layer_decay", 1.0),
                 self.args.weight_decay,
             )
@@ -99,7 +99,7 @@ class SentimentTrainer(Trainer):
         """Batches in the order of `EpochSampler`; those of a stream in its own."""
         if not isinstance(self.train_dataset, Dataset):
             return super().get_train_dataloader()
-        unused = [name for name in UNUSED_COLUMNS if name in self.train_dataset.column_names]
+        unused = [name for name in (LENGTHS,) if name in self.train_dataset.column_names]
         loader = DataLoader(
             self.train_dataset.remove_columns(unused),
             batch_size=self.args.train_batch_size,
@@ -118,7 +118,8 @@ class SentimentTrainer(Trainer):
         """The sampler of the training rows."""
         assert isinstance(self.train_dataset, Dataset)
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        lengths = self.train_dataset["length"][:]
+        has_lengths = LENGTHS in self.train_dataset.column_names
+        lengths = self.train_dataset[LENGTHS][:] if has_lengths else [1] * len(self.train_dataset)
         return EpochSampler(lengths, self.args.train_sampling_strategy, self.count_step_rows(), seed, self.tracker)
 
     def count_step_rows(self) -> int:
@@ -146,6 +147,9 @@ class SentimentTrainer(Trainer):
         finally:
             hook.remove()
         (gradient,) = gradients
+        if self.args.world_size > 1:  # the direction of the batch of all processes, as one process would take it
+            gradient = gradient.clone()
+            torch.distributed.all_reduce(gradient)
         norm = gradient.norm()
         if norm > 0 and torch.isfinite(norm):  # in fp16 it may overflow, and the optimizer skips the step
             rows = inputs["input_ids"].unique().to(embeddings.device)

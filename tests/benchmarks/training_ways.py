@@ -46,6 +46,8 @@ from sentiment.config.arguments import (
 )
 from sentiment.data.sources import load_reviews
 from sentiment.models.model_folder import resolve_model
+from sentiment.pipelines.adaptation import AdaptationRun
+from sentiment.pipelines.finetuning import FinetuningRun
 from sentiment.training.hardware import measure_peak_memory
 
 LENGTH = 128

@@ -1,7 +1,7 @@
 """Flags, YAML files and defaults: which beats which, and what is refused."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ def run_yaml(tmp_path: Path) -> Path:
 
 def parse(*words: object, classes: list[Any] = CLASSES) -> dict[str, Any]:
     parsed = parse_arguments(classes, [str(word) for word in words])
-    return {name: value for arguments in parsed for name, value in vars(arguments).items()}
+    return {option.name: getattr(part, option.name) for part in parsed for option in fields(part)}
 
 
 def refused(*words: object, classes: list[Any] = CLASSES) -> str:
@@ -48,7 +48,6 @@ def test_without_arguments_it_is_the_labs_experiment() -> None:
         "max_rows": "10000",
         "sample": "first",
         "max_seq_length": 128,
-        "batch_size": 128,
         "learning_rate": 5e-5,
         "layer_decay": 1.0,
         "dropout": 0.0,
@@ -59,6 +58,8 @@ def test_without_arguments_it_is_the_labs_experiment() -> None:
         "output_dir": "outputs/e2e",
     }
     assert {name: options[name] for name in expected} == expected
+    assert FinetuningArguments().global_batch_size == 128
+    assert AdaptationArguments().global_batch_size == 32
 
 
 def test_flag_beats_file_and_file_beats_default(run_yaml: Path) -> None:
@@ -101,13 +102,13 @@ def test_default_words_are_those_of_the_command_line(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("content", "parts"),
     [
-        ("learning_rate: 1\n", ["unknown key 'learning_rate'", "learning_rate", "batch_size"]),
-        ("rat: 5\n", ["unknown key 'rat'"]),
+        ("learning_rat: 1\n", ["unknown key 'learning_rat' (did you mean 'learning_rate'?)", "batch_size"]),
+        ("zzz: 5\n", ["unknown key 'zzz'; the keys are"]),
         ("5: 5\n", ["unknown key '5'"]),
         ("lr: [1, 2]\n", ["'lr' must be a single value"]),
         ("lr: {a: 1}\n", ["'lr' must be a single value"]),
-        ("- lr\n", ["must hold one 'key: value' a line"]),
-        ("lr\n", ["must hold one 'key: value' a line"]),
+        ("- lr\n", ["must hold one 'key: value' per line"]),
+        ("lr\n", ["must hold one 'key: value' per line"]),
         ("lr: [1\n", ["is not valid YAML"]),
         ("lr: 1\n\tbatch_size: 2\n", ["is not valid YAML", "line 2"]),
     ],
@@ -151,7 +152,6 @@ def test_unknown_options_and_abbreviations(words: list[str]) -> None:
         "--layer_decay=0",
         "--layer_decay=1.1",
         "--max_grad_norm=0",
-        "--warmup_steps=1",
         "--warmup_steps=-0.1",
         "--weight_decay=-1",
         "--batch_size=0",
@@ -171,7 +171,8 @@ def test_unknown_options_and_abbreviations(words: list[str]) -> None:
     ],
 )
 def test_values_that_no_run_can_use(flag: str) -> None:
-    assert refused(flag).startswith(flag.replace("=", " "))
+    name = flag.replace("--lr", "--learning_rate")
+    assert refused(flag).startswith(name.replace("=", " "))
 
 
 def test_values_are_refused_from_a_file_too(run_yaml: Path) -> None:
@@ -184,21 +185,11 @@ def test_resume_and_overwrite_contradict_each_other() -> None:
 
 
 @pytest.mark.parametrize(
-    ("flag", "name"),
-    [
-        ("--lr=fast", "--lr"),
-        ("--batch_size=1.5", "--batch_size"),
-        ("--split=random", "--split"),
-        ("--cleaning=none", "--cleaning"),
-        ("--precision=int8", "--precision"),
-        ("--resume=maybe", "--resume"),
-    ],
+    "flag",
+    ["--lr=fast", "--batch_size=1.5", "--split=random", "--cleaning=none", "--precision=int8", "--resume=maybe"],
 )
-def test_values_of_another_type_end_with_code_2(flag: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as end:
-        parse(flag)
-    assert end.value.code == 2
-    assert re.search(rf"error: argument {name}\b", capsys.readouterr().err)
+def test_values_of_another_type(flag: str) -> None:
+    assert re.match(rf"argument \S*{flag.partition('=')[0]}\b", refused(flag))
 
 
 @pytest.mark.parametrize(
@@ -234,7 +225,7 @@ def test_other_dataclasses_can_be_parsed_with_them() -> None:
         word: str = "x"
 
     data, other = parse_arguments([DataArguments, Other], ["--word", "y", "--dataset", "imdb"])
-    assert (data.dataset, other.word) == ("imdb", "y")
+    assert (data.dataset_name, other.word) == ("imdb", "y")
 
 
 def test_several_datasets_by_flag_or_file(run_yaml: Path) -> None:
@@ -256,8 +247,8 @@ def test_several_datasets_by_flag_or_file(run_yaml: Path) -> None:
         ["--validation_split_percentage=0"],
         ["--max_rows=none"],
         ["--max_seq_length=2"],
-        ["--streaming=true"],
         ["--max_steps=0", "--streaming=true"],
+        ["--label_smoothing_factor=0.1"],
         ["--shuffle_buffer_size=0"],
     ],
 )

@@ -197,7 +197,7 @@ def test_two_processes_adapt_and_count_each_masked_token_once(
 
 def test_a_stream_is_trained_on_for_its_steps(run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sentiment.data.adaptation_data.STREAM_VALIDATION_ROWS", 50)
-    folder = run(streaming=True, max_steps=20, shuffle_buffer=50)
+    folder = run(streaming=True, max_steps=20, shuffle_buffer_size=50)
     metrics = read(folder / "metrics.json")
     assert [entry["step"] for entry in metrics["history"]] == [4, 8, 12, 16, 20]
     assert metrics["validation"]["after"]["loss"] < metrics["validation"]["before"]["loss"]

@@ -16,7 +16,6 @@ from sentiment.config.arguments import DataArguments, FinetuningArguments, Model
 from sentiment.exceptions import DivergenceError, InputError
 from sentiment.inference.predictor import SentimentPredictor
 from sentiment.pipelines.finetuning import FinetuningRun
-from sentiment.pipelines.run import build_training_arguments
 from sentiment.training.checkpoints import write_manifest
 
 
@@ -134,7 +133,7 @@ def test_a_run_that_failed_before_it_began_leaves_a_usable_folder(run: Callable[
 def test_other_options_need_another_folder_or_overwrite(run: Callable[..., Path]) -> None:
     folder = run()
     weights = hash_file(folder / "model/model.safetensors")
-    with pytest.raises(InputError, match=r"lr 0\.005 -> 0\.001.*--overwrite"):
+    with pytest.raises(InputError, match=r"learning_rate 0\.005 -> 0\.001.*--overwrite"):
         run(learning_rate=1e-3)
     assert hash_file(folder / "model/model.safetensors") == weights
     run(learning_rate=1e-3, overwrite=True)
@@ -173,7 +172,7 @@ def test_padding_is_unknown_where_a_part_of_it_was_not_counted(
     (checkpoint,) = (tmp_path / "cut" / "checkpoints").glob("checkpoint-*")
     state = checkpoint / "trainer_state.json"
     state.write_text(json.dumps(read(state) | {"num_input_tokens_seen": 0}), encoding="utf-8")
-    write_manifest(checkpoint)
+    write_manifest(checkpoint, world_size=1)
     assert read(run("cut", resume=True) / "metrics.json")["resources"]["padding_share"] is None
 
 
@@ -197,7 +196,7 @@ def test_a_diverging_run_says_so_and_leaves_no_result(run: Callable[..., Path], 
     [
         ({"max_rows": "12"}, "too few rows"),
         ({"dataset_name": "missing.csv"}, r"missing\.csv"),
-        ({"max_seq_length": 65}, "takes 64 tokens at most"),
+        ({"max_seq_length": 65}, "takes at most 64 tokens"),
         ({"precision": "fp16"}, "needs a CUDA device"),
     ],
 )
@@ -212,17 +211,17 @@ def test_wrong_input_writes_nothing(
 
 def test_warm_up_is_a_share_of_the_steps(tmp_path: Path) -> None:
     args = FinetuningArguments(output_dir=str(tmp_path), precision="fp32")
-    assert build_training_arguments(args).get_warmup_steps(1000) == 60
-    assert build_training_arguments(replace(args, warmup_ratio=0.0)).get_warmup_steps(1000) == 0
+    assert args.build_trainer_arguments().get_warmup_steps(1000) == 60
+    assert replace(args, warmup_steps=0.0).build_trainer_arguments().get_warmup_steps(1000) == 0
 
 
-def test_the_global_batch_is_dealt_to_processes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_global_batch_is_divided_among_processes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("transformers.TrainingArguments.world_size", 2)
     monkeypatch.setattr("transformers.TrainingArguments.n_gpu", 1)
     args = FinetuningArguments(output_dir=str(tmp_path), batch_size=32, precision="fp32")
-    assert build_training_arguments(args).per_device_train_batch_size == 16
-    with pytest.raises(InputError, match="--batch_size 33 cannot be dealt evenly to 2"):
-        build_training_arguments(replace(args, batch_size=33))
+    assert args.build_trainer_arguments().per_device_train_batch_size == 16
+    with pytest.raises(InputError, match="--batch_size 33: not divisible by 2 processes"):
+        replace(args, batch_size=33)
 
 
 def test_two_processes_see_each_row_once_an_epoch(
@@ -231,7 +230,7 @@ def test_two_processes_see_each_row_once_an_epoch(
     """In length groups, and though they use random numbers unequally, the processes share the rows."""
     flags = ["--model", str(tiny_bert_with_dropout), "--dataset", str(reviews_csv), "--max_seq_length", "32"]
     flags += ["--precision", "fp32", "--batch_size", "40", "--num_train_epochs", "3", "--seed", "3"]
-    folder = launch(2, "tests/record_rows.py", tmp_path / "run", *flags)
+    folder = launch(2, "tests/pipelines/record_rows.py", tmp_path / "run", *flags)
     seen = [read(folder / f"rows_{rank}.json") for rank in (0, 1)]
     assert len(seen[0]) == len(seen[1]) == 3 * 100
     for epoch in range(3):

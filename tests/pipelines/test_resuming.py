@@ -26,7 +26,7 @@ from sentiment.exceptions import SaveError, TrainingInterrupted
 from sentiment.pipelines.adaptation import AdaptationRun
 from sentiment.pipelines.finetuning import FinetuningRun
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 Run = Callable[..., Path]
 Interrupt = Callable[..., None]
 
@@ -67,9 +67,9 @@ def run_mlm(tiny_bert_with_dropout: Path, reviews_csv: Path, tmp_path: Path) -> 
             precision="fp32",
             head_warmup_ratio=0.3,
         )
-        AdaptationRun(
-            "mlm", ModelArguments(str(tiny_bert_with_dropout)), corpus_args, replace(args, **options)
-        ).execute()
+        corpus_options = {key: options.pop(key) for key in list(options) if hasattr(corpus_args, key)}
+        model_args = ModelArguments(str(tiny_bert_with_dropout))
+        AdaptationRun("mlm", model_args, replace(corpus_args, **corpus_options), replace(args, **options)).execute()
         return tmp_path / name
 
     return adapt_tiny
@@ -134,7 +134,7 @@ def test_so_does_one_on_a_stream(
 ) -> None:
     """Which is evaluated every three steps, and comes to its end and begins anew."""
     monkeypatch.setattr("sentiment.data.adaptation_data.STREAM_VALIDATION_ROWS", 150)
-    options = {"streaming": True, "max_steps": 13, "shuffle_buffer": 20, "batch_size": 16}
+    options = {"streaming": True, "max_steps": 13, "shuffle_buffer_size": 20, "batch_size": 16}
     whole = run_mlm("whole", **options)
     interrupt(run_mlm, step, **options)
     check_equal(run_mlm("cut", resume=True, **options), whole)
@@ -184,7 +184,7 @@ def test_the_record_keeps_its_beginning_and_tells_what_changed(
     changed = begun | {"started": "2020-01-01T00:00:00+00:00", "versions": begun["versions"] | {"torch": "1.0"}}
     (tmp_path / "cut" / "run.json").write_text(json.dumps(changed), encoding="utf-8")
     interrupt(run, 4, resume=True)
-    assert "was begun elsewhere (torch 1.0 -> " in caplog.text
+    assert "was started in another environment (torch 1.0 -> " in caplog.text
     caplog.clear()
     ended = read(run("cut", resume=True) / "run.json")
     assert ended["started"] == "2020-01-01T00:00:00+00:00"
@@ -224,7 +224,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_those_before(
 
     with monkeypatch.context() as patch:
         patch.setattr(torch, "save", fill_disk)
-        with pytest.raises(SaveError, match=r"cannot write .*checkpoint-10: .*failed writing.* MB are free"):
+        with pytest.raises(SaveError, match=r"cannot write .*checkpoint-10: .*failed writing.* MB free"):
             run("cut")
     assert [path.name for path in (tmp_path / "cut" / "checkpoints").iterdir()] == ["checkpoint-5"]
     check_equal(run("cut", resume=True), whole)
@@ -254,7 +254,7 @@ def test_kill_9(run: Run, tmp_path: Path) -> None:
     checkpoints = tmp_path / "cut" / "checkpoints"
     for wait in (0.0, 0.05):
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-            while process.poll() is None and not (checkpoints / "unfinished").exists():
+            while process.poll() is None and not list(checkpoints.glob("checkpoint-*")):
                 time.sleep(0.001)
             time.sleep(wait)
             process.kill()

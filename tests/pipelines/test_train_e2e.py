@@ -14,7 +14,7 @@ from sentiment.demo.embedded import MINILM, SNIPPETS, cached_package
 from sentiment.inference.predictor import SentimentPredictor
 
 ROOT = Path(__file__).parents[1]
-LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--quiet", "--preprocessing_num_workersesses", "1"]
+LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--quiet", "--num_processes", "1"]
 # Plain transformers, in a process that refuses to import this package.
 ASK_PIPELINE = """
 import json, sys

@@ -65,7 +65,7 @@ def test_another_cleaning_may_change_the_texts_and_nothing_else(read_runs: Calla
     (warning,) = list_warnings(*runs, "a", "b")
     assert "cleaned in two ways (light and classic)" in warning
     runs[1].options["dataset_name"] = "imdb"
-    assert "dataset snippets and imdb" in refusal(runs)
+    assert "dataset_name snippets and imdb" in refusal(runs)
 
 
 def test_no_warnings_where_method_alone_differs(read_runs: Callable[..., list[FinishedRun]]) -> None:

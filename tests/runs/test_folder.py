@@ -63,15 +63,16 @@ def test_options_that_change_no_number_do_not_count(run_dir: Path) -> None:
 
 def test_other_options_are_refused_by_name(run_dir: Path) -> None:
     message = refused(run_dir, OPTIONS | {"learning_rate": 2e-4, "model_name_or_path": "bert"})
-    assert "(lr 0.0001 -> 0.0002, model minilm -> bert): pass another --output_dir, or --overwrite" in message
+    difference = "(learning_rate 0.0001 -> 0.0002, model_name_or_path minilm -> bert)"
+    assert f"{difference}: pass another --output_dir, or --overwrite" in message
     message = refused(run_dir, OPTIONS | {"learning_rate": 2e-4, "mlm_probability": 0.15})
-    assert "a run of another kind or version (it has no mlm_probability): pass another --output_dir" in message
+    assert "learning_rate 0.0001 -> 0.0002, mlm_probability None -> 0.15" in message
     assert "other options" in refused(run_dir, OPTIONS | {"learning_rate": 2e-4}, resume=True)
 
 
 def test_an_unfinished_run_needs_a_word(run_dir: Path) -> None:
     (run_dir / "metrics.json").unlink()
-    assert "unfinished run: pass --resume to go on, or --overwrite" in refused(run_dir)
+    assert "unfinished run: pass --resume to continue, or --overwrite" in refused(run_dir)
     assert not is_finished(run_dir, OPTIONS, resume=True)
 
 

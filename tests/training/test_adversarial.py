@@ -1,14 +1,14 @@
-"""Adversarial training: two passes, the second on moved words, and nothing left moved."""
+"""Adversarial training: two passes, the second with perturbed embeddings, which are restored."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from sentiment.training.adversarial import AdversarialTrainer
 from transformers import TrainingArguments
 
 from sentiment.models.classifier import load_classifier
+from sentiment.training.trainer import SentimentTrainer
 
 BATCH = {
     "input_ids": torch.tensor([[2, 5, 6, 3], [2, 11, 17, 3]]),
@@ -18,24 +18,24 @@ BATCH = {
 
 
 @pytest.fixture
-def trainer(tiny_bert: Path, tmp_path: Path) -> AdversarialTrainer:
+def trainer(tiny_bert: Path, tmp_path: Path) -> SentimentTrainer:
     args = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none")
     torch.manual_seed(0)
-    trainer = AdversarialTrainer(model=load_classifier(str(tiny_bert)), args=args, epsilon=0.5)
+    trainer = SentimentTrainer(model=load_classifier(str(tiny_bert)), args=args)
     trainer.current_gradient_accumulation_steps = 1  # set by the loop that a step is a part of
     return trainer
 
 
-def step(trainer: AdversarialTrainer, epsilon: float) -> tuple[float, dict[str, torch.Tensor]]:
+def step(trainer: SentimentTrainer, epsilon: float) -> tuple[float, dict[str, torch.Tensor]]:
     """The loss and the gradients of one batch."""
     model: Any = trainer.model
     model.zero_grad()
-    trainer.epsilon = epsilon
+    trainer.adversarial_epsilon = epsilon
     loss = trainer.training_step(model, dict(BATCH))
     return loss.item(), {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
 
 
-def test_the_gradient_is_that_of_the_batch_and_of_the_batch_with_moved_words(trainer: AdversarialTrainer) -> None:
+def test_gradients_are_those_of_the_batch_and_of_the_perturbed_batch(trainer: SentimentTrainer) -> None:
     model: Any = trainer.model
     words = model.bert.embeddings.word_embeddings.weight
     before = words.detach().clone()
@@ -51,10 +51,22 @@ def test_the_gradient_is_that_of_the_batch_and_of_the_batch_with_moved_words(tra
         torch.testing.assert_close(both, plain[name] + moved[name], rtol=1e-4, atol=1e-6, msg=name)
 
 
-def test_a_gradient_that_is_not_finite_moves_nothing(trainer: AdversarialTrainer) -> None:
+def test_a_gradient_that_is_not_finite_perturbs_nothing(trainer: SentimentTrainer) -> None:
     model: Any = trainer.model
     words = model.bert.embeddings.word_embeddings.weight
     before = words.detach().clone()
     words.register_hook(lambda gradient: gradient * float("inf"))
     step(trainer, 0.5)
     assert torch.equal(words.detach(), before)
+
+
+def test_the_perturbation_follows_this_micro_batch_alone(trainer: SentimentTrainer) -> None:
+    """With gradient accumulation, `embeddings.grad` holds the gradients of earlier micro-batches too."""
+    model: Any = trainer.model
+    _, expected = step(trainer, 0.5)
+    earlier = {name: torch.randn_like(parameter) for name, parameter in model.named_parameters()}
+    for name, parameter in model.named_parameters():
+        parameter.grad = earlier[name].clone()
+    trainer.training_step(model, dict(BATCH))
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.grad - earlier[name], expected[name], rtol=1e-3, atol=1e-5, msg=name)

