@@ -1,6 +1,6 @@
 """The `sentiment` command, and how every command ends.
 
-Commands import what they need when they run, so that `sentiment fetch` does not wait for torch.
+Commands import what they need when they run, so that `sentiment fetch` does not import torch.
 """
 
 import argparse
@@ -13,16 +13,23 @@ from pathlib import Path
 from typing import Any
 
 import sentiment
-from sentiment.exceptions import DivergenceError, InputError, SaveError, TrainingInterrupted
+from sentiment.environment import get_rank
+from sentiment.exceptions import (
+    FULL_DISK,
+    DivergenceError,
+    InputError,
+    SaveError,
+    TrainingInterrupted,
+    first_line,
+    require,
+)
 
-FULL_DISK = {errno.ENOSPC, errno.EDQUOT}
-SYSTEM_REFUSALS = FULL_DISK | {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG}
-
-
+# Errors of the operating system that a user can fix: printed in one line, without a traceback.
+SYSTEM_ERRORS = FULL_DISK | {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG}
 EXIT_CODES = (
-    "exit codes: 0 done, 1 a file cannot be written or read, a run of a study failed, an export is refused or a record "
-    "is not reproduced, "
-    "2 wrong input (one line says what to do), 3 a training diverged, 4 the disk is full, 130 or 143 interrupted"
+    "exit codes: 0 done; 1 a file cannot be read or written, a run of a study failed, an export is refused or a record "
+    "not reproduced; 2 wrong input (one line says what to do); 3 training diverged; 4 disk full; 130 or 143 "
+    "interrupted"
 )
 
 
@@ -32,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     known, rest = parser.parse_known_args(argv)
     options = vars(known)
     command = options.pop("command")
-    if command in (audit, study):  # their options are those of runs, which have a parser of their own
+    if command in (audit, study):  # they have the options of runs, parsed as those of the training scripts
         options["flags"] = rest
     elif rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
@@ -40,32 +47,48 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def run_command(command: Callable[..., Any], **options: Any) -> None:
-    """Runs a command; wrong input ends it with one line on stderr and exit code 2."""
+    """Runs a command; an error that the user can fix ends it with one line on stderr and an exit code."""
     try:
         command(**options)
         sys.stdout.flush()
     except (InputError, DivergenceError, SaveError, TrainingInterrupted) as error:
-        if int(os.environ.get("RANK", "0")) == 0:  # processes of one run end alike
-            print(f"error: {error}", file=sys.stderr)
+        is_common = isinstance(error, (TrainingInterrupted, DivergenceError)) or getattr(
+            error, "is_on_all_ranks", False
+        )
+        print_error(str(error), is_common)
         sys.exit(error.exit_code)
-    except BrokenPipeError:  # the reader, such as `head`, has all that it wants
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        if error.errno not in SYSTEM_REFUSALS:
+        if error.errno not in SYSTEM_ERRORS:
             raise
-        print(f"error: {error.strerror}: {error.filename}", file=sys.stderr)
+        print_error(f"{error.strerror}: {error.filename}")
         sys.exit(SaveError.exit_code if error.errno in FULL_DISK else 1)
     except KeyboardInterrupt:
         sys.exit(130)
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not imported for its name
+            raise
+        print_error(f"the device memory is full: lower --batch_size or --max_seq_length ({first_line(error)})")
+        sys.exit(1)
+
+
+def print_error(message: str, is_common: bool = False) -> None:
+    """Prints an error; those of other ranks with their number, unless every rank has the same one."""
+    rank = get_rank()
+    if rank == 0:
+        print(f"error: {message}", file=sys.stderr)
+    elif not is_common:
+        print(f"error (rank {rank}): {message}", file=sys.stderr)
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of all commands; each sets `command` to the function that does it."""
+    """The parser of all commands; each sets `command` to its function."""
     parser = argparse.ArgumentParser("sentiment", description=sentiment.__doc__, epilog=EXIT_CODES)
     parser.add_argument("--version", action="version", version=f"sentiment {sentiment.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    fetching = commands.add_parser("fetch", help="fetch the embedded model or reviews, and print where they are")
+    fetching = commands.add_parser("fetch", help="download the embedded model or reviews, and print their folder")
     fetching.add_argument("name", choices=["minilm", "snippets"])
     fetching.set_defaults(command=fetch)
 
@@ -75,69 +98,92 @@ def build_parser() -> argparse.ArgumentParser:
     evaluating = commands.add_parser("evaluate", help="metrics of a checkpoint on labelled rows")
     evaluating.add_argument("model", metavar="MODEL", help="the folder of a run, or its model folder")
     evaluating.add_argument("--dataset", required=True, help="as for train_e2e.py")
-    evaluating.add_argument("--data_dir", help="folder with local copies, used in place of the Hub")
+    evaluating.add_argument("--data_dir", help="folder with local copies of datasets, read instead of the Hub")
     evaluating.add_argument("--split", help="published split; default: the first labelled of test, validation, train")
-    evaluating.add_argument("--output", type=Path, metavar="FILE", help="also write the metrics as JSON")
+    evaluating.add_argument("--output", type=Path, metavar="FILE", help="also write the metrics to a JSON file")
     evaluating.set_defaults(command=evaluate)
 
-    predicting = commands.add_parser("predict", help="label texts; without any on a terminal, ask for them")
+    predicting = commands.add_parser("predict", help="classify texts, from arguments, a file, stdin or a prompt")
     predicting.add_argument("model", metavar="MODEL", help="the folder of a run, or its model folder")
     predicting.add_argument("texts", nargs="*", metavar="TEXT")
-    predicting.add_argument("--file", help=".csv, .tsv, .jsonl or .parquet with a text column, or one text a line")
-    predicting.add_argument("--output", type=Path, metavar="FILE", help="write the CSV there, not to stdout")
+    predicting.add_argument("--file", help=".csv, .tsv, .jsonl or .parquet with a text column, or one text per line")
+    predicting.add_argument("--output", type=Path, metavar="FILE", help="CSV file to write; default: stdout")
     predicting.set_defaults(command=predict)
 
-    comparing = commands.add_parser("compare", help="which of two fine-tunings is better, by how much, and how sure")
+    comparing = commands.add_parser(
+        "compare", help="verdict on two fine-tunings: which is better, by how much, how sure"
+    )
     comparing.add_argument("folder_a", metavar="RUN_A", help="the folder of a finished fine-tuning")
-    comparing.add_argument("folder_b", metavar="RUN_B", help="another, tested on the same rows; differences are B - A")
-    comparing.add_argument("--output_dir", default="outputs/comparison", help="where the report is written")
+    comparing.add_argument(
+        "folder_b", metavar="RUN_B", help="another one, tested on the same rows; differences are B - A"
+    )
+    comparing.add_argument("--output_dir", default="outputs/comparison", help="folder of the report")
     comparing.set_defaults(command=compare)
 
-    verifying = commands.add_parser("verify", help="whether a run's model still gives the metrics on record")
+    verifying = commands.add_parser(
+        "verify", help="evaluate a run's model again, and compare with the metrics on record"
+    )
     verifying.add_argument("run", metavar="RUN", help="the folder of a finished run")
-    verifying.add_argument("--data_dir", help="folder with local copies, where it is another than the run's")
+    verifying.add_argument("--data_dir", help="folder with local copies of datasets; default: that of the run")
     verifying.set_defaults(command=verify)
 
-    studying = commands.add_parser("study", help="ways of training x seeds x label budgets", add_help=False)
+    studying = commands.add_parser("study", help="training strategies x seeds x label budgets", add_help=False)
     studying.set_defaults(command=study)
 
-    exporting = commands.add_parser("export", help="ONNX files, which `serve --backend onnx` runs without torch")
+    exporting = commands.add_parser("export", help="write ONNX files, which `serve --backend onnx` runs without torch")
     exporting.add_argument("model", metavar="MODEL", help="the folder of a run, or its model folder")
-    exporting.add_argument("--int8", action="store_true", help="also one in int8: faster, and nearly as accurate")
-    exporting.add_argument("--dataset", help="labelled texts to check on, as for train_e2e.py; default: the test rows")
-    exporting.add_argument("--data_dir", help="folder with local copies, used in place of the Hub")
+    exporting.add_argument("--int8", action="store_true", help="also an int8 file: faster, and nearly as accurate")
+    exporting.add_argument(
+        "--dataset", help="labelled texts for the check, as for train_e2e.py; default: the run's test rows"
+    )
+    exporting.add_argument("--data_dir", help="folder with local copies of datasets, read instead of the Hub")
     exporting.add_argument("--split", help="published split; default: the first labelled of test, validation, train")
     exporting.set_defaults(command=export)
 
-    serving = commands.add_parser("serve", help="an HTTP service, and a page to try it", allow_abbrev=False)
+    serving = commands.add_parser("serve", help="HTTP service with a demo page", allow_abbrev=False)
     serving.add_argument("model", metavar="MODEL", help="the folder of a run, or its model folder")
-    serving.add_argument("--compare-with", metavar="MODEL", help="answer with this one too, and say where they differ")
-    serving.add_argument("--backend", choices=["torch", "onnx"], help="onnx: what `sentiment export` wrote")
+    serving.add_argument(
+        "--compare-with", metavar="MODEL", help="second model, to answer with both and list disagreements"
+    )
+    serving.add_argument(
+        "--backend", choices=["torch", "onnx"], help="onnx: files written by `sentiment export`; default torch"
+    )
     serving.add_argument("--precision", help="auto (default: the fastest), fp32, bf16, fp16 (CUDA) or int8 (onnx)")
-    serving.add_argument("--host", help="address to listen on; default 127.0.0.1, this machine only")
+    serving.add_argument("--host", help="address to listen on; default 127.0.0.1 (this machine only)")
     serving.add_argument("--port", type=int, help="default 8000; 0 for a free one")
-    serving.add_argument("--token-file", metavar="FILE", help="holds what requests must bring as a bearer token")
-    serving.add_argument("--cors-origins", nargs="+", metavar="ORIGIN", help="whose pages may call the service")
-    serving.add_argument("--max-sentences", type=int, metavar="N", help="of one request; default 128")
-    serving.add_argument("--max-characters", type=int, metavar="N", help="of one sentence; default 10,000")
-    serving.add_argument("--max-body-bytes", type=int, metavar="N", help="of one request; default 1 MiB")
+    serving.add_argument("--token-file", metavar="FILE", help="file with the bearer token that requests must send")
+    serving.add_argument(
+        "--cors-origins", nargs="+", metavar="ORIGIN", help="origins allowed to call the service from a browser (CORS)"
+    )
+    serving.add_argument("--max-sentences", type=int, metavar="N", help="maximum sentences per request; default 128")
+    serving.add_argument(
+        "--max-characters", type=int, metavar="N", help="maximum characters per sentence; default 10,000"
+    )
+    serving.add_argument("--max-body-bytes", type=int, metavar="N", help="maximum request body; default 1 MiB")
     serving.add_argument(
         "--workers",
         type=int,
         metavar="N",
-        help="batches at a time; default: one a core, up to 4; with onnx 16; on a GPU 1",
+        help="batches in parallel; default: one per core, up to 4 (onnx: 16); 1 on a GPU",
     )
     serving.add_argument(
-        "--max-batch-tokens", type=int, metavar="N", help="padding included; default 256, on a GPU 8,192"
+        "--max-batch-tokens",
+        type=int,
+        metavar="N",
+        help="maximum tokens per batch, padding included; default 256, on a GPU 8,192",
     )
-    serving.add_argument("--max-waiting-tokens", type=int, metavar="N", help="past them: 429; default 8,192")
-    serving.add_argument("--timeout", type=float, metavar="SECONDS", help="a request may wait; default 10")
+    serving.add_argument(
+        "--max-waiting-tokens", type=int, metavar="N", help="queued tokens beyond which requests get 429; default 8,192"
+    )
+    serving.add_argument(
+        "--timeout", type=float, metavar="SECONDS", help="maximum time to answer a request; default 10"
+    )
     serving.set_defaults(command=serve)
     return parser
 
 
 def fetch(name: str) -> None:
-    """Prints the path of the embedded model or reviews, fetched if need be."""
+    """Prints the folder of the embedded model or reviews, downloaded on first use."""
     from sentiment.demo.embedded import EMBEDDED
 
     print(EMBEDDED[name]())
@@ -145,23 +191,22 @@ def fetch(name: str) -> None:
 
 @dataclass
 class AuditArguments:
-    """What an audit counts with, and where to."""
+    """Options of an audit beside those of the data."""
 
     model: str = field(
         default="minilm",
-        metadata={"help": "Whose tokenizer counts tokens; minilm's vocabulary is that of bert-base-uncased."},
+        metadata={"help": "Model whose tokenizer counts tokens; minilm has the vocabulary of bert-base-uncased."},
     )
-    seed: int = field(default=42, metadata={"help": "Of the split."})
+    seed: int = field(default=42, metadata={"help": "Seed of the split."})
     output: str | None = field(default=None, metadata={"help": "Also write the audit as JSON to this file."})
 
     def __post_init__(self) -> None:
-        """Refuses a seed that no generator takes."""
-        if not 0 <= self.seed < 2**32:
-            raise InputError(f"--seed {self.seed}: from 0 to 4294967295")
+        """Raises InputError for a seed that no generator takes."""
+        require(0 <= self.seed < 2**32, f"--seed {self.seed}: from 0 to 4294967295")
 
 
 def audit(flags: Sequence[str]) -> None:
-    """Prints the audit of a dataset, as published and as a run would split it."""
+    """Prints the audit of a dataset, as published and as split by a run."""
     from sentiment.config.arguments import DataArguments
     from sentiment.config.parsing import parse_arguments
     from sentiment.data.finetuning_data import audit_published, audit_reviews, load_split_reviews
@@ -177,7 +222,7 @@ def audit(flags: Sequence[str]) -> None:
         "split": audit_reviews(load_split_reviews(data_args, args.seed), data_args, tokenizer),
     }
     print(render_audit(audits["published"], f"{data_args.dataset_name} as published"))
-    print(render_audit(audits["split"], f"{data_args.dataset_name} as a run splits it"))
+    print(render_audit(audits["split"], f"{data_args.dataset_name} as split by a run"))
     if args.output:
         write_json(Path(args.output), {"options": asdict(data_args) | asdict(args)} | audits)
 
@@ -230,22 +275,25 @@ def compare(folder_a: str, folder_b: str, output_dir: str) -> None:
 
 
 def verify(run: str, data_dir: str | None) -> None:
-    """Evaluates a run's model again; exit code 1, with a line for each difference, if the record is not reproduced."""
+    """Evaluates a run's model again; exit code 1, with a line per difference, if the record is not reproduced."""
     from sentiment.pipelines.verification import TOLERANCE, verify_run
 
     verification = verify_run(Path(run), data_dir)
     if not verification.differences:
         print(f"{run}: {verification.evaluated}: every metric on record is reproduced to {TOLERANCE:g}")
         return
-    print(f"{run}: {verification.evaluated}: not what is on record:")
+    print(f"{run}: {verification.evaluated}: differences from the record:")
     print("\n".join(f"  {line}" for line in verification.differences))
     if verification.surroundings:
-        print("and this is not where it was trained:\n" + "\n".join(f"  {line}" for line in verification.surroundings))
+        print(
+            "the environment differs from that of the training:\n"
+            + "\n".join(f"  {line}" for line in verification.surroundings)
+        )
     sys.exit(1)
 
 
 def study(flags: Sequence[str]) -> None:
-    """Trains what is not finished yet of a study, prints what it shows and writes the report; exit code 1 if not."""
+    """Trains the missing runs of a study, prints the verdict and writes the report; exit code 1 if a run failed."""
     from sentiment.reporting.study_report import render_study
     from sentiment.study.runner import run_study
 
@@ -256,7 +304,7 @@ def study(flags: Sequence[str]) -> None:
 
 
 def export(model: str, int8: bool, dataset: str | None, data_dir: str | None, split: str | None) -> None:
-    """Writes ONNX files beside the weights and prints how they compare; exit code 1 if one is refused."""
+    """Writes ONNX files beside the weights and prints the comparison with torch; exit code 1 if one is refused."""
     from sentiment.inference.export import export_model, render_export
 
     report = export_model(model, int8, dataset, split, data_dir)
@@ -266,7 +314,7 @@ def export(model: str, int8: bool, dataset: str | None, data_dir: str | None, sp
 
 
 def serve(**options: Any) -> None:
-    """Serves a model over HTTP until it is told to end."""
+    """Serves a model over HTTP until SIGTERM or SIGINT."""
     from sentiment.serving.arguments import ServingArguments
     from sentiment.serving.server import serve as serve_http
 

@@ -8,6 +8,7 @@ import csv
 import json
 import random
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -152,6 +153,19 @@ def launch() -> Callable[..., Path]:
         return output_dir
 
     return run_script
+
+
+@pytest.fixture
+def find_free_port() -> Callable[[], int]:
+    """A port of this machine that nobody listens on."""
+
+    def find() -> int:
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            port: int = listener.getsockname()[1]
+            return port
+
+    return find
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ import pytest
 from sentiment.demo.embedded import MINILM, SNIPPETS, cached_package
 from sentiment.inference.predictor import SentimentPredictor
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--quiet", "--num_processes", "1"]
 # Plain transformers, in a process that refuses to import this package.
 ASK_PIPELINE = """
