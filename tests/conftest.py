@@ -21,6 +21,7 @@ import pyarrow.parquet
 import pytest
 import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+from huggingface_hub import CommitInfo, HfApi, RepoUrl
 from transformers import AutoTokenizer, BertConfig, BertModel, BertTokenizer
 
 from sentiment.evaluation.metrics import compute_metrics
@@ -136,6 +137,28 @@ def build_reviews() -> Callable[..., DatasetDict]:
         )
 
     return build
+
+
+@pytest.fixture
+def hub_commits(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Commits to a stand-in for the Hub, each with `repo_id`, `message` and `files`: bytes by path, as uploaded."""
+    commits: list[dict[str, Any]] = []
+
+    def create_repo(_self: HfApi, repo_id: str, **_: Any) -> RepoUrl:
+        return RepoUrl(f"https://huggingface.co/{repo_id}")
+
+    def create_commit(_self: HfApi, repo_id: str, operations: Any, commit_message: str, **_: Any) -> CommitInfo:
+        files = {}
+        for operation in operations:
+            with operation.as_file() as stream:
+                files[operation.path_in_repo] = stream.read()
+        commits.append({"repo_id": repo_id, "message": commit_message, "files": files})
+        url = f"https://huggingface.co/{repo_id}/commit/{len(commits):040x}"
+        return CommitInfo(commit_url=url, commit_message=commit_message, commit_description="", oid=url[-40:])
+
+    monkeypatch.setattr(HfApi, "create_repo", create_repo)
+    monkeypatch.setattr(HfApi, "create_commit", create_commit)
+    return commits
 
 
 @pytest.fixture(scope="session")

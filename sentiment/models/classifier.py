@@ -93,7 +93,7 @@ def load_trained_classifier(model_path: str, device: torch.device | str = "cpu")
     model, missing = load_weights(BertSentimentClassifier, model_path, config)
     require(
         not missing,
-        f"{model_path} has no trained classifier (no {min(missing, default='')}): train one with train_e2e.py, "
+        f"{model_path} holds no trained classifier (no {min(missing, default='')}): train one with train_e2e.py, "
         "which writes it to <output_dir>/model",
     )
     nn.Module.to(model, device)

@@ -64,7 +64,8 @@ def load_bert_config(model_path: str, revision: str | None = None, **changes: An
     try:
         settings, _ = BertConfig.get_config_dict(model_path, revision=revision)
         refuse_remote_code(model_path, settings)
-        kind = settings.get("model_type", "unknown")
+        kind = settings.get("model_type")
+        require(kind is not None, f"cannot read the model {model_path}: no config.json that says its model_type")
         require(kind == "bert", f"{model_path} is a model of type {kind}: only BERT models can be trained here")
         require(not settings.get("is_decoder"), f"{model_path} is a decoder (is_decoder in its config), not an encoder")
         return BertConfig.from_dict(settings | changes)

@@ -1,4 +1,4 @@
-"""Find a model's folder or Hub revision, and refuse models that bring code; free of torch, for serving with ONNX."""
+"""Find a model's folder or Hub revision, and refuse models that bring code; imports no torch and no datasets."""
 
 import re
 from collections.abc import Mapping
@@ -8,7 +8,6 @@ from typing import Any
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from sentiment.data.hub import check_hub
 from sentiment.demo.embedded import fetch_minilm
 from sentiment.exceptions import InputError, first_line, require
 
@@ -40,6 +39,8 @@ def resolve_model(model: str, revision: str | None = None) -> str:
     Raises:
         InputError: there is no such folder, the Hub does not have the model, or a folder is given with a revision.
     """
+    from sentiment.data.hub import check_hub  # imports datasets, which serving does without
+
     is_folder = bool(model) and Path(model).is_dir()  # Path("") is the working folder
     if model == "minilm" or is_folder:
         require(not revision, f"--model_revision {revision} is for models on the Hub: {model} is a local folder")
