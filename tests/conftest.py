@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ import pyarrow.parquet
 import pytest
 import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
-from huggingface_hub import CommitInfo, HfApi, RepoUrl
+from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi, RepoUrl
 from transformers import AutoTokenizer, BertConfig, BertModel, BertTokenizer
 
 from sentiment.evaluation.metrics import compute_metrics
@@ -141,7 +142,7 @@ def build_reviews() -> Callable[..., DatasetDict]:
 
 @pytest.fixture
 def hub_commits(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """Commits to a stand-in for the Hub, each with `repo_id`, `message` and `files`: bytes by path, as uploaded."""
+    """Commits to a stand-in for the Hub, each with `repo_id`, `message` and `files`: bytes by path when uploaded."""
     commits: list[dict[str, Any]] = []
 
     def create_repo(_self: HfApi, repo_id: str, **_: Any) -> RepoUrl:
@@ -156,7 +157,17 @@ def hub_commits(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         url = f"https://huggingface.co/{repo_id}/commit/{len(commits):040x}"
         return CommitInfo(commit_url=url, commit_message=commit_message, commit_description="", oid=url[-40:])
 
+    def upload_folder(
+        self: HfApi, *, folder_path: str, run_as_future: bool = False, **options: Any
+    ) -> CommitInfo | Future[CommitInfo]:
+        paths = [path for path in Path(folder_path).rglob("*") if path.is_file()]
+        operations = [CommitOperationAdd(str(path.relative_to(folder_path)), path) for path in paths]
+        future: Future[CommitInfo] = Future()
+        future.set_result(self.create_commit(operations=operations, **options))
+        return future if run_as_future else future.result()
+
     monkeypatch.setattr(HfApi, "create_repo", create_repo)
+    monkeypatch.setattr(HfApi, "upload_folder", upload_folder)
     monkeypatch.setattr(HfApi, "create_commit", create_commit)
     return commits
 

@@ -1,10 +1,10 @@
 """BERT with a linear classification head on its pooler: the model that both strategies fine-tune."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import nn
-from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel
+from transformers import BertConfig, BertForSequenceClassification
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from sentiment.data.labels import LABEL_NAMES
@@ -19,7 +19,7 @@ class BertSentimentClassifier(PlainCheckpointMixin, BertForSequenceClassificatio
     The loss is divided by the Trainer's count of rows. Checkpoints are plain `BertForSequenceClassification`.
     """
 
-    plain_class: ClassVar[type[PreTrainedModel]] = BertForSequenceClassification
+    plain_class = BertForSequenceClassification
     accepts_loss_kwargs = True  # makes the Trainer pass `num_items_in_batch`
 
     def __init__(self, config: BertConfig):

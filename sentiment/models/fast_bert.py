@@ -64,7 +64,7 @@ def replace_modules(model: nn.Module, module_class: type[nn.Module], build: Call
 
 
 class FastDropout(nn.Dropout):
-    """`nn.Dropout` that draws its masks four times as fast on a CPU.
+    """`nn.Dropout` that draws its masks in less time on a CPU.
 
     Torch draws one random number per element there: 5 to 9 ns, 13% of a training step of a small model. Here one 64-bit
     integer serves four elements. Each mask is seeded from torch's generator, so restoring the generator's state

@@ -1,11 +1,11 @@
 """BERT with its pooler kept and a masked-language-model head that scores masked positions only."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import nn
-from transformers import BertConfig, BertForMaskedLM, BertModel, PreTrainedModel
+from transformers import BertConfig, BertForMaskedLM, BertModel
 from transformers.utils.generic import ModelOutput
 
 from sentiment.models.fast_bert import ChunkedCrossEntropy, is_enabled, use_fast_layers
@@ -40,7 +40,7 @@ class BertForSparseMaskedLM(PlainCheckpointMixin, BertForMaskedLM):
     later fine-tuning. Checkpoints are plain `BertForMaskedLM`.
     """
 
-    plain_class: ClassVar[type[PreTrainedModel]] = BertForMaskedLM
+    plain_class = BertForMaskedLM
     accepts_loss_kwargs = True  # makes the Trainer pass `num_items_in_batch`
 
     def __init__(self, config: BertConfig):

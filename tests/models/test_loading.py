@@ -9,7 +9,14 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load
-from transformers import AutoTokenizer, BertConfig, PreTrainedModel
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    PreTrainedModel,
+    PrinterCallback,
+    Trainer,
+    TrainingArguments,
+)
 
 from sentiment.exceptions import InputError
 from sentiment.models.classifier import load_classifier
@@ -85,6 +92,31 @@ def test_upload_has_the_plain_architecture_and_all_weights(
         state = model.state_dict()
         assert all(torch.equal(weight, state[name]) for name, weight in weights.items())
         assert state.keys() - weights.keys() <= {"cls.predictions.decoder.weight", "cls.predictions.decoder.bias"}
+
+
+def test_trainer_uploads_the_plain_architecture_at_each_save(
+    tiny_bert: Path, tmp_path: Path, hub_commits: list[dict[str, Any]]
+) -> None:
+    args = TrainingArguments(
+        output_dir=str(tmp_path),
+        max_steps=2,
+        save_steps=1,
+        push_to_hub=True,
+        hub_model_id="me/tuned",
+        hub_token="token",
+        report_to="none",
+        use_cpu=True,
+        dataloader_pin_memory=False,
+    )
+    rows = [{"input_ids": [2, 5, 3], "labels": row % 2} for row in range(4)]
+    trainer = Trainer(model=load_classifier(str(tiny_bert)), args=args, train_dataset=rows)
+    trainer.remove_callback(PrinterCallback)
+    trainer.train()
+    trainer.push_to_hub()
+    assert len(hub_commits) >= 3
+    assert all(commit["repo_id"] == "me/tuned" for commit in hub_commits)
+    configs = [json.loads(commit["files"]["config.json"]) for commit in hub_commits]
+    assert {name for config in configs for name in config["architectures"]} == {"BertForSequenceClassification"}
 
 
 @pytest.mark.parametrize(("load_model", "architecture"), MODELS)
