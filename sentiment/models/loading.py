@@ -20,8 +20,8 @@ Model = TypeVar("Model", bound=PreTrainedModel)
 class PlainCheckpointMixin(PreTrainedModel):
     """Saves a subclass of a transformers model as a checkpoint of that model, so that it loads without this package.
 
-    Transformers writes the name of the saved class into `config.json`; so `plain_class` itself does the saving, with the
-    weights of the subclass, and its uploads (`push_to_hub=True`) are right too.
+    Transformers writes the name of the saved class into `config.json`; so `plain_class` itself saves the
+    weights, and its uploads (`push_to_hub=True`) are right too.
     """
 
     plain_class: ClassVar[type[PreTrainedModel]]
