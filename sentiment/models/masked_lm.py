@@ -42,6 +42,8 @@ class BertForSparseMaskedLM(PlainCheckpointMixin, BertForMaskedLM):
 
     plain_class = BertForMaskedLM
     accepts_loss_kwargs = True  # makes the Trainer pass `num_items_in_batch`
+    # Private: without it, the Trainer warns that its best checkpoint lacks these; tied weights are not saved.
+    _keys_to_ignore_on_save = list(BertForMaskedLM._tied_weights_keys)  # noqa: RUF012
 
     def __init__(self, config: BertConfig):
         super().__init__(config)

@@ -1,10 +1,11 @@
 """The sparse MLM head: equal to transformers' dense one, at masked positions only, with the pooler kept."""
 
+import logging
 from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoTokenizer, BertForMaskedLM, BertModel
+from transformers import AutoTokenizer, BertForMaskedLM, BertModel, PrinterCallback, Trainer, TrainingArguments
 
 from sentiment.models.classifier import load_classifier
 from sentiment.models.masked_lm import BertForSparseMaskedLM, load_masked_lm
@@ -113,3 +114,28 @@ def test_new_head_is_tied_to_the_word_embeddings(tiny_bert: Path) -> None:
     assert has_new_head
     assert model.cls.predictions.decoder.weight is model.bert.embeddings.word_embeddings.weight
     assert not any(parameter.requires_grad for parameter in model.bert.pooler.parameters())
+
+
+def test_best_checkpoint_of_the_trainer_loads_without_a_warning(
+    model: BertForSparseMaskedLM, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    args = TrainingArguments(
+        output_dir=str(tmp_path),
+        max_steps=1,
+        eval_strategy="steps",
+        save_strategy="steps",
+        eval_steps=1,
+        save_steps=1,
+        load_best_model_at_end=True,
+        report_to="none",
+        use_cpu=True,
+        dataloader_pin_memory=False,
+    )
+    rows = [{"input_ids": [2, 4, 3], "labels": [-100, 5, -100]}] * 4
+    trainer = Trainer(model=model, args=args, train_dataset=rows, eval_dataset=rows)
+    trainer.remove_callback(PrinterCallback)
+    with caplog.at_level(logging.WARNING, logger="transformers"):
+        trainer.train()
+    assert trainer.state.best_model_checkpoint == str(tmp_path / "checkpoint-1")
+    assert [record.getMessage() for record in caplog.records if "keys" in record.getMessage()] == []
+    assert model.cls.predictions.decoder.weight is model.bert.embeddings.word_embeddings.weight
