@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ import pyarrow.parquet
 import pytest
 import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi, RepoUrl
 from transformers import AutoTokenizer, BertConfig, BertModel, BertTokenizer
 
 from sentiment.evaluation.metrics import compute_metrics
@@ -137,6 +139,38 @@ def build_reviews() -> Callable[..., DatasetDict]:
         )
 
     return build
+
+
+@pytest.fixture
+def hub_commits(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Commits to a stand-in for the Hub, each with `repo_id`, `message` and `files`: bytes by path when uploaded."""
+    commits: list[dict[str, Any]] = []
+
+    def create_repo(_self: HfApi, repo_id: str, **_: Any) -> RepoUrl:
+        return RepoUrl(f"https://huggingface.co/{repo_id}")
+
+    def create_commit(_self: HfApi, repo_id: str, operations: Any, commit_message: str, **_: Any) -> CommitInfo:
+        files = {}
+        for operation in operations:
+            with operation.as_file() as stream:
+                files[operation.path_in_repo] = stream.read()
+        commits.append({"repo_id": repo_id, "message": commit_message, "files": files})
+        url = f"https://huggingface.co/{repo_id}/commit/{len(commits):040x}"
+        return CommitInfo(commit_url=url, commit_message=commit_message, commit_description="", oid=url[-40:])
+
+    def upload_folder(
+        self: HfApi, *, folder_path: str, run_as_future: bool = False, **options: Any
+    ) -> CommitInfo | Future[CommitInfo]:
+        paths = [path for path in Path(folder_path).rglob("*") if path.is_file()]
+        operations = [CommitOperationAdd(str(path.relative_to(folder_path)), path) for path in paths]
+        future: Future[CommitInfo] = Future()
+        future.set_result(self.create_commit(operations=operations, **options))
+        return future if run_as_future else future.result()
+
+    monkeypatch.setattr(HfApi, "create_repo", create_repo)
+    monkeypatch.setattr(HfApi, "upload_folder", upload_folder)
+    monkeypatch.setattr(HfApi, "create_commit", create_commit)
+    return commits
 
 
 @pytest.fixture(scope="session")

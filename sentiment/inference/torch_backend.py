@@ -37,7 +37,7 @@ class TorchBackend:
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.model = load_trained_classifier(str(checkpoint.folder), self.device)
         nn.Module.to(self.model.eval(), device=self.device, dtype=DTYPES[self.precision])
-        if self.device == "cpu" and self.precision == "bf16" and torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        if self.device == "cpu" and self.precision == "bf16":
             pack_linears(self.model)
 
     @torch.inference_mode()

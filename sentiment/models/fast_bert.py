@@ -1,66 +1,100 @@
-"""BERT's operations made faster on a CPU; on other devices they are torch's own."""
+"""Faster equivalents of BERT's operations on a CPU, behind one switch: `SENTIMENT_FAST_BERT=0` runs plain torch.
+
+They build on private API, and `tests/models/test_fast_bert.py` fails when it changes: transformers' `BertLayer` and
+`BertAttention`, whose parameters `FirstTokenLayer` keeps, and three `torch.ops.mkldnn` operators, since torch has no
+public way to keep weights in oneDNN's layout. Without these operators `nn.Linear` is used.
+"""
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
-from transformers import AttentionInterface, AttentionMaskInterface, BertConfig, PreTrainedModel
+from transformers import AttentionInterface, AttentionMaskInterface, BertConfig
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 from transformers.models.bert.modeling_bert import BertAttention, BertLayer
 
-FAST_DROPOUT_SDPA = "fast_dropout_sdpa"  # what transformers knows the attention of this module by
-LEVELS = 1 << 15  # a mask's probability is a multiple of 1 / LEVELS
-CHUNK_ELEMENTS = 1 << 19  # scores at a time, 2 MiB of fp32: what a core's cache holds
+from sentiment.environment import get_rank
+
+FAST_DROPOUT_SDPA = "fast_dropout_sdpa"  # name in transformers' AttentionInterface
+LEVELS = 1 << 15  # dropout probabilities are multiples of 1 / LEVELS
+CHUNK_ELEMENTS = 1 << 19  # logits per chunk: 2 MiB of fp32, the cache of one core
+PACKING_OPERATORS = ("_reorder_linear_weight", "_linear_pointwise", "_is_mkldnn_bf16_supported")
+
+
+def is_enabled() -> bool:
+    """Whether to use the fast operations; read when a model is built, and for the MLM loss in each step."""
+    return os.environ.get("SENTIMENT_FAST_BERT", "1") != "0"
+
+
+def use_fast_layers(model: Any, first_token_only: bool = False) -> None:
+    """Replace the dropout layers of a BERT, if enabled.
+
+    `first_token_only`: the head reads no other token; the last layer is replaced too, with newly initialized weights.
+    """
+    if not is_enabled():
+        return
+    if first_token_only:
+        layers = model.bert.encoder.layer
+        layers[-1] = FirstTokenLayer(model.config, len(layers) - 1)
+    replace_modules(model, nn.Dropout, lambda dropout: FastDropout(dropout.p))
+
+
+def pack_linears(model: nn.Module) -> None:
+    """Replace the linear layers of a bf16 model for inference on a CPU, if enabled and supported."""
+    if is_enabled() and can_pack_linears():
+        replace_modules(model, nn.Linear, PackedLinear)
+
+
+def can_pack_linears() -> bool:
+    """Whether this torch has the operators of `PackedLinear`, and this CPU runs them in bf16."""
+    operators = torch.ops.mkldnn
+    return all(hasattr(operators, name) for name in PACKING_OPERATORS) and operators._is_mkldnn_bf16_supported()
+
+
+def replace_modules(model: nn.Module, module_class: type[nn.Module], build: Callable[[Any], nn.Module]) -> None:
+    """Replace each submodule of exactly this class by what `build` makes of it."""
+    for parent in list(model.modules()):
+        for name, child in parent.named_children():
+            if type(child) is module_class:
+                setattr(parent, name, build(child))
 
 
 class FastDropout(nn.Dropout):
-    """`nn.Dropout` with masks from 15-bit random integers where the input is on a CPU.
+    """`nn.Dropout` that draws its masks in less time on a CPU.
 
-    Torch draws a number for each element there, one at a time: 5 to 9 ns, 13% of a training step of a small model. Here
-    an integer of 64 bits serves four elements. Each mask's seed comes from torch's own generator, so that whoever
-    restores its state gets the same masks.
+    Torch draws one random number per element there: 5 to 9 ns, 13% of a training step of a small model. Here one 64-bit
+    integer serves four elements. Each mask is seeded from torch's generator, so restoring the generator's state
+    reproduces the masks.
     """
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """As `nn.Dropout`, to the shape of the input."""
+        """Apply dropout to a tensor of any shape."""
         if not self.training or self.p == 0 or input.device.type != "cpu":
             return super().forward(input)
-        return input * draw_mask(input.shape, self.p, input.dtype)
+        return input * draw_dropout_mask(input.shape, self.p, input.dtype)
 
 
-def draw_mask(shape: torch.Size, p: float, dtype: torch.dtype) -> torch.Tensor:
-    """A tensor on the CPU of zeros with probability `p`, to 1/32,768, and of what keeps the mean at 1 elsewhere."""
+def draw_dropout_mask(shape: torch.Size, p: float, dtype: torch.dtype) -> torch.Tensor:
+    """A CPU tensor with 0 at probability `p` (rounded to 1/32,768) and 1 / (1 - p) elsewhere."""
     dropped = round(p * LEVELS)
     if dropped == LEVELS:
         return torch.zeros(shape, dtype=dtype)
     count = shape.numel()
-    # Torch's own generator takes twice the time for the same number of bits.
-    # With the rank, since processes that train together have one seed, and each is to drop elements of its own.
-    seed = [int(torch.randint(1 << 62, ())), int(os.environ.get("RANK", "0"))]
+    # The ranks of a distributed run share torch's seed but need different masks.
+    seed = [int(torch.randint(1 << 62, ())), get_rank()]
+    # NumPy's SFC64 takes half the time of torch's generator for the same number of bits.
     bits = np.random.SFC64(seed).random_raw((count + 3) // 4).view(np.int16)[:count]
     bits &= LEVELS - 1
     np.subtract(dropped - 1, bits, out=bits)
-    bits >>= 15  # the sign, everywhere: all bits are set where an element is kept, and none where it is dropped
+    bits >>= 15  # spreads the sign: all bits are 1 where an element is kept, 0 where it is dropped
     kept, scale = torch.from_numpy(bits), torch.tensor(LEVELS / (LEVELS - dropped), dtype=dtype)
     if dtype.itemsize == bits.itemsize:
         return kept.bitwise_and_(scale.view(torch.int16)).view(dtype).view(shape)
     return kept.to(dtype).mul_(-scale).view(shape)
-
-
-def use_fast_dropout(model: PreTrainedModel) -> None:
-    """Makes a `FastDropout` of each `nn.Dropout` in the model, and lets its attention drop the same way.
-
-    The attention's name goes into the model's config, and with it to whatever model is built from that.
-    """
-    if model.config._attn_implementation == "sdpa":
-        model.set_attn_implementation(FAST_DROPOUT_SDPA)
-    for module in list(model.modules()):
-        for name, child in module.named_children():
-            if type(child) is nn.Dropout:
-                setattr(module, name, FastDropout(child.p))
 
 
 def fast_dropout_attention(
@@ -73,91 +107,76 @@ def fast_dropout_attention(
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attention as transformers' `sdpa`, its dropout on a CPU with the masks of `FastDropout`.
+    """Transformers' `sdpa` attention, with the masks of `FastDropout` in training on a CPU.
 
-    Torch's own has no fused kernel there that knows dropout, and falls back to one that took two and a half times as
-    long as this one, forward and backward.
-
-    Args:
-        module: the attention layer that asks.
-        query: shape (batch, heads, queries, head size), as are `key` and `value` of shape (batch, heads, tokens, ...).
-        key: what the queries are compared with.
-        value: what is averaged.
-        attention_mask: true for tokens, false for padding, the same for each query, shape (batch, 1, queries, tokens).
-        dropout: probability of a weight to be dropped.
-        scaling: of the products; one over the root of the head size where left out.
-        kwargs: others of transformers, for its own form.
-
-    Returns:
-        The averages, shape (batch, queries, heads, head size), and no weights.
+    Torch has no fused CPU kernel with dropout; its fallback takes 2.5 times as long, forward and backward. Shapes are
+    (batch, heads, tokens, head size) in and (batch, tokens, heads, head size) out; the mask is true for tokens, false
+    for padding, equal for all queries, and of shape (batch, 1, queries, tokens).
     """
     if dropout == 0 or query.device.type != "cpu":
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
     if scaling is None:
         scaling = query.shape[-1] ** -0.5
-    # All in the type of the query. In bf16 that rounds scores to 3 digits, 0.4 to 1% of the averages where torch's own
-    # form has 0.2%; in fp32 the scores of 128 tokens and more would take twice the time.
+    # In the dtype of the query. In bf16 the output is off by 0.4 to 1%, against 0.2% in torch's own implementation;
+    # fp32 would take twice the time at 128 tokens and more.
     with torch.autocast("cpu", enabled=False):
         scores = (query * scaling) @ key.transpose(2, 3)  # (batch, heads, queries, tokens)
         if attention_mask is not None:
             padding = ~attention_mask[:, :, :1]
-            scores = scores + torch.zeros(padding.shape, dtype=scores.dtype).masked_fill_(
-                padding, torch.finfo(scores.dtype).min
-            )
+            bias = torch.zeros(padding.shape, dtype=scores.dtype)
+            scores = scores + bias.masked_fill_(padding, torch.finfo(scores.dtype).min)
         weights = scores.softmax(-1)
-        weights = weights * draw_mask(weights.shape, dropout, weights.dtype)
+        weights = weights * draw_dropout_mask(weights.shape, dropout, weights.dtype)
         return (weights @ value).transpose(1, 2).contiguous(), None
 
 
 AttentionInterface.register(FAST_DROPOUT_SDPA, fast_dropout_attention)
-
-
 AttentionMaskInterface.register(FAST_DROPOUT_SDPA, sdpa_mask)
 
 
 class FirstTokenLayer(BertLayer):
-    """A `BertLayer` that gives the state of the first token alone: the pooler reads no other.
+    """A `BertLayer` that computes the first token only, for models whose head reads the pooler.
 
-    The token attends to all of them as before; the feed-forward part, the larger one, runs on one token a text, forward
-    and backward. Parameters have the names of a `BertLayer`, and the same gradients.
+    The first token attends to all tokens; the feed-forward block, the larger part, runs on one token per text.
+    Parameter names and gradients are those of a `BertLayer`.
     """
 
     def __init__(self, config: BertConfig, layer_idx: int | None = None):
         super().__init__(config, layer_idx)
-        # It takes the tokens that ask apart from those that are looked at.
+        # Cross-attention takes queries and keys from different tensors; its parameters have the same names.
         self.attention = BertAttention(config, layer_idx=layer_idx, is_cross_attention=True)
 
     def forward(
         self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, *_: Any, **__: Any
     ) -> torch.Tensor:
-        """States of the first token from those of all, shape (texts, tokens, width) to (texts, 1, width)."""
-        attended, _weights = self.attention(
+        """Map hidden states of shape (batch, tokens, hidden) to those of the first token, (batch, 1, hidden)."""
+        attention_output, _weights = self.attention(
             hidden_states[:, :1],
             encoder_hidden_states=hidden_states,
-            # Of shape (texts, 1, 1, tokens); None where there is no padding.
-            encoder_attention_mask=None if attention_mask is None else attention_mask[:, :, :1],
+            encoder_attention_mask=None
+            if attention_mask is None
+            else attention_mask[:, :, :1],  # (batch, 1, 1, tokens)
         )
-        states: torch.Tensor = self.feed_forward_chunk(attended)
-        return states
+        layer_output: torch.Tensor = self.feed_forward_chunk(attention_output)
+        return layer_output
 
 
 class ChunkedCrossEntropy(torch.autograd.Function):
-    """The summed cross-entropy of rows of scores, computed a few rows at a time, and its gradient in the same pass.
+    """Summed cross-entropy that computes its gradient in the forward pass, a few rows at a time.
 
-    Torch's own keeps scores, their log-softmax and both gradients in fp32, 75 MB each for 614 tokens of BERT's
-    vocabulary, and goes over memory for each. Here the fp32 numbers stay in the cache, and what remains is the
-    gradient in the scores' own type: the same numbers, in a third to a half of the time on a CPU. Computing the
-    gradient with the loss: Hsu et al. 2024 (Liger Kernel, arXiv:2410.10989), section 3.2.
+    Torch keeps logits, log-softmax and both gradients in fp32, 75 MB each for 614 tokens of BERT's vocabulary. Here
+    fp32 values stay in the cache, and only the gradient in the dtype of the logits is kept: the same result in a third
+    to half of the time. The method is that of Liger Kernel (Hsu et al. 2024, arXiv:2410.10989, section 3.2).
     """
 
     @staticmethod
-    def forward(ctx: Any, scores: torch.Tensor, targets: torch.Tensor, divisor: torch.Tensor) -> torch.Tensor:
-        """The sum over rows, divided by the divisor, in fp32; scores of shape (rows, classes), targets (rows,)."""
-        gradient = torch.empty_like(scores)
-        loss = torch.zeros((), device=scores.device)
-        rows = max(1, CHUNK_ELEMENTS // scores.shape[1])
-        for part, target, out in zip(scores.split(rows), targets.split(rows), gradient.split(rows), strict=True):
-            log_probabilities = part.float().log_softmax(1)
+    def forward(ctx: Any, logits: torch.Tensor, targets: torch.Tensor, divisor: torch.Tensor) -> torch.Tensor:
+        """Sum over rows divided by `divisor`, in fp32; logits have shape (rows, classes), targets (rows,)."""
+        gradient = torch.empty_like(logits)
+        loss = torch.zeros((), device=logits.device)
+        rows = max(1, CHUNK_ELEMENTS // logits.shape[1])
+        for chunk, target, out in zip(logits.split(rows), targets.split(rows), gradient.split(rows), strict=True):
+            log_probabilities = chunk.float().log_softmax(1)
             at_target = (torch.arange(len(target), device=target.device), target)
             loss -= log_probabilities[at_target].sum()
             probabilities = log_probabilities.exp_()
@@ -169,17 +188,16 @@ class ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grad_outputs: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        """The gradient with respect to the scores, in their type."""
+        """Gradient with respect to the logits, in their dtype."""
         (gradient,) = ctx.saved_tensors
         return gradient * grad_outputs[0], None, None
 
 
 class PackedLinear(nn.Module):
-    """A linear layer in bf16 whose weights lie as oneDNN reads them, with the same result.
+    """`nn.Linear` for inference in bf16, with weights stored in oneDNN's layout.
 
-    `nn.Linear` brings them into that order at each call, which took a quarter of the time of a batch of 8 sentences and
-    a sixth of that of 32 (MiniLM, one thread). The operators are those that `torch.compile` takes when it freezes a
-    model.
+    `nn.Linear` converts them in each call, a quarter of the time of a batch of 8 sentences and a sixth of one of 32
+    (MiniLM, one thread). `torch.compile` uses the same operators when it freezes a model.
     """
 
     def __init__(self, linear: nn.Linear):
@@ -188,16 +206,7 @@ class PackedLinear(nn.Module):
         packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), None)
         self.register_buffer("packed", packed, persistent=False)
 
-    def forward(self, states: torch.Tensor) -> torch.Tensor:
-        """As `nn.Linear`."""
-        found: torch.Tensor = torch.ops.mkldnn._linear_pointwise(states, self.packed, self.bias, "none", [], "none")
-        return found
-
-
-def pack_linears(module: nn.Module) -> None:
-    """Packs the linear layers in a module."""
-    for name, part in module.named_children():
-        if isinstance(part, nn.Linear):
-            setattr(module, name, PackedLinear(part))
-        else:
-            pack_linears(part)
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Apply the layer, as `nn.Linear` does."""
+        output: torch.Tensor = torch.ops.mkldnn._linear_pointwise(input, self.packed, self.bias, "none", [], "none")
+        return output

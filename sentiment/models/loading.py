@@ -1,99 +1,114 @@
-"""Configs, weights and tokenizers read from a folder or the Hub, and nothing of them run."""
+"""Load configs, weights and tokenizers from a folder or the Hub without running their code; save plain checkpoints."""
 
 import logging
-from collections.abc import Iterable
-from typing import Any, TypeVar
+import os
+from typing import Any, ClassVar, TypeVar
 
 import torch
-from transformers import (
-    AutoConfig,
-    AutoTokenizer,
-    BertConfig,
-    PreTrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
-from transformers.models.auto.tokenization_auto import get_tokenizer_config
+from torch import nn
+from transformers import AutoTokenizer, BertConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from sentiment.exceptions import InputError, first_line
+from sentiment.exceptions import InputError, first_line, require
+from sentiment.models.fast_bert import FAST_DROPOUT_SDPA, is_enabled
 from sentiment.models.model_folder import refuse_remote_code
 
 logger = logging.getLogger(__name__)
 Model = TypeVar("Model", bound=PreTrainedModel)
 
 
-def load_tokenizer(model_path: str, max_seq_length: int | None = None) -> PreTrainedTokenizerBase:
-    """The fast tokenizer in a folder or of a Hub id.
+class PlainCheckpointMixin(PreTrainedModel):
+    """Saves a subclass of a transformers model as a checkpoint of that model, so that it loads without this package.
 
-    Args:
-        model_path: a folder or a Hub id.
-        max_seq_length: tokens that the tokenizer will say its model takes; what its files say where left out.
+    Transformers writes the name of the saved class into `config.json`; so `plain_class` itself saves the
+    weights, and its uploads (`push_to_hub=True`) are right too.
+    """
+
+    plain_class: ClassVar[type[PreTrainedModel]]
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **options: Any) -> None:
+        """Write weights and config; `PreTrainedModel.save_pretrained` documents the arguments."""
+        with torch.device("meta"):  # no memory, no random numbers
+            plain = nn.Module.to(self.plain_class(self.config), self.dtype)
+        if options.get("state_dict") is None:
+            options["state_dict"] = self.state_dict()
+        plain.save_pretrained(save_directory, *args, **options)
+
+
+def load_tokenizer(
+    model_path: str, max_seq_length: int | None = None, revision: str | None = None
+) -> PreTrainedTokenizerBase:
+    """The fast tokenizer of a folder or Hub id; `max_seq_length` replaces its own `model_max_length`.
 
     Raises:
-        InputError: its files are missing or damaged, or name code.
+        InputError: files are missing or damaged, or name code to run.
     """
-    options = {} if max_seq_length is None else {"model_max_length": max_seq_length}
+    options: dict[str, Any] = {} if max_seq_length is None else {"model_max_length": max_seq_length}
+    problem = f"cannot read the tokenizer of {model_path}"
     try:
-        refuse_remote_code(model_path, get_tokenizer_config(model_path))
-        tokenizer = AutoTokenizer.from_pretrained(model_path, trust_remote_code=False, **options)
-    except InputError:
-        raise
-    except Exception as error:  # a damaged file raises whatever its parser raises
-        raise InputError(f"cannot read the tokenizer of {model_path}: {first_line(error)}") from error
-    if len(tokenizer) <= len(tokenizer.all_special_ids):  # made up by transformers, which misses no file
-        raise InputError(f"cannot read the tokenizer of {model_path}: no tokenizer.json or vocab.txt with words in it")
-    if not tokenizer.is_fast:
-        raise InputError(f"{model_path} has no fast tokenizer: save one with it (tokenizer.json)")
+        tokenizer = AutoTokenizer.from_pretrained(model_path, revision=revision, trust_remote_code=False, **options)
+    except Exception as error:  # parsers of damaged files raise exceptions of many types
+        raise InputError(f"{problem}: {first_line(error)}") from error
+    refuse_remote_code(model_path, tokenizer.init_kwargs)
+    has_words = len(tokenizer) > len(tokenizer.all_special_ids)  # transformers builds an empty one from no files
+    require(has_words, f"{problem}: no tokenizer.json or vocab.txt with words in it")
+    require(tokenizer.is_fast, f"{model_path} has no fast tokenizer: save one with it (tokenizer.json)")
     return tokenizer
 
 
-def warn_about_new_weights(model_path: str, missing_keys: Iterable[str], head: str) -> None:
-    """Logs which weights the checkpoint does not bring, other than those of the head, which may well be fresh."""
-    fresh = sorted(name for name in missing_keys if not name.startswith(head))
-    if fresh:
-        logger.warning("%s brings no weights for %s: these start fresh", model_path, ", ".join(fresh))
-
-
-def load_bert_config(model_path: str) -> BertConfig:
-    """The config in `model_path`.
+def load_bert_config(model_path: str, revision: str | None = None, **changes: Any) -> BertConfig:
+    """The config of a BERT encoder, with some values changed.
 
     Raises:
-        InputError: there is none, it names code, or it is not that of an encoder of BERT's kind.
+        InputError: there is none, it names code to run, or it is of another architecture.
     """
     try:
-        settings, _ = PreTrainedConfig.get_config_dict(model_path)
+        settings, _ = BertConfig.get_config_dict(model_path, revision=revision)
         refuse_remote_code(model_path, settings)
-        config = AutoConfig.from_pretrained(model_path, trust_remote_code=False)
+        kind = settings.get("model_type")
+        require(kind is not None, f"cannot read the model {model_path}: no config.json that says its model_type")
+        require(kind == "bert", f"{model_path} is a model of type {kind}: only BERT models can be trained here")
+        require(not settings.get("is_decoder"), f"{model_path} is a decoder (is_decoder in its config), not an encoder")
+        return BertConfig.from_dict(settings | changes)
     except InputError:
         raise
-    except (OSError, ValueError) as error:
+    except Exception as error:  # files may be missing, JSON damaged, or values of a wrong type
         raise InputError(f"cannot read the model {model_path}: {first_line(error)}") from error
-    if not isinstance(config, BertConfig):
-        raise InputError(f"{model_path} is a model of type {config.model_type}: only BERT models can be trained here")
-    if config.is_decoder:
-        raise InputError(f"{model_path} is a decoder (is_decoder in its config): its tokens see those before them only")
-    return config
 
 
-def load_weights(model_class: type[Model], model_path: str, config: BertConfig) -> tuple[Model, dict[str, Any]]:
-    """The model in fp32 and transformers' loading info (`missing_keys`, ...), with nothing on the terminal.
+def load_weights(
+    model_class: type[Model], model_path: str, config: BertConfig, revision: str | None = None, head: str = ""
+) -> tuple[Model, list[str]]:
+    """The model in fp32, and the sorted names of the weights that the checkpoint lacks; these are initialized.
 
-    Weights are read from safetensors alone: the formats before it are pickles, which may run code.
+    Missing weights are logged unless their names start with `head`. Only safetensors are read: other formats are
+    pickles, which may run code.
+
+    Raises:
+        InputError: weights are missing, damaged or of other shapes.
     """
     verbosity = transformers_logging.get_verbosity()
-    had_bars = transformers_logging.is_progress_bar_enabled()
+    has_progress_bar = transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
         loaded: Any = model_class.from_pretrained(
-            model_path, config=config, dtype=torch.float32, output_loading_info=True, use_safetensors=True
+            model_path,
+            config=config,
+            revision=revision or "main",
+            dtype=torch.float32,
+            attn_implementation=FAST_DROPOUT_SDPA if is_enabled() else "sdpa",
+            output_loading_info=True,
+            use_safetensors=True,
         )
     except Exception as error:  # errors of safetensors and of shapes share no base class
         raise InputError(f"cannot load the weights of {model_path}: {first_line(error)}") from error
     finally:
         transformers_logging.set_verbosity(verbosity)
-        if had_bars:
+        if has_progress_bar:
             transformers_logging.enable_progress_bar()
     model, info = loaded
-    return model, info
+    missing = sorted(info["missing_keys"])
+    if new := [name for name in missing if not name.startswith(head)]:
+        logger.warning("%s has no weights for %s: these are newly initialized", model_path, ", ".join(new))
+    return model, missing

@@ -1,24 +1,25 @@
-"""Where a saved model lies, and what it may not ask for."""
+"""Find a model's folder or Hub revision, and refuse models that bring code; imports no torch and no datasets."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import snapshot_download
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import LocalEntryNotFoundError
 
-from sentiment.data.hub import check_hub
 from sentiment.demo.embedded import fetch_minilm
-from sentiment.exceptions import InputError
+from sentiment.exceptions import InputError, first_line, require
 
-# Where a config names Python code that is to be run with the model.
+# Keys of a config that name Python code to run with the model.
 CODE_KEYS = ("auto_map", "custom_pipelines")
 
 
 def find_model_folder(path: str) -> Path:
-    """The folder itself, or the `model` folder in it if it is a run's.
+    """The folder itself, or the `model` folder in the folder of a run.
 
     Raises:
-        InputError: there is no config.json in either.
+        InputError: neither has a config.json.
     """
     for folder in (Path(path), Path(path) / "model"):
         if (folder / "config.json").is_file():
@@ -27,23 +28,45 @@ def find_model_folder(path: str) -> Path:
 
 
 def refuse_remote_code(where: str, config: Mapping[str, Any]) -> None:
-    """Raises InputError where a config names code of its own: nothing that comes with a model is run here."""
+    """Raise InputError where a config names code: no code that comes with a model is run."""
     named = [key for key in CODE_KEYS if config.get(key)]
-    if named:
-        raise InputError(f"{where} names code to be run with it ({', '.join(named)}): that is never done here")
+    require(not named, f"{where} names code to be run with it ({', '.join(named)}): remote code is never run")
 
 
-def resolve_model(model: str) -> str:
-    """What `from_pretrained` takes for `minilm`, a folder or a Hub id; `minilm` is fetched on first use.
+def resolve_model(model: str, revision: str | None = None) -> str:
+    """The folder or Hub id to load for `minilm`, a folder or a Hub id; `minilm` is downloaded on first use.
 
     Raises:
-        InputError: no such folder, or the Hub cannot give the model.
+        InputError: there is no such folder, the Hub does not have the model, or a folder is given with a revision.
     """
-    if model == "minilm":
-        return str(fetch_minilm())
-    if model and Path(model).is_dir():  # Path("") is the working folder
-        return str(find_model_folder(model))
+    from sentiment.data.hub import check_hub  # imports datasets, which serving does without
+
+    is_folder = bool(model) and Path(model).is_dir()  # Path("") is the working folder
+    if model == "minilm" or is_folder:
+        require(not revision, f"--model_revision {revision} is for models on the Hub: {model} is a local folder")
+        return str(find_model_folder(model) if is_folder else fetch_minilm())
     if model.startswith((".", "/", "~")) or model.count("/") > 1 or not model:
         raise InputError(f"no model in the folder '{model}': pass a folder, a Hub id or 'minilm'")
-    # Without the Hub, the folder in its cache: a Hub id would be asked for over the network again and again.
-    return model if check_hub(model, "model") else snapshot_download(model, local_files_only=True)
+    if check_hub(model, "model"):
+        return model
+    try:  # the cached folder: loading by Hub id would retry the network again and again
+        return snapshot_download(model, revision=revision, local_files_only=True)
+    except LocalEntryNotFoundError as error:
+        raise InputError(f"the Hub is out of reach, and {revision or 'main'} of {model} is not in its cache") from error
+
+
+def get_model_revision(model_path: str, revision: str | None = None) -> str | None:
+    """The commit that a branch or tag of a Hub model (default: main) points to; None for local folders.
+
+    Pass it on as the revision to load, so that config, weights and tokenizer are of one version.
+
+    Raises:
+        InputError: the Hub has no such revision, or does not answer.
+    """
+    if Path(model_path).is_dir():
+        cached = re.search(r"/snapshots/([0-9a-f]{40})$", Path(model_path).as_posix())  # layout of the Hub's cache
+        return cached and cached[1]
+    try:
+        return HfApi().model_info(model_path, revision=revision).sha
+    except Exception as error:  # of the HTTP client, the operating system or the Hub
+        raise InputError(f"cannot find revision {revision or 'main'} of {model_path}: {first_line(error)}") from error

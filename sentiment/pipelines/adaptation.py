@@ -16,7 +16,7 @@ from sentiment.data.adaptation_data import AdaptationData, compute_fingerprints,
 from sentiment.environment import is_main_process
 from sentiment.exceptions import require
 from sentiment.inference.fill_mask import fill_masks, mask_words
-from sentiment.models.masked_lm import IGNORED, BertForSparseMaskedLM, load_masked_lm
+from sentiment.models.masked_lm import IGNORE_INDEX, BertForSparseMaskedLM, load_masked_lm
 from sentiment.pipelines.run import Run
 from sentiment.reporting.adaptation_report import write_adaptation_report
 from sentiment.reporting.model_cards import write_adapted_model_card
@@ -100,7 +100,7 @@ class AdaptationRun(Run):
         args = self.args
         validation = apply_static_masking(data.validation, tokenizer, args.mlm_probability, args.seed)
         require(
-            any(label != IGNORED for labels in validation["labels"] for label in labels),
+            any(label != IGNORE_INDEX for labels in validation["labels"] for label in labels),
             "no token of the validation texts is masked: pass more or longer reviews",
         )
         steps = args.max_steps

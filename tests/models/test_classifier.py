@@ -1,4 +1,4 @@
-"""The classifier: its loss, its dropout, and checkpoints that load without this package."""
+"""The classifier: its loss, its dropout, its loading errors, and checkpoints that load without this package."""
 
 import functools
 import json
@@ -16,6 +16,7 @@ from transformers import (
     AutoTokenizer,
     BertConfig,
     BertForMaskedLM,
+    BertForSequenceClassification,
     BertModel,
     DistilBertConfig,
     PrinterCallback,
@@ -26,7 +27,7 @@ from transformers import (
 from sentiment.exceptions import InputError
 from sentiment.models.classifier import BertSentimentClassifier, load_classifier, load_trained_classifier
 
-PREPARATION = {"cleaning": "light", "max_seq_length": 64}
+PREPROCESSING = {"cleaning": "light", "max_seq_length": 64}
 TEXTS = ["a good film", "not a dull story but very funny and moving", "bad"]
 
 WITHOUT_THIS_PACKAGE = """
@@ -56,8 +57,8 @@ print(json.dumps([type(classify.model).__name__, [classify(text, top_k=None) for
 def checkpoint(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("checkpoint")
     torch.manual_seed(1)
-    model = load_classifier(str(tiny_bert), dropout=0.1, preprocessing=PREPARATION)
-    torch.nn.init.normal_(model.classifier.weight)  # answers that differ from text to text
+    model = load_classifier(str(tiny_bert), dropout=0.1, preprocessing=PREPROCESSING)
+    torch.nn.init.normal_(model.classifier.weight)  # different answers for different texts
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(tiny_bert).save_pretrained(folder)
     return folder
@@ -92,11 +93,11 @@ def test_checkpoint_answers_the_same_in_plain_transformers(checkpoint: Path, tmp
     assert len({round(positive, 3) for _, positive in probabilities}) == 3, "answers must differ to tell anything"
 
 
-def test_checkpoint_keeps_everything(checkpoint: Path) -> None:
+def test_checkpoint_keeps_labels_preprocessing_and_weights(checkpoint: Path) -> None:
     config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
     assert config["architectures"] == ["BertForSequenceClassification"]
     assert config["id2label"] == {"0": "negative", "1": "positive"}
-    assert config["preprocessing"] == PREPARATION
+    assert config["preprocessing"] == PREPROCESSING
     model = load_trained_classifier(str(checkpoint))
     assert not model.training
     saved = load_file(checkpoint / "model.safetensors")
@@ -105,7 +106,7 @@ def test_checkpoint_keeps_everything(checkpoint: Path) -> None:
         assert torch.equal(tensor, saved[name]), name
 
 
-def test_pooler_and_body_are_the_base_models(tiny_bert: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_encoder_and_pooler_come_from_the_pretrained_model(tiny_bert: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         model = load_classifier(str(tiny_bert))
     base = BertModel.from_pretrained(tiny_bert)
@@ -116,15 +117,15 @@ def test_pooler_and_body_are_the_base_models(tiny_bert: Path, caplog: pytest.Log
     assert model.config.preprocessing == {}
 
 
-def test_fresh_pooler_is_told(tiny_bert: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_missing_pooler_is_logged(tiny_bert: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     BertForMaskedLM.from_pretrained(tiny_bert).save_pretrained(tmp_path)  # built without the pooler
     with caplog.at_level(logging.WARNING, logger="sentiment"):
         load_classifier(str(tmp_path))
     (record,) = [record for record in caplog.records if record.name.startswith("sentiment")]
-    assert "bert.pooler.dense.bias, bert.pooler.dense.weight: these start fresh" in record.getMessage()
+    assert "bert.pooler.dense.bias, bert.pooler.dense.weight: these are newly initialized" in record.getMessage()
 
 
-def test_loss_is_the_sum_over_the_rows_of_the_whole_step(checkpoint: Path) -> None:
+def test_loss_is_divided_by_the_rows_of_the_optimizer_step(checkpoint: Path) -> None:
     model = load_trained_classifier(str(checkpoint))
     batch = encode(checkpoint, TEXTS)
     labels = torch.tensor([1, 0, 0])
@@ -139,9 +140,7 @@ def test_loss_is_the_sum_over_the_rows_of_the_whole_step(checkpoint: Path) -> No
     assert model(**batch).loss is None
 
 
-def test_trainer_gives_its_count_of_rows_to_the_model(
-    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_trainer_passes_its_count_of_rows(tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     counts: list[int] = []
     forward = BertSentimentClassifier.forward
 
@@ -169,7 +168,7 @@ def test_trainer_gives_its_count_of_rows_to_the_model(
 
 
 @pytest.mark.parametrize(("dropout", "is_random"), [(0.0, False), (0.5, True)])
-def test_dropout_is_off_unless_asked_for(tiny_bert: Path, dropout: float, is_random: bool) -> None:
+def test_dropout_is_off_by_default(tiny_bert: Path, dropout: float, is_random: bool) -> None:
     torch.manual_seed(0)
     model = load_classifier(str(tiny_bert), dropout).train()
     torch.nn.init.normal_(model.classifier.weight)
@@ -179,7 +178,7 @@ def test_dropout_is_off_unless_asked_for(tiny_bert: Path, dropout: float, is_ran
     assert torch.equal(model(**batch).logits, model(**batch).logits)
 
 
-def test_head_is_fresh_by_the_seed(tiny_bert: Path) -> None:
+def test_initialization_of_the_head_follows_the_seed(tiny_bert: Path) -> None:
     weights = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
@@ -188,13 +187,13 @@ def test_head_is_fresh_by_the_seed(tiny_bert: Path) -> None:
     assert not torch.equal(weights[0], weights[2])
 
 
-def test_trained_head_is_kept_for_further_training(checkpoint: Path) -> None:
+def test_trained_head_is_kept(checkpoint: Path) -> None:
     trained = load_trained_classifier(str(checkpoint))
     again = load_classifier(str(checkpoint))
     assert torch.equal(again.classifier.weight, trained.classifier.weight)
 
 
-def refused(folder: Path, load: object = load_trained_classifier) -> str:
+def get_error(folder: Path, load: object = load_trained_classifier) -> str:
     with pytest.raises(InputError) as refusal:
         load(str(folder))  # type: ignore[operator]
     message = str(refusal.value)
@@ -204,12 +203,12 @@ def refused(folder: Path, load: object = load_trained_classifier) -> str:
 
 
 @pytest.mark.parametrize("load", [load_classifier, load_trained_classifier])
-def test_what_is_no_bert_is_refused(load: object, tmp_path: Path) -> None:
-    assert "cannot read the model" in refused(tmp_path, load)
+def test_models_other_than_bert_are_refused(load: object, tmp_path: Path) -> None:
+    assert "cannot read the model" in get_error(tmp_path, load)
     (tmp_path / "config.json").write_text("{")
-    assert "cannot read the model" in refused(tmp_path, load)
+    assert "cannot read the model" in get_error(tmp_path, load)
     DistilBertConfig().save_pretrained(tmp_path)
-    assert "is a model of type distilbert: only BERT models" in refused(tmp_path, load)
+    assert "is a model of type distilbert: only BERT models" in get_error(tmp_path, load)
 
 
 @pytest.mark.parametrize("damage", ["cut off", "not safetensors", "missing", "other shapes"])
@@ -223,22 +222,40 @@ def test_damaged_weights_are_refused(damage: str, checkpoint: Path, tmp_path: Pa
     elif damage == "other shapes":
         (tmp_path / "model.safetensors").write_bytes(weights)
         BertConfig.from_pretrained(checkpoint, hidden_size=64).save_pretrained(tmp_path)
-    assert "cannot load the weights" in refused(tmp_path)
+    assert "cannot load the weights" in get_error(tmp_path)
 
 
 def test_model_without_a_trained_head_is_refused(tiny_bert: Path) -> None:
-    message = refused(tiny_bert)
+    message = get_error(tiny_bert)
     assert "holds no trained classifier (no classifier.bias): train one with train_e2e.py" in message
 
 
-def test_half_a_head_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+def test_incomplete_head_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_bytes((checkpoint / "config.json").read_bytes())
     weights = load_file(checkpoint / "model.safetensors")
     del weights["classifier.weight"]
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    assert "no classifier.weight" in refused(tmp_path)
+    assert "no classifier.weight" in get_error(tmp_path)
 
 
 def test_other_number_of_labels_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     BertConfig.from_pretrained(checkpoint, num_labels=5).save_pretrained(tmp_path)
-    assert "has 5 labels: a sentiment classifier has 2" in refused(tmp_path)
+    assert "has 5 labels: a sentiment classifier has 2" in get_error(tmp_path)
+
+
+def test_pretrained_model_with_another_head_gets_a_new_one_of_two_labels(tiny_bert: Path, tmp_path: Path) -> None:
+    config = BertConfig.from_pretrained(tiny_bert, num_labels=5)
+    BertForSequenceClassification(config).bert.save_pretrained(tmp_path)
+    model = load_classifier(str(tmp_path))
+    assert model.num_labels == model.config.num_labels == model.classifier.out_features == 2
+
+
+def test_decoder_is_refused(tiny_bert: Path, tmp_path: Path) -> None:
+    BertConfig.from_pretrained(tiny_bert, is_decoder=True).save_pretrained(tmp_path)
+    assert "is a decoder (is_decoder in its config)" in get_error(tmp_path, load_classifier)
+
+
+def test_config_with_a_value_of_another_type_is_refused(tiny_bert: Path, tmp_path: Path) -> None:
+    config = json.loads((tiny_bert / "config.json").read_text(encoding="utf-8"))
+    (tmp_path / "config.json").write_text(json.dumps(config | {"hidden_size": "wide"}), encoding="utf-8")
+    assert "cannot read the model" in get_error(tmp_path, load_classifier)

@@ -1,10 +1,11 @@
-"""The sparse head: equal to transformers' dense one, at masked places only, with the pooler kept."""
+"""The sparse MLM head: equal to transformers' dense one, at masked positions only, with the pooler kept."""
 
+import logging
 from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoTokenizer, BertForMaskedLM, BertModel
+from transformers import AutoTokenizer, BertForMaskedLM, BertModel, PrinterCallback, Trainer, TrainingArguments
 
 from sentiment.models.classifier import load_classifier
 from sentiment.models.masked_lm import BertForSparseMaskedLM, load_masked_lm
@@ -18,7 +19,7 @@ def model(tiny_bert: Path) -> BertForSparseMaskedLM:
 
 @pytest.fixture
 def dense(model: BertForSparseMaskedLM) -> BertForMaskedLM:
-    """Transformers' own model with the same weights."""
+    """Plain transformers with the same weights."""
     twin = BertForMaskedLM(model.config)
     missing, unexpected = twin.load_state_dict(model.state_dict(), strict=False)
     assert missing == []
@@ -42,7 +43,7 @@ def batch(model: BertForSparseMaskedLM) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("is_training", [False, True])
-def test_loss_and_gradients_are_those_of_the_dense_form(
+def test_loss_and_gradients_are_those_of_the_dense_head(
     model: BertForSparseMaskedLM, dense: BertForMaskedLM, batch: dict[str, torch.Tensor], is_training: bool
 ) -> None:
     model.train(is_training)  # the tiny model has no dropout
@@ -57,7 +58,7 @@ def test_loss_and_gradients_are_those_of_the_dense_form(
         torch.testing.assert_close(gradient, dense_parameters[name].grad, rtol=1e-4, atol=1e-7, msg=name)
 
 
-def test_the_loss_is_divided_by_the_count_of_the_whole_step(
+def test_loss_is_divided_by_the_masked_tokens_of_the_optimizer_step(
     model: BertForSparseMaskedLM, batch: dict[str, torch.Tensor]
 ) -> None:
     model.eval()
@@ -65,7 +66,7 @@ def test_the_loss_is_divided_by_the_count_of_the_whole_step(
     assert shared.item() == pytest.approx(alone.item() * 5 / 10)
 
 
-def test_sums_of_each_row_add_up_to_the_loss(model: BertForSparseMaskedLM, batch: dict[str, torch.Tensor]) -> None:
+def test_row_losses_add_up_to_the_loss(model: BertForSparseMaskedLM, batch: dict[str, torch.Tensor]) -> None:
     assert model.train()(**batch).row_losses is None
     output = model.eval()(**batch)
     assert output.row_masked.tolist() == [2, 0, 1, 2]
@@ -77,7 +78,7 @@ def test_sums_of_each_row_add_up_to_the_loss(model: BertForSparseMaskedLM, batch
 
 
 @pytest.mark.parametrize("count", [None, 0, torch.tensor(0)])
-def test_a_batch_without_masked_tokens_has_no_loss_and_no_nan(
+def test_batch_without_masked_tokens_has_a_loss_of_zero(
     model: BertForSparseMaskedLM, batch: dict[str, torch.Tensor], count: torch.Tensor | int | None
 ) -> None:
     batch["labels"][:] = -100
@@ -87,14 +88,14 @@ def test_a_batch_without_masked_tokens_has_no_loss_and_no_nan(
     assert all(parameter.grad is None or not parameter.grad.any() for parameter in model.parameters())
 
 
-def test_without_labels_every_position_is_scored(
+def test_all_positions_are_scored_without_labels(
     model: BertForSparseMaskedLM, dense: BertForMaskedLM, batch: dict[str, torch.Tensor]
 ) -> None:
     del batch["labels"]
     torch.testing.assert_close(model.eval()(**batch).logits, dense.eval()(**batch).logits)
 
 
-def test_checkpoint_keeps_the_pooler_and_is_one_of_plain_transformers(
+def test_checkpoint_is_plain_and_keeps_the_pooler(
     model: BertForSparseMaskedLM, dense: BertForMaskedLM, tiny_bert: Path, tmp_path: Path
 ) -> None:
     model.save_pretrained(tmp_path)
@@ -105,11 +106,36 @@ def test_checkpoint_keeps_the_pooler_and_is_one_of_plain_transformers(
         assert torch.equal(plain.get_parameter(name), parameter), name
     classifier = load_classifier(str(tmp_path))
     assert torch.equal(classifier.bert.pooler.dense.weight, base.pooler.dense.weight)
-    assert load_masked_lm(str(tmp_path))[1] is False  # the head comes with the checkpoint now
+    assert load_masked_lm(str(tmp_path))[1] is False  # the checkpoint has the head
 
 
-def test_a_model_without_a_head_gets_a_fresh_one_tied_to_its_word_embeddings(tiny_bert: Path) -> None:
+def test_new_head_is_tied_to_the_word_embeddings(tiny_bert: Path) -> None:
     model, has_new_head = load_masked_lm(str(tiny_bert))
     assert has_new_head
     assert model.cls.predictions.decoder.weight is model.bert.embeddings.word_embeddings.weight
     assert not any(parameter.requires_grad for parameter in model.bert.pooler.parameters())
+
+
+def test_best_checkpoint_of_the_trainer_loads_without_a_warning(
+    model: BertForSparseMaskedLM, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    args = TrainingArguments(
+        output_dir=str(tmp_path),
+        max_steps=1,
+        eval_strategy="steps",
+        save_strategy="steps",
+        eval_steps=1,
+        save_steps=1,
+        load_best_model_at_end=True,
+        report_to="none",
+        use_cpu=True,
+        dataloader_pin_memory=False,
+    )
+    rows = [{"input_ids": [2, 4, 3], "labels": [-100, 5, -100]}] * 4
+    trainer = Trainer(model=model, args=args, train_dataset=rows, eval_dataset=rows)
+    trainer.remove_callback(PrinterCallback)
+    with caplog.at_level(logging.WARNING, logger="transformers"):
+        trainer.train()
+    assert trainer.state.best_model_checkpoint == str(tmp_path / "checkpoint-1")
+    assert [record.getMessage() for record in caplog.records if "keys" in record.getMessage()] == []
+    assert model.cls.predictions.decoder.weight is model.bert.embeddings.word_embeddings.weight
