@@ -155,7 +155,7 @@ def test_a_planted_pickle_in_a_checkpoint_never_runs(
         train(resume=False)
     (checkpoint,) = (run_dir / "checkpoints").glob("checkpoint-*")
     write_payload(checkpoint / name, tmp_path / "marker", "zip")
-    write_manifest(checkpoint)
+    write_manifest(checkpoint, world_size=1)
     if name == "training_args.bin":  # which nobody reads
         train(resume=True)
     else:

@@ -32,6 +32,8 @@ class PlainCheckpointMixin(PreTrainedModel):
             plain = nn.Module.to(self.plain_class(self.config), self.dtype)
         if options.get("state_dict") is None:
             options["state_dict"] = self.state_dict()
+        # Transformers 5.23 lets rank 0 alone write weights, and leaves other nodes without (--save_on_each_node).
+        plain.should_save_on_this_rank = lambda is_main_process: is_main_process  # type: ignore[method-assign]
         plain.save_pretrained(save_directory, *args, **options)
 
 

@@ -89,10 +89,10 @@ class AdaptationRun(Run):
         )
         return prepare_adaptation_data(self.data_args, self.args, tokenizer)
 
-    def load_model(self, model_path: str) -> BertForSparseMaskedLM:
+    def load_model(self, model_path: str, revision: str | None = None) -> BertForSparseMaskedLM:
         """The pretrained BERT with a head for masked tokens."""
-        names = ("cleaning", "max_seq_length")
-        model, self.has_new_head = load_masked_lm(model_path, {name: getattr(self.data_args, name) for name in names})
+        preprocessing = {name: getattr(self.data_args, name) for name in ("cleaning", "max_seq_length")}
+        model, self.has_new_head = load_masked_lm(model_path, preprocessing, revision)
         return model
 
     def get_trainer_options(self, data: AdaptationData, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:

@@ -87,10 +87,10 @@ class FinetuningRun(Run):
         """Labelled reviews, split, audited and tokenized."""
         return prepare_data(self.data_args, self.args.seed, tokenizer)
 
-    def load_model(self, model_path: str) -> BertSentimentClassifier:
+    def load_model(self, model_path: str, revision: str | None = None) -> BertSentimentClassifier:
         """A classifier on the pretrained BERT."""
-        names = ("cleaning", "max_seq_length")
-        return load_classifier(model_path, self.args.dropout, {name: getattr(self.data_args, name) for name in names})
+        preprocessing = {name: getattr(self.data_args, name) for name in ("cleaning", "max_seq_length")}
+        return load_classifier(model_path, self.args.dropout, preprocessing, revision)
 
     def get_trainer_options(self, data: RunData, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
         """Arguments of the Trainer; padding is counted, as what batches of similar length leave of it."""

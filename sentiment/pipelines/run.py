@@ -41,7 +41,7 @@ from sentiment.config.arguments import (
 from sentiment.environment import is_main_process
 from sentiment.exceptions import DivergenceError, InputError, SaveError, first_line, is_disk_full
 from sentiment.models.loading import load_tokenizer
-from sentiment.models.model_folder import resolve_model
+from sentiment.models.model_folder import get_model_revision, resolve_model
 from sentiment.runs.folder import DIVERGENCE_FILE, check_same_data, lock_run_dir, remove_previous_run
 from sentiment.runs.record import build_run_record, load_finished_metrics, merge_previous_record
 from sentiment.storage import compute_sha256, read_json, replace_folder, write_json
@@ -99,7 +99,7 @@ class Run(ABC):
         """The data, with `fingerprints` and an `audit`, from the cache of `datasets` if it is there."""
 
     @abstractmethod
-    def load_model(self, model_path: str) -> PreTrainedModel:
+    def load_model(self, model_path: str, revision: str | None = None) -> PreTrainedModel:
         """The model to train."""
 
     @abstractmethod
@@ -156,18 +156,21 @@ class Run(ABC):
         if self.args.push_to_hub:
             run_on_main(lambda: create_hub_repo(self.args))
         self.check_model()
-        model_path = resolve_model(self.model_args.model_name_or_path)
-        tokenizer = load_tokenizer(model_path, self.data_args.max_seq_length)
+        revision = self.model_args.model_revision
+        model_path = resolve_model(self.model_args.model_name_or_path, revision)
+        revision = get_model_revision(model_path, revision)
+        tokenizer = load_tokenizer(model_path, self.data_args.max_seq_length, revision)
         with self.args.main_process_first(desc="data"):
             data = self.prepare_data(tokenizer)
         if self.args.resume:
             run_on_main(lambda: check_same_data(self.run_dir, data.fingerprints))
         description = self.describe(data, model_path)
-        model = self.load_model(model_path)
+        model = self.load_model(model_path, revision)
         check_max_seq_length(self.data_args.max_seq_length, model.config.max_position_embeddings)
         trainer = self.build_trainer(model, data, tokenizer)
         changed = list_changed_options(self.model_args, self.data_args, self.args)
         record = build_run_record(self.strategy, self.options, changed, model, trainer.args) | description
+        record["model"]["revision"] = revision
         if is_main_process():
             if self.args.overwrite:
                 remove_previous_run(self.run_dir)

@@ -2,6 +2,7 @@
 
 import datetime
 import logging
+import re
 import shlex
 import sys
 from collections.abc import Callable
@@ -56,7 +57,7 @@ def build_run_record(
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "options": options,
         "non_default_options": changed,
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": describe_command(),
         "versions": list_versions(),
         "git": describe_git_revision(),
         "hardware": describe_hardware(training_args.device.type, training_args.world_size),
@@ -70,6 +71,16 @@ def build_run_record(
         "precision": describe_precision(training_args),
         "seed": options["seed"],
     }
+
+
+def describe_command() -> str:
+    """The command line of this process, without a token for the Hub."""
+    words = [Path(sys.argv[0]).name, *sys.argv[1:]]
+    hidden = [re.sub(r"^(--hub[_-]token)=.*", r"\1=***", word) for word in words]
+    for position, word in enumerate(words[:-1]):
+        if re.fullmatch(r"--hub[_-]token", word):
+            hidden[position + 1] = "***"
+    return shlex.join(hidden)
 
 
 def merge_previous_record(run_dir: Path, run: dict[str, Any]) -> None:
