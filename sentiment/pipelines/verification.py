@@ -1,4 +1,4 @@
-"""Whether a finished run's model still gives the metrics on record, on the rows on record."""
+"""Verification: whether a finished run's model reproduces the metrics on record, on the rows on record."""
 
 import tempfile
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ TOLERANCE = 1e-6
 
 @dataclass(frozen=True)
 class Verification:
-    """What was evaluated again, what differs from the record, and how this machine differs from the run's."""
+    """What was evaluated again, what differs from the record, and how the environment differs."""
 
     evaluated: str
     differences: list[str]
@@ -38,18 +38,18 @@ class Verification:
 
 
 def verify_run(run_dir: Path, data_dir: str | None = None) -> Verification:
-    """What a finished run's model gives now, held against what is on record.
+    """Evaluates a finished run's model again, and compares with the record.
 
-    `data_dir`: where the data is now, if not where it was.
+    `data_dir`: folder with local copies of datasets; default: that of the run.
 
     Raises:
-        InputError: there is no finished run, or its data cannot be had.
+        InputError: there is no finished run, or its data cannot be loaded.
     """
     require((run_dir / "run.json").is_file(), f"no run in {run_dir}: pass the folder of a finished run, as outputs/e2e")
     record = read_run(run_dir)
     require((run_dir / "metrics.json").exists(), f"{run_dir} holds an unfinished run: finish it with --resume")
     weights = run_dir / "model" / SAFE_WEIGHTS_NAME
-    require(weights.is_file(), f"{run_dir} has no weights any more: a study removes them, unless it has --keep_models")
+    require(weights.is_file(), f"{run_dir} has no weights: a study removes them, unless --keep_models")
     metrics = read_json(run_dir / "metrics.json")
     options = record["options"] | ({"data_dir": data_dir} if data_dir else {})
     differences = list(compare_weights(weights, record))
@@ -61,14 +61,14 @@ def verify_run(run_dir: Path, data_dir: str | None = None) -> Verification:
 
 
 def find_device() -> str:
-    """Where models are evaluated here."""
+    """The device for evaluation."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def verify_finetuning(
     run_dir: Path, record: dict[str, Any], metrics: dict[str, Any], options: dict[str, Any]
 ) -> tuple[str, list[str]]:
-    """The test split of a fine-tuning, and what differs: rows, metrics and probabilities."""
+    """Evaluates the test split of a fine-tuning: what it was, and differences in rows, metrics and probabilities."""
     _, data_args, _ = build_arguments(finetuning.ARGUMENTS, options | {"resume": False})
     splits = load_split_reviews(data_args, options["seed"]).splits
     differences = list(compare_values(record["data"]["fingerprints"], compute_fingerprints(splits), "fingerprint", 0.0))
@@ -89,7 +89,7 @@ def verify_finetuning(
 def verify_adaptation(
     run_dir: Path, record: dict[str, Any], metrics: dict[str, Any], options: dict[str, Any]
 ) -> tuple[str, list[str]]:
-    """The validation reviews of an adaptation, with their masks, and what differs: texts and metrics."""
+    """Evaluates the masked validation texts of an adaptation: what they were, and differences in texts and metrics."""
     model_dir = str(run_dir / "model")
     with tempfile.TemporaryDirectory() as folder:
         changes = {"model_name_or_path": model_dir, "model_revision": None, "output_dir": folder, "resume": False}
@@ -106,17 +106,15 @@ def verify_adaptation(
 
 
 def compare_weights(weights: Path, record: dict[str, Any]) -> Iterator[str]:
-    """A line where the weights are not those on record."""
+    """A line if the weights are not those on record."""
     recorded = record["model"].get("weights_sha256")
     found = compute_sha256(weights)
-    if recorded is None:
-        yield f"{weights.name}: run.json, of an earlier version, has no SHA-256 of it"
-    elif recorded != found:
+    if recorded != found:
         yield f"{weights.name}: SHA-256 {found}, on record {recorded}"
 
 
 def compare_values(recorded: Any, found: Any, name: str, tolerance: float) -> Iterator[str]:
-    """A line for each value that differs, by more than the tolerance where both are numbers."""
+    """A line per value that differs; numbers may differ by the tolerance."""
     if isinstance(recorded, dict) and isinstance(found, dict):
         for key in sorted(recorded.keys() | found.keys()):
             yield from compare_values(recorded.get(key), found.get(key), f"{name}.{key}", tolerance)

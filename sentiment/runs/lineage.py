@@ -1,4 +1,4 @@
-"""Where the base model of a fine-tuning comes from: the adaptation that made it, and whether that saw test texts."""
+"""The adaptation that the base model of a fine-tuning comes from, and whether it read test texts."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,24 +16,20 @@ KEYS_FILE = "text_keys.npy"
 
 
 def check_adapted_model(model: str) -> None:
-    """Refuses to fine-tune from the folder of an adaptation that holds no model yet.
-
-    Raises:
-        InputError: says what to run.
-    """
+    """Raises InputError for the folder of an adaptation that has no model yet, and says what to run."""
     folder = Path(model)
     if (folder / "config.json").is_file() or (folder / "model" / "config.json").is_file():
         return
-    begun = find_adaptation(folder) is not None
-    if begun or folder == Path(ADAPTED_RUN):
+    is_started = find_adaptation(folder) is not None
+    if is_started or folder == Path(ADAPTED_RUN):
         raise InputError(
-            f"no adapted model in {model}: run `python train_mlm.py{' --resume' if begun else ''}` first "
+            f"no adapted model in {model}: run `python train_mlm.py{' --resume' if is_started else ''}` first "
             "(without a Hub: `python train_mlm.py sentiment/config/offline_mlm.yaml`), or pass --model"
         )
 
 
 def find_adaptation(folder: Path) -> Path | None:
-    """The run of `train_mlm.py` that this folder is, or is the model or a checkpoint of; None where it is neither."""
+    """The run folder of `train_mlm.py` that this folder is, or belongs to as its model or a checkpoint; else None."""
     for candidate in (folder, *folder.resolve().parents[:2]):
         if (candidate / "run.json").is_file():
             return candidate if read_run(candidate).get("strategy") == "mlm" else None
@@ -41,16 +37,16 @@ def find_adaptation(folder: Path) -> Path | None:
 
 
 def describe_adaptation(model_path: str, test_texts: Iterable[str]) -> dict[str, Any] | None:
-    """What `run.json` says of the adaptation that a base model comes from; None where it is not from one.
+    """The `adaptation` of run.json, for a base model that comes from one; else None.
 
-    An adaptation on a stream counts neither its reviews nor their texts: what it cannot say is None.
+    Counts of texts are None for an adaptation on a stream.
 
     Args:
         model_path: the folder of the base model.
-        test_texts: what the fine-tuned model will be tested on.
+        test_texts: texts that the fine-tuned model will be tested on.
 
     Raises:
-        InputError: some of the texts of the test split stood in the text of the adaptation, or it is unfinished.
+        InputError: the adaptation read some of the test texts, or is unfinished.
     """
     run_dir = find_adaptation(Path(model_path))
     if run_dir is None:
@@ -61,7 +57,7 @@ def describe_adaptation(model_path: str, test_texts: Iterable[str]) -> dict[str,
     seen = count_texts_seen(run_dir / KEYS_FILE, test_texts)
     if seen:
         raise InputError(
-            f"{seen:,} texts of the test split stand in the text that {run_dir} was adapted on: pass the same --seed, "
+            f"{seen:,} texts of the test split are among the texts of the adaptation in {run_dir}: pass the same --seed, "
             "--split and --max_rows to train_mlm.py (as --target_split, --target_max_rows), or --split_seed here"
         )
     audit, validation = run["data"]["audit"], metrics["validation"]
@@ -82,15 +78,15 @@ def describe_adaptation(model_path: str, test_texts: Iterable[str]) -> dict[str,
 
 
 def count_texts_seen(keys_file: Path, texts: Iterable[str]) -> int | None:
-    """How many of the texts an adaptation has read; None where it did not write down what it read.
+    """How many of the texts an adaptation has read; None if it has no record of them.
 
     Raises:
-        InputError: the file is damaged.
+        InputError: the file is corrupted.
     """
     if not keys_file.exists():
         return None
     try:
         hashes = np.load(keys_file, allow_pickle=False)
     except (ValueError, OSError) as error:
-        raise InputError(f"{keys_file} is damaged: adapt again with --overwrite") from error
+        raise InputError(f"{keys_file} is corrupted: adapt again with --overwrite") from error
     return count_seen(map(compute_corpus_key, texts), hashes)

@@ -1,11 +1,11 @@
-"""Training on a disk that is full at one point or another, and gone on with when there is room again.
+"""Training on a disk that fills up at one point or another, resumed when there is space again.
 
     unshare -rm python tests/faults/full_disk.py
 
-Fine-tunes the embedded model, with a checkpoint after each step, into a file system in memory that is too small: each
-size ends it in another file of another save. Exit code 4 is expected, one line that says so, the checkpoint before
-whole, nothing left of the one that failed; then the file system grows, and the run that goes on must end with the
-weights of one that had room, byte for byte. Needs Linux, and a mount namespace of its own (`unshare`).
+Fine-tunes the embedded model, with a checkpoint after each step, on a tmpfs that is too small: each size ends it in
+another file of another save. Expected: exit code 4, one line that says so, the earlier checkpoint intact, nothing left
+of the failed one; then the tmpfs grows, and the resumed run ends bit-identical to one that had space. Needs Linux and a
+mount namespace of its own (`unshare`).
 """
 
 import subprocess
@@ -28,18 +28,18 @@ COMMAND = [
 ]
 COMMAND += ["--sample", "random", "--num_train_epochs", "1", "--batch_size", "32", "--save_minutes", "0"]
 COMMAND += ["--max_seq_length", "32", "--resume", "--output_dir"]
-# A checkpoint takes 273 MB: 91 of weights, 182 of the optimizer. The weights of the run's end are another 91.
+# A checkpoint takes 273 MB: 91 of weights, 182 of the optimizer. The final weights are another 91.
 SIZES_MB = (1, 50, 95, 200, 270, 280, 400, 540, 550, 700, 815, 850, 900)
 
 
 def train(run_dir: Path) -> tuple[int, str]:
-    """The exit code of a run and the last line that it says."""
+    """The exit code of a run and the last line on stderr."""
     done = subprocess.run([*COMMAND, str(run_dir)], capture_output=True, text=True, check=False)
     return done.returncode, (done.stderr.strip().splitlines() or [""])[-1]
 
 
 def mount(folder: Path, size_mb: int, *options: str) -> None:
-    """Mounts a file system of this size, or changes the size of the one that is there."""
+    """Mounts a tmpfs of this size, or resizes the mounted one."""
     choice = ",".join([f"size={size_mb}M", *options])
     subprocess.run(["mount", "-t", "tmpfs", "-o", choice, "tmpfs", str(folder)], check=True)
 
@@ -62,7 +62,7 @@ def main() -> None:
             is_equal = resumed == 0 and (disk / "run" / "model" / "model.safetensors").read_bytes() == weights
             failed += not (code in (0, 4) and is_clean and is_equal)
             names = ", ".join(path.name for path in checkpoints) or "no checkpoint"
-            print(f"{size} MB: exit code {code}, {names}; {'equal' if is_equal else 'NOT EQUAL'} when gone on with")
+            print(f"{size} MB: exit code {code}, {names}; {'equal' if is_equal else 'NOT EQUAL'} after resume")
             print(f"    {said}", flush=True)
             subprocess.run(["umount", str(disk)], check=True)
     print(f"{len(SIZES_MB)} sizes, {failed} of them failed")

@@ -1,13 +1,13 @@
-"""Training that is killed with SIGKILL again and again, gone on with, and held against one that never was.
+"""Trainings killed with SIGKILL at random moments and resumed, compared with one that was never interrupted.
 
     python tests/faults/killed_runs.py --kills 50
     python tests/faults/killed_runs.py --kills 50 --script train_mlm.py
 
-Fine-tunes or adapts the embedded model on some embedded reviews, with a checkpoint after each step, so that much of the
-time goes into saving. Each process is killed at a random moment after it began to save or a little later, and the next
-one goes on with --resume. When a run comes to its end, its weights must be those of the run that nobody killed, byte
-for byte; then another run begins. Prints how many kills there were, how many of them within a save, and exits with 1
-if any weights differ, any process failed by itself, or a whole checkpoint was lost.
+Fine-tunes or adapts the embedded model on embedded reviews, with a checkpoint after each step, so that much of the time
+goes into saving. Each process is killed at a random moment after its first save starts, and the next one resumes. When
+a run ends, its weights must be bit-identical to those of the uninterrupted run; then another run starts. Prints the
+number of kills and how many came within a save, and exits with 1 if any weights differ, a process failed by itself, or
+a complete checkpoint was lost.
 """
 
 import argparse
@@ -20,6 +20,8 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+from sentiment.training.checkpoints import MANIFEST
 
 ROOT = Path(__file__).parents[2]
 FLAGS = ["--model", "minilm", "--dataset", "snippets", "--max_rows", "300", "--sample", "random"]
@@ -41,25 +43,31 @@ class Tally:
 
 
 def find_steps(run_dir: Path) -> list[int]:
-    """The steps of a run's whole checkpoints."""
-    return sorted(int(path.name.rpartition("-")[2]) for path in (run_dir / "checkpoints").glob("checkpoint-*"))
+    """The steps of a run's complete checkpoints."""
+    manifests = (run_dir / "checkpoints").glob(f"checkpoint-*/{MANIFEST}")
+    return sorted(int(path.parent.name.rpartition("-")[2]) for path in manifests)
 
 
-def live(command: list[str], run_dir: Path, seconds: float, tally: Tally) -> bool:
-    """Whether a process came to its end before it was killed, so many seconds after it began its first save."""
+def is_saving(run_dir: Path) -> bool:
+    """Whether a checkpoint has no manifest yet."""
+    checkpoints = (run_dir / "checkpoints").glob("checkpoint-*")
+    return any(not (path / MANIFEST).exists() for path in checkpoints)
+
+
+def run_and_kill(command: list[str], run_dir: Path, seconds: float, tally: Tally) -> bool:
+    """Whether a process ended before it was killed, `seconds` after its first save started."""
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
-        unfinished = run_dir / "checkpoints" / "unfinished"
-        stale = unfinished.exists()  # of the process before; this one removes it when it saves
+        stale = is_saving(run_dir)  # left by the process before; removed on resume
         before = find_steps(run_dir)
         deadline = time.monotonic() + LONGEST_SECONDS
         while process.poll() is None and time.monotonic() < deadline:
-            if find_steps(run_dir) != before or (not stale and unfinished.exists()):
+            if find_steps(run_dir) != before or (not stale and is_saving(run_dir)):
                 break
             time.sleep(0.005)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(seconds)
         if process.poll() is None:
-            tally.within_saves += unfinished.exists()
+            tally.within_saves += is_saving(run_dir)
             process.kill()
             process.wait()
             tally.kills += 1
@@ -77,7 +85,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--script", choices=["train_e2e.py", "train_mlm.py"], default="train_e2e.py")
-    parser.add_argument("--longest", type=float, default=8.0, help="seconds to the kill at most")
+    parser.add_argument("--longest", type=float, default=8.0, help="maximum seconds from the first save to the kill")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
 
@@ -91,7 +99,7 @@ def main() -> None:
         weights = (whole / "model" / "model.safetensors").read_bytes()
         while tally.kills < options.kills or cut.exists():
             seconds = generator.uniform(0, options.longest) if tally.kills < options.kills else LONGEST_SECONDS
-            if live([*command, str(cut)], cut, seconds, tally):
+            if run_and_kill([*command, str(cut)], cut, seconds, tally):
                 tally.ended += 1
                 tally.differing += (cut / "model" / "model.safetensors").read_bytes() != weights
                 shutil.rmtree(cut)
