@@ -18,7 +18,7 @@ def test_python_names() -> None:
         "compare": ["run_a", "run_b", "output_dir"],
         "finetune": ["model_name_or_path", "dataset_name", "output_dir", "strategy", "options"],
     }
-    assert list(inspect.signature(sentiment.Predictor.from_pretrained).parameters)[0] == "path"
+    assert next(iter(inspect.signature(sentiment.Predictor.from_pretrained).parameters)) == "path"
     for name in sentiment.__all__:
         assert inspect.getdoc(getattr(sentiment, name))
 

@@ -302,6 +302,10 @@ class RunArguments(TrainingArguments):
                 f"--{name} {value} is not supported: {reason}",
             )
         self.check_values()
+        if str(self.resume_from_checkpoint).lower() in ("true", "false", "none", ""):  # as Trainer.train accepts it
+            self.resume = self.resume or str(self.resume_from_checkpoint).lower() == "true"
+            self.resume_from_checkpoint = None
+        self.resume = self.resume or self.resume_from_checkpoint is not None
         self.save_strategy = self.save_strategy or self.eval_strategy
         if self.eval_strategy == "steps" and self.eval_steps and self.save_steps == defaults["save_steps"]:
             self.save_steps = self.eval_steps

@@ -39,7 +39,7 @@ from sentiment.config.arguments import (
     list_changed_options,
 )
 from sentiment.environment import is_main_process
-from sentiment.exceptions import DivergenceError, InputError, SaveError, first_line, is_disk_full
+from sentiment.exceptions import DivergenceError, InputError, SaveError, first_line, is_disk_full, require
 from sentiment.models.loading import load_tokenizer
 from sentiment.models.model_folder import get_model_revision, resolve_model
 from sentiment.runs.folder import DIVERGENCE_FILE, check_same_data, lock_run_dir, remove_previous_run
@@ -50,6 +50,7 @@ from sentiment.training.callbacks import EpochProgressCallback, EpochTimerCallba
 from sentiment.training.checkpoints import (
     STATE_FILE,
     check_world_size,
+    find_corruption,
     find_last_checkpoint,
     is_training_complete,
     quarantine_checkpoints,
@@ -284,17 +285,16 @@ def choose_resume_checkpoint(training_args: TrainingArguments, args: RunArgument
         InputError: it is of another number of processes, or missing on one of the nodes.
     """
     folder = Path(str(training_args.output_dir))
-    explicit = args.resume_from_checkpoint
-    if not args.resume and explicit in (None, "", "False", "false"):
+    if not args.resume:
         return None
     checkpoint: Path | None = None
     with training_args.main_process_first(local=True, desc="checkpoints"):
         if training_args.local_process_index == 0:
             remove_incomplete_checkpoints(folder)
-        if explicit and str(explicit).lower() != "true":
-            checkpoint = Path(explicit)
-            if not (checkpoint / STATE_FILE).is_file():
-                raise InputError(f"--resume_from_checkpoint {explicit}: no checkpoint there")
+        if args.resume_from_checkpoint:
+            checkpoint = Path(args.resume_from_checkpoint)
+            problem = find_corruption(checkpoint)
+            require(problem is None, f"--resume_from_checkpoint {checkpoint}: {problem}")
         else:
             checkpoint, unusable = find_last_checkpoint(folder)
             if training_args.local_process_index == 0:

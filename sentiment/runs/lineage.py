@@ -57,7 +57,7 @@ def describe_adaptation(model_path: str, test_texts: Iterable[str]) -> dict[str,
     seen = count_texts_seen(run_dir / KEYS_FILE, test_texts)
     if seen:
         raise InputError(
-            f"{seen:,} texts of the test split are among the texts of the adaptation in {run_dir}: pass the same --seed, "
+            f"{seen:,} texts of the test split were read by the adaptation in {run_dir}: pass the same --seed, "
             "--split and --max_rows to train_mlm.py (as --target_split, --target_max_rows), or --split_seed here"
         )
     audit, validation = run["data"]["audit"], metrics["validation"]

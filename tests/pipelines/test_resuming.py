@@ -22,7 +22,7 @@ from sentiment.config.arguments import (
     FinetuningArguments,
     ModelArguments,
 )
-from sentiment.exceptions import SaveError, TrainingInterrupted
+from sentiment.exceptions import InputError, SaveError, TrainingInterrupted
 from sentiment.pipelines.adaptation import AdaptationRun
 from sentiment.pipelines.finetuning import FinetuningRun
 
@@ -152,6 +152,15 @@ def test_so_does_a_step_in_pieces_or_in_two_passes(run: Run, options: dict[str, 
     whole = run("whole", **options)
     interrupt(run, 7, **options)
     check_equal(run("cut", resume=True, **options), whole)
+
+
+def test_an_earlier_checkpoint_can_be_named(run: Run, tmp_path: Path, interrupt: Interrupt) -> None:
+    whole = run("whole")
+    interrupt(run, 12)
+    checkpoint = tmp_path / "cut" / "checkpoints" / "checkpoint-10"
+    check_equal(run("cut", resume_from_checkpoint=str(checkpoint)), whole)
+    with pytest.raises(InputError, match=r"--resume_from_checkpoint .*missing: manifest.json is missing"):
+        run("other", resume_from_checkpoint=str(tmp_path / "missing"))
 
 
 def test_a_run_that_had_stopped_early_is_not_trained_on(run: Run, tmp_path: Path) -> None:
