@@ -3,28 +3,17 @@
 `FinetuningRun` and `AdaptationRun` say what differs.
 """
 
-import os
-import pickle
 import shutil
-import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any
 
-import torch
-from accelerate.utils import broadcast_object_list
-from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError
-from safetensors.torch import load_file
 from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
     ProgressCallback,
-    TrainerState,
-    TrainingArguments,
     set_seed,
 )
 from transformers.integrations.integration_utils import TensorBoardCallback
@@ -39,29 +28,19 @@ from sentiment.config.arguments import (
     list_changed_options,
 )
 from sentiment.environment import is_main_process
-from sentiment.exceptions import DivergenceError, InputError, SaveError, first_line, is_disk_full, require
+from sentiment.exceptions import SaveError, first_line, is_disk_full
 from sentiment.models.loading import load_tokenizer
 from sentiment.models.model_folder import get_model_revision, resolve_model
-from sentiment.runs.folder import DIVERGENCE_FILE, check_same_data, lock_run_dir, remove_previous_run
+from sentiment.pipelines.uploads import create_hub_repo, push_model
+from sentiment.runs.folder import check_same_data, lock_run_dir, remove_previous_run
 from sentiment.runs.record import build_run_record, load_finished_metrics, merge_previous_record
 from sentiment.storage import compute_sha256, read_json, replace_folder, write_json
 from sentiment.training.batches import EpochTracker
 from sentiment.training.callbacks import EpochProgressCallback, EpochTimerCallback
-from sentiment.training.checkpoints import (
-    STATE_FILE,
-    check_world_size,
-    find_corruption,
-    find_last_checkpoint,
-    is_training_complete,
-    quarantine_checkpoints,
-    remove_incomplete_checkpoints,
-)
-from sentiment.training.hardware import limit_onednn_caches, raise_malloc_thresholds, use_all_cores
-from sentiment.training.history import get_epoch_timer
-from sentiment.training.signals import PeriodicCheckpointCallback, SignalListener
+from sentiment.training.distributed import run_on_main
+from sentiment.training.hardware import limit_onednn_caches, use_all_cores
+from sentiment.training.resume import train_with_resume
 from sentiment.training.trainer import SentimentTrainer, check_max_seq_length
-
-Result = TypeVar("Result")
 
 
 class Run(ABC):
@@ -216,118 +195,6 @@ class Run(ABC):
         return trainer
 
 
-def run_on_main(function: Callable[[], Result]) -> Result:
-    """The result of a function that the main process calls, in all processes; an error is raised in all of them.
-
-    Other nodes need no access to the main process's disk. The result must be picklable.
-    """
-    outcome: list[Any] = [None, None]
-    if is_main_process():
-        try:
-            outcome = [function(), None]
-        except InputError as failure:
-            failure.is_on_all_ranks = True
-            outcome = [None, failure]
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        outcome = broadcast_object_list(outcome)
-    result, error = outcome
-    if error is not None:
-        raise error
-    return cast(Result, result)
-
-
-def train_with_resume(trainer: SentimentTrainer, args: RunArguments) -> None:
-    """Trains to the end, from the newest intact checkpoint if `--resume` asks for it and there is one.
-
-    Raises:
-        TrainingInterrupted: SIGINT or SIGTERM; a checkpoint is saved.
-        DivergenceError: a loss or gradient is not finite; earlier checkpoints are kept.
-        SaveError: the disk is full; earlier checkpoints are kept.
-        InputError: the checkpoint cannot be used.
-    """
-    if not torch.cuda.is_available():
-        raise_malloc_thresholds()
-    checkpoint = choose_resume_checkpoint(trainer.args, args)
-    folder, divergence_file = Path(str(trainer.args.output_dir)), Path(args.output_dir) / DIVERGENCE_FILE
-    if is_main_process():
-        divergence_file.unlink(missing_ok=True)  # of an earlier attempt
-    try:
-        if checkpoint and is_training_complete(checkpoint):
-            restore_complete_training(trainer, checkpoint)
-            return
-        with SignalListener() as signals:
-            trainer.add_callback(PeriodicCheckpointCallback(signals, args.save_minutes))
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    except pickle.UnpicklingError as error:  # intact by its manifest, but not what torch.save writes of tensors
-        raise InputError(f"cannot resume from {checkpoint}: {first_line(error)}") from error
-    except DivergenceError as error:
-        if is_main_process():
-            write_json(divergence_file, error.details)
-        raise
-    except Exception as error:
-        if not is_disk_full(error):
-            raise
-        remove_incomplete_checkpoints(folder)
-        name = f"checkpoint-{trainer.state.global_step}"
-        raise SaveError(f"cannot write {folder / name}: {first_line(error)}", folder) from error
-    finally:
-        for callback in trainer.callback_handler.callbacks:
-            if isinstance(callback, EpochProgressCallback):
-                callback.close()
-
-
-def choose_resume_checkpoint(training_args: TrainingArguments, args: RunArguments) -> Path | None:
-    """The checkpoint to resume from, or None, the same step in all processes.
-
-    Incomplete checkpoints of this node are removed, and corrupted ones moved out of the way.
-
-    Raises:
-        InputError: it is of another number of processes, or missing on one of the nodes.
-    """
-    folder = Path(str(training_args.output_dir))
-    if not args.resume:
-        return None
-    checkpoint: Path | None = None
-    with training_args.main_process_first(local=True, desc="checkpoints"):
-        if training_args.local_process_index == 0:
-            remove_incomplete_checkpoints(folder)
-        if args.resume_from_checkpoint:
-            checkpoint = Path(args.resume_from_checkpoint)
-            problem = find_corruption(checkpoint)
-            require(problem is None, f"--resume_from_checkpoint {checkpoint}: {problem}")
-        else:
-            checkpoint, unusable = find_last_checkpoint(folder)
-            if training_args.local_process_index == 0:
-                quarantine_checkpoints(unusable)
-    chosen = run_on_main(lambda: checkpoint and checkpoint.name)
-    if chosen is not None:
-        if checkpoint is None or checkpoint.name != chosen:
-            raise InputError(
-                f"{folder} has no intact {chosen} on this node: train with --save_on_each_node, or on a shared disk"
-            )
-        check_world_size(checkpoint, training_args.world_size)
-    if is_main_process():
-        start = "the beginning: there is no intact checkpoint" if checkpoint is None else checkpoint
-        print(f"Resuming from {start}", file=sys.stderr)
-    return checkpoint if chosen is not None else None
-
-
-def restore_complete_training(trainer: SentimentTrainer, checkpoint: Path) -> None:
-    """Gives the trainer the state and the best weights of a training that had ended when the checkpoint was saved.
-
-    Transformers would train another epoch: the request to stop is not part of what it resumes.
-    """
-    trainer.state = TrainerState.load_from_json(str(checkpoint / STATE_FILE))
-    timer = get_epoch_timer(trainer)
-    stored: Any = trainer.state.stateful_callbacks
-    for name, value in stored[type(timer).__name__]["attributes"].items():
-        setattr(timer, name, value)
-    best = checkpoint.parent / f"checkpoint-{trainer.state.best_global_step}"
-    assert trainer.model is not None
-    result = trainer.model.load_state_dict(load_file(best / SAFE_WEIGHTS_NAME), strict=False)  # tied weights are once
-    assert not result.unexpected_keys, result.unexpected_keys
-
-
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> str:
     """Writes model and tokenizer to the folder, which is replaced as a whole; returns the SHA-256 of the weights.
 
@@ -346,36 +213,3 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
             raise
         raise SaveError(f"cannot write {folder}: {first_line(error)}", folder.parent) from error
     return compute_sha256(folder / SAFE_WEIGHTS_NAME)
-
-
-def create_hub_repo(args: RunArguments) -> str:
-    """The full name of the model repository on the Hub for `--push_to_hub`, created unless it exists.
-
-    Raises:
-        InputError: the Hub cannot be reached, or refuses.
-    """
-    name = args.hub_model_id or Path(args.output_dir).resolve().name
-    try:
-        return HfApi(token=args.hub_token).create_repo(name, private=args.hub_private_repo, exist_ok=True).repo_id
-    except (HfHubHTTPError, OSError, ValueError) as error:
-        raise InputError(f"--push_to_hub: cannot create the repository {name}: {first_line(error)}") from error
-
-
-def push_model(run_dir: Path, args: RunArguments) -> None:
-    """Uploads the finished model with its config and model card.
-
-    Raises:
-        InputError: the Hub cannot be reached, or refuses; the run is finished, and the same command uploads it.
-    """
-    repo_id = create_hub_repo(args)
-    try:
-        commit = HfApi(token=args.hub_token).upload_folder(
-            repo_id=repo_id,
-            folder_path=run_dir / "model",
-            commit_message="Model of a finished run",
-            revision=args.hub_revision,
-            ignore_patterns=["onnx/*"],
-        )
-    except (HfHubHTTPError, OSError, ValueError) as error:
-        raise InputError(f"--push_to_hub: cannot upload to {repo_id}: {first_line(error)}; run it again") from error
-    print(f"Uploaded to {commit.commit_url}", file=sys.stderr)

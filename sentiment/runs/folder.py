@@ -13,10 +13,9 @@ from sentiment.storage import list_folder, read_json
 
 LOCK_FILE = ".lock"
 MAX_NAMED = 5  # options in a message
-DIVERGENCE_FILE = "divergence.json"
 # What a run writes, and --overwrite removes.
 WRITTEN_FILES = (
-    DIVERGENCE_FILE,
+    "divergence.json",
     "run.json",
     "metrics.json",
     "text_keys.npy",

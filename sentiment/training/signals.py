@@ -6,10 +6,10 @@ import time
 from types import FrameType
 from typing import Any
 
-import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from sentiment.exceptions import TrainingInterrupted
+from sentiment.training.distributed import all_reduce_max
 
 # A launcher forwards a signal that its processes have received already.
 DUPLICATE_SECONDS = 1.0
@@ -73,13 +73,3 @@ class PeriodicCheckpointCallback(TrainerCallback):
         self._saved = time.monotonic()
         if self._stop:
             raise TrainingInterrupted(self._stop)
-
-
-def all_reduce_max(args: TrainingArguments, *numbers: int) -> list[int]:
-    """The maximum of each number over all processes; without any synchronisation for a single one."""
-    if args.world_size == 1:
-        return list(numbers)
-    highest = torch.tensor(numbers, dtype=torch.int64, device=args.device)
-    torch.distributed.all_reduce(highest, torch.distributed.ReduceOp.MAX)
-    found: list[int] = highest.tolist()
-    return found
