@@ -99,8 +99,8 @@ def render_comparison(comparison: Mapping[str, Any]) -> str:
     first, second = (run["name"] for run in comparison["runs"].values())
     lines = [
         comparison["sentence"],
-        f"On {comparison['test_rows']:,} test rows, {second} fixes {comparison['fixes']:,} errors of {first} and makes "
-        f"{comparison['regressions']:,} new ones (exact McNemar p {format_p_value(comparison['mcnemar_p'])}).",
+        f"On {comparison['test_rows']:,} test rows, {second} fixes {comparison['fixes']:,} of the errors of {first} and "
+        f"makes {comparison['regressions']:,} that {first} does not make (exact McNemar p {format_p_value(comparison['mcnemar_p'])}).",
         *(f"Warning: {warning}" for warning in comparison["warnings"]),
         f"Options that differ: {', '.join(comparison['differences']['options']) or 'none'}.",
     ]

@@ -108,9 +108,7 @@ BETTER, OPEN, WORSE = (0.01, 0.03), (-0.01, 0.01), (-0.03, -0.01)
     [([OPEN, OPEN], None), ([BETTER, OPEN], 100), ([BETTER, BETTER], 300), ([OPEN, BETTER], 300),
      ([BETTER, WORSE], 100), ([WORSE, WORSE], None)],
 )  # fmt: skip
-def test_the_largest_budget_at_which_adaptation_pays(
-    outcomes: list[tuple[float, float]], expected: int | None
-) -> None:
+def test_the_largest_budget_at_which_adaptation_pays(outcomes: list[tuple[float, float]], expected: int | None) -> None:
     paying = find_paying_budget([effect(budget, *ends) for budget, ends in zip((100, 300), outcomes, strict=True)])
     assert paying is not None
     assert paying["budget"] == expected

@@ -21,7 +21,9 @@ def compare(both: int, fixes: int, regressions: int, neither: int, clusters: Any
     counts = [both, fixes, regressions, neither]
     labels = np.resize([0, 1, 1], sum(counts))
     wrong_a, wrong_b = np.repeat([0, 1, 0, 1], counts), np.repeat([0, 0, 1, 1], counts)
-    return describe_comparison("e2e", "finetune", compare_predictions(labels, labels ^ wrong_a, labels ^ wrong_b, clusters))
+    return describe_comparison(
+        "e2e", "finetune", compare_predictions(labels, labels ^ wrong_a, labels ^ wrong_b, clusters)
+    )
 
 
 def test_the_run_that_is_ahead_comes_first_with_a_positive_difference() -> None:
@@ -37,9 +39,7 @@ def test_an_inconclusive_difference() -> None:
 
 def test_a_tie() -> None:
     sentence = compare(900, 30, 30, 40)
-    assert sentence.startswith(
-        "Inconclusive: finetune and e2e classify equally many rows correctly (95% interval"
-    )
+    assert sentence.startswith("Inconclusive: finetune and e2e classify equally many rows correctly (95% interval")
     assert sentence.endswith("; about 4,700 test rows are needed to detect a difference of one point with 80% power.")
     assert compare(9000, 30, 30, 940).endswith("a difference of one point would be detected with 80% power.")
     assert compare(90, 0, 0, 10) == "Inconclusive: finetune and e2e classify the same rows correctly."
@@ -64,7 +64,7 @@ BETTER, OPEN, WORSE = (0.01, 0.03), (-0.01, 0.01), (-0.03, -0.01)
         ([OPEN, OPEN], ["mlm+decay is not shown to beat e2e at any budget tried (100 and 300 labels)."]),
         (
             [BETTER, OPEN],
-            ["The largest budget at which mlm+decay is shown to beat e2e is 100 labels, by 2.0 points (95% interval 1.0"],
+            ["The largest budget at which mlm+decay is shown to beat e2e is 100 labels, by 2.0 points (95%"],
         ),
         (
             [BETTER, BETTER],
@@ -92,7 +92,9 @@ def test_an_effect_in_one_sentence() -> None:
 
 
 def test_a_study_without_both_strategies() -> None:
-    sentences = describe_study({"effects": [effect(100, *BETTER, "adaptation, without decay")], "adaptation_pays": None})
+    sentences = describe_study(
+        {"effects": [effect(100, *BETTER, "adaptation, without decay")], "adaptation_pays": None}
+    )
     assert "does not have both e2e and mlm+decay" in sentences["sentence"]
     assert sentences["effects_in_words"] == ["Adaptation, without decay (mlm against e2e): helps at 100 labels."]
 
