@@ -12,11 +12,7 @@ def compare_costs(
 ) -> dict[str, Any]:
     """Training seconds of A and B with and without adaptation, and per fine-tuning if several share one adaptation.
 
-    Args:
-        train_a: seconds of A's fine-tuning.
-        train_b: seconds of B's fine-tuning.
-        adaptation_a: seconds of the adaptation that A started from; 0 without one.
-        adaptation_b: seconds of the adaptation that B started from; 0 without one.
+    `adaptation_a` and `adaptation_b` are the seconds of the adaptations that A and B started from, 0 without one.
     """
     return {
         "a": {"train_seconds": train_a, "adaptation_seconds": adaptation_a, "seconds": train_a + adaptation_a},

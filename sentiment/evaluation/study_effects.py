@@ -28,7 +28,7 @@ SECONDS = {"finetuning": "train_seconds", "total": "total_seconds", "amortized":
 
 
 def summarize_study(
-    runs: Sequence[Mapping[str, Any]], correct: Sequence[Sequence[bool]], clusters: ArrayLike | None = None
+    runs: Sequence[Mapping[str, Any]], correct: Sequence[np.ndarray], clusters: ArrayLike | None = None
 ) -> dict[str, Any]:
     """The accuracy of each arm at each budget, the effect of each change, and the budgets at which adaptation pays.
 

@@ -30,9 +30,8 @@ def compare(run_a: str | Path, run_b: str | Path, output_dir: str | Path = "outp
         output_dir: folder to write to; an earlier comparison in it is replaced.
 
     Returns:
-        The content of verdict.json: the verdict as a `sentence`, which run is `better` ("a", "b" or None), the
-        `metrics` of both with 95% intervals, `mcnemar_p`, `warnings`, error rates by slice, training cost, and what
-        else differs between the runs.
+        The content of verdict.json: the verdict as a `sentence`, the `better` run ("a", "b" or None), `mcnemar_p`, the
+        `metrics` of both with 95% intervals, `warnings`, `slices`, `cost`, and the `differences` between the runs.
 
     Raises:
         InputError: a run is missing, unfinished, damaged or not a fine-tuning, the runs were tested on different rows,

@@ -11,8 +11,8 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from scipy.signal import savgol_filter
 
 from sentiment.reporting import plots
-from sentiment.reporting.rendering import write_pages
-from sentiment.reporting.terminal import MASKED_LM_METRICS, compare_before_after
+from sentiment.reporting.rendering import MASKED_LM_METRICS, write_pages
+from sentiment.reporting.terminal import compare_before_after
 
 MASK = "[MASK]"
 LONGEST_CONTEXT = 110  # characters shown on each side of a mask
@@ -32,14 +32,17 @@ def write_adaptation_report(run_dir: Path, run: Mapping[str, Any], metrics: Mapp
         plots.save_figures(run_dir, {"loss.png": draw_masked_lm_loss(metrics)})
     vocabulary = run.get("model", {}).get("vocab_size", BERT_VOCABULARY)
     context = {
+        "run": run,
+        "metrics": metrics,
         "comparison": compare_before_after(metrics["validation"], MASKED_LM_METRICS),
         "filled_masks": summarize_filled_masks(metrics.get("filled_masks") or []),
+        "has_figure": has_figure,
         "has_epochs": has_epochs(history),
         "restored": find_restored(metrics) if history else None,
         "is_copying": metrics["validation"]["after"]["loss"] < COPYING_LOSS,
+        "vocabulary": vocabulary,
+        "uniform_loss": math.log(vocabulary),
     }
-    context |= {"run": run, "metrics": metrics, "has_figure": has_figure}
-    context |= {"vocabulary": vocabulary, "uniform_loss": math.log(vocabulary)}
     write_pages(run_dir, "adaptation.j2", context)
 
 
@@ -79,11 +82,10 @@ def draw_masked_lm_loss(metrics: Mapping[str, Any]) -> Figure:
     steps, losses = [entry["step"] for entry in metrics["steps"]], [entry["loss"] for entry in metrics["steps"]]
     if warmup := metrics.get("head_warmup_steps"):
         axes.axvspan(0, warmup, color=plots.GREY, alpha=0.22, linewidth=0, label="head only")
-    is_smoothed = len(losses) >= FEWEST_TO_SMOOTH
-    style = {"alpha": 0.3, "linewidth": 1} if is_smoothed else {"linewidth": 2}
-    axes.plot(steps, losses, color=plots.BLUE, label="training", **style)
-    if is_smoothed:
-        axes.plot(steps, smooth(losses), color=plots.BLUE, linewidth=2, label="smoothed")
+    if is_smoothed := len(losses) >= FEWEST_TO_SMOOTH:
+        axes.plot(steps, losses, color=plots.BLUE, alpha=0.3, linewidth=1, label="training")
+    curve = smooth(losses) if is_smoothed else losses
+    axes.plot(steps, curve, color=plots.BLUE, linewidth=2, label="smoothed" if is_smoothed else "training")
     validated, values = zip(*list_validation_points(metrics), strict=True)
     # Dotted, because the loss between two validations is unknown.
     axes.plot(validated, values, ":s", color=plots.ORANGE, markersize=6, zorder=3, label="validation", clip_on=False)

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 
 from sentiment.reporting import plots
 from sentiment.reporting.adaptation_report import draw_masked_lm_loss
-from sentiment.reporting.rendering import write_pages
-from sentiment.reporting.terminal import HEADLINE_METRICS, compare_side_by_side
+from sentiment.reporting.rendering import METRIC_NAMES, write_pages
+from sentiment.reporting.terminal import compare_side_by_side
 
 FIGURES = ("test_metrics.png", "history.png", "before_after.png", "mlm_loss.png", "mlm_loss_a.png")
 RING: dict[str, Any] = {"marker": "o", "markersize": 13, "markerfacecolor": "none", "markeredgewidth": 1.6}
@@ -23,11 +23,8 @@ def write_comparison_report(
 ) -> None:
     """Write report.md, report.html and the figures into the folder of a comparison.
 
-    Args:
-        folder: the folder.
-        comparison: the content of verdict.json.
-        metrics: the contents of metrics.json of run `a` and run `b`.
-        adaptations: the contents of metrics.json of the adaptations that `a` and `b` started from, or None.
+    `comparison` is the content of verdict.json, `metrics` those of metrics.json of run `a` and run `b`, `adaptations`
+    those of metrics.json of the adaptations that they started from, or None.
     """
     runs = comparison["runs"]
     named = {runs[key]["name"]: metrics[key] for key in runs}
@@ -42,33 +39,24 @@ def write_comparison_report(
         if adaptation["metrics"]:
             figures[adaptation["figure"]] = draw_masked_lm_loss(adaptation["metrics"])
     plots.save_figures(folder, figures)
-    context = {
-        "comparison": comparison,
-        "metrics": metrics,
-        "adaptations": started_from,
-        "figures": list(figures),
-        "headline_metrics": HEADLINE_METRICS,
-        "side_by_side": compare_side_by_side(comparison["metrics"]),
-    }
-    write_pages(folder, "comparison.j2", context)
+    context = {"comparison": comparison, "metrics": metrics, "adaptations": started_from, "figures": list(figures)}
+    write_pages(folder, "comparison.j2", context | {"side_by_side": compare_side_by_side(comparison["metrics"])})
 
 
 def list_adaptations(
     runs: Mapping[str, Mapping[str, Any]], adaptations: Mapping[str, Mapping[str, Any] | None]
 ) -> list[dict[str, Any]]:
     """Each adaptation that a run started from, with the `names` of its runs, its `metrics` and its `figure`."""
-    shared = runs["a"]["adaptation"] == runs["b"]["adaptation"]
-    both = all(run["adaptation"] for run in runs.values())
-    return [
-        runs[key]["adaptation"]
-        | {
-            "names": [run["name"] for run in (runs.values() if shared else [runs[key]])],
-            "metrics": adaptations[key],
-            "figure": "mlm_loss_a.png" if key == "a" and both else "mlm_loss.png",
-        }
-        for key in (("b",) if shared else ("a", "b"))
-        if runs[key]["adaptation"]
-    ]
+    first, second = (runs[key]["adaptation"] for key in "ab")
+    names = [run["name"] for run in runs.values()]
+    found = []
+    if first and first != second:
+        figure = "mlm_loss_a.png" if second else "mlm_loss.png"
+        found.append(first | {"names": names[:1], "metrics": adaptations["a"], "figure": figure})
+    if second:
+        shared = names if first == second else names[1:]
+        found.append(second | {"names": shared, "metrics": adaptations["b"], "figure": "mlm_loss.png"})
+    return found
 
 
 def draw_histories(runs: Mapping[str, Mapping[str, Any]]) -> Figure:
@@ -104,15 +92,15 @@ def draw_test_metrics(names: Sequence[str], metrics: Mapping[str, Mapping[str, A
     """
     figure, axes = plots.new_figure("Test metrics side by side")
     for name, key, (colour, marker), shift in zip(names, "ab", plots.RUN_STYLES, (-0.13, 0.13), strict=True):
-        places = [position + shift for position in range(len(plots.METRIC_NAMES))]
-        scores = [metrics[metric][key] for metric in plots.METRIC_NAMES]
-        lows, highs = zip(*(metrics[metric][f"{key}_ci95"] for metric in plots.METRIC_NAMES), strict=True)
+        places = [position + shift for position in range(len(METRIC_NAMES))]
+        scores = [metrics[metric][key] for metric in METRIC_NAMES]
+        lows, highs = zip(*(metrics[metric][f"{key}_ci95"] for metric in METRIC_NAMES), strict=True)
         axes.vlines(places, lows, highs, color=colour, linewidth=2.4, capstyle="round", alpha=0.55)
         axes.plot(places, scores, color=colour, marker=marker, markersize=8, linestyle="none", label=name)
         for place, score in zip(places, scores, strict=True):
             plots.label_score(axes, score, (place, score), -1 if shift < 0 else 1)
-    axes.set_xticks(range(len(plots.METRIC_NAMES)), list(plots.METRIC_NAMES.values()))
-    axes.set_xlim(-0.6, len(plots.METRIC_NAMES) - 0.4)
+    axes.set_xticks(range(len(METRIC_NAMES)), list(METRIC_NAMES.values()))
+    axes.set_xlim(-0.6, len(METRIC_NAMES) - 0.4)
     axes.tick_params(axis="x", length=0)
     axes.grid(visible=False, axis="x")
     plots.use_percent(axes.yaxis)

@@ -14,8 +14,8 @@ from sentiment.data.labels import LABEL_NAMES
 from sentiment.data.leaks import assign_clusters
 from sentiment.evaluation.error_analysis import compute_slice_metrics, find_most_confident_errors
 from sentiment.reporting import plots
-from sentiment.reporting.rendering import write_pages
-from sentiment.reporting.terminal import HEADLINE_METRICS, compare_before_after
+from sentiment.reporting.rendering import HEADLINE_METRICS, METRIC_NAMES, write_pages
+from sentiment.reporting.terminal import compare_before_after
 from sentiment.runs.results import read_predictions
 
 LINE_STYLES = ((plots.BLUE, "o"), (plots.ORANGE, "s"), (plots.GREEN, "^"), (plots.PURPLE, "D"))
@@ -72,7 +72,7 @@ def draw_loss(history: Sequence[Mapping[str, Any]], best_epoch: int | None) -> F
 def draw_metrics(history: Sequence[Mapping[str, Any]], best_epoch: int | None) -> Figure:
     """Validation accuracy, precision, recall and F1 by epoch, with the restored epoch marked."""
     figure, axes = plots.new_figure("Validation metrics by epoch")
-    lines = {name: [entry["validation"].get(key) for entry in history] for key, name in plots.METRIC_NAMES.items()}
+    lines = {name: [entry["validation"].get(key) for entry in history] for key, name in METRIC_NAMES.items()}
     _draw_lines(axes, history, best_epoch, lines)
     plots.use_percent(axes.yaxis)
     plots.ensure_y_range(axes, 0.1)
@@ -109,8 +109,8 @@ def draw_confusion(matrices: Mapping[str, Sequence[Sequence[int]]]) -> Figure:
             ax=axes, cmap="Blues", colorbar=False, values_format=".1%", text_kw={"fontsize": 13},
             im_kw={"vmin": 0, "vmax": 1.25},
         )  # fmt: skip
-        for text, count in zip(display.text_.flat, counts.flat, strict=True):
-            text.set_text(f"{count:,}\n{text.get_text()}")
+        for text, count, share in zip(display.text_.flat, counts.flat, shares.flat, strict=True):
+            text.set(text=f"{count:,}\n{text.get_text()}", color="white" if share > 0.55 else plots.INK)
         axes.grid(visible=False)
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)

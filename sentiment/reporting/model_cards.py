@@ -7,8 +7,8 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from sentiment.reporting.rendering import render_template, write_page
-from sentiment.reporting.terminal import MASKED_LM_METRICS, compare_before_after
+from sentiment.reporting.rendering import MASKED_LM_METRICS, METRIC_NAMES, render_template, write_page
+from sentiment.reporting.terminal import compare_before_after
 
 HUB_MODELS = {"minilm": "sentence-transformers/all-MiniLM-L6-v2"}
 HUB_DATASETS = {"sst2": "stanfordnlp/sst2", "imdb": "stanfordnlp/imdb"}
@@ -38,38 +38,31 @@ def shorten_dataset_name(dataset: str) -> str:
 
 
 def build_card_data(
-    task: str, tags: list[str], base_model: str, datasets: Mapping[str, Sequence[str]], scores: Mapping[str, float],
-    suffix: str,
-) -> ModelCardData:  # fmt: skip
-    """The front matter of a card, with the Hub's names for models and datasets that it can have.
+    task: str, base_model: str, datasets: Mapping[str, Sequence[str]], scores: Mapping[str, float], **fields: Any
+) -> ModelCardData:
+    """The front matter of a card, with the Hub's names of models and datasets.
 
-    `datasets` holds the names of those that the model was `evaluated` and `trained` on; `suffix` ends its name.
+    `datasets` names those that the model was `evaluated` and `trained` on. The model's name is that of the base model,
+    followed by the field `suffix`, in which {} stands for the dataset.
     """
     hub_names = {
         kind: list(dict.fromkeys(filter(None, (find_hub_name(name, HUB_DATASETS) for name in names))))
         for kind, names in datasets.items()
     }
     short_name = "-".join(map(shorten_dataset_name, datasets["evaluated"]))
-    results = [
-        EvalResult(
-            task_type=task,
-            dataset_type=next(iter(hub_names["evaluated"]), short_name),
-            dataset_name=short_name,
-            metric_type=name,
-            metric_value=round(value, 4),
-        )
-        for name, value in scores.items()
-    ]
+    dataset_type = next(iter(hub_names["evaluated"]), short_name)
     return ModelCardData(
         language="en",
         library_name="transformers",
         pipeline_tag=task,
-        tags=tags,
         base_model=find_hub_name(base_model, HUB_MODELS),
         datasets=hub_names["trained"] or None,
         metrics=[name for name in scores if name != "loss"],
-        model_name=f"{Path(base_model).name}-{suffix.format(short_name)}",
-        eval_results=results,
+        model_name=f"{Path(base_model).name}-{fields.pop('suffix').format(short_name)}",
+        eval_results=[
+            EvalResult(task, dataset_type, short_name, name, round(value, 4)) for name, value in scores.items()
+        ],
+        **fields,
     )
 
 
@@ -82,7 +75,7 @@ def write_model_card(model_dir: Path, run: Mapping[str, Any], metrics: Mapping[s
         tags=["sentiment-analysis", "bert"],
         base_model=str(adaptation.get("base_model") or options["model_name_or_path"]),
         datasets={"evaluated": [dataset], "trained": [dataset, *adaptation.get("datasets", [])]},
-        scores={name: after[name] for name in ("accuracy", "precision", "recall", "f1")},
+        scores={name: after[name] for name in METRIC_NAMES},
         suffix="adapted-{}-sentiment" if adaptation else "{}-sentiment",
     )
     context = {"card": card, "run": run, "metrics": metrics}

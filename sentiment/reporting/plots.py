@@ -9,13 +9,13 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from sentiment.reporting.rendering import METRIC_NAMES
 from sentiment.storage import write_atomically
 
 # The colour-blind-safe palette of Okabe and Ito.
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#AA4499", "#8A8F98"
 INK, FAINT = "#1F2328", "#E3E6EA"
 RUN_STYLES = ((BLUE, "o"), (ORANGE, "s"))  # of one run or two
-METRIC_NAMES = {"accuracy": "accuracy", "precision": "precision", "recall": "recall", "f1": "F1"}
 DOTS_PER_INCH = 144
 
 
@@ -86,7 +86,8 @@ def draw_before_after(tests: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> F
             axes.plot([after], [place], color=colour, marker=marker, markersize=8, linestyle="none", label=name)
             for moment, score, direction in (("before", before, -outward), ("after", after, outward)):
                 low, high = test[moment]["accuracy_ci95"] if metric == "accuracy" else (score, score)
-                axes.plot([low, high], [place, place], color=INK, linewidth=1.3, zorder=3)
+                band: dict[str, Any] = {"color": colour if moment == "after" else GREY, "linewidth": 7, "alpha": 0.25}
+                axes.plot([low, high], [place, place], solid_capstyle="butt", zorder=1, **band)
                 label_score(axes, score, (high if direction > 0 else low, place), direction)
     axes.plot([], [], color=GREY, marker="o", markersize=7, linestyle="none", label="before training")
     axes.set_yticks(range(len(METRIC_NAMES)), list(METRIC_NAMES.values()))
@@ -95,7 +96,7 @@ def draw_before_after(tests: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> F
     axes.grid(visible=False, axis="y")
     axes.set_xlim(-0.09, 1.09)
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
-    use_percent(axes.xaxis, "score (%); black lines: 95% interval of accuracy")
+    use_percent(axes.xaxis, "score (%); bands: 95% interval of accuracy")
     add_legend(axes)
     return figure
 
@@ -109,7 +110,7 @@ def label_score(axes: Axes, score: float, point: tuple[float, float], direction:
 
 
 def save_figures(folder: Path, figures: Mapping[str, Figure]) -> None:
-    """Write figures as PNG, each atomically under its file name."""
+    """Write figures as PNG under their file names."""
     for name, figure in figures.items():
         with write_atomically(folder / name) as staged:
             figure.savefig(staged, format="png", dpi=DOTS_PER_INCH, bbox_inches="tight", pad_inches=0.15)

@@ -14,6 +14,13 @@ from jinja2 import ChainableUndefined, Environment, PackageLoader, Undefined
 
 from sentiment.storage import write_atomically
 
+METRIC_NAMES = {"accuracy": "accuracy", "precision": "precision", "recall": "recall", "f1": "F1"}
+HEADLINE_METRICS = METRIC_NAMES | {"macro_f1": "macro F1", "loss": "loss"}
+MASKED_LM_METRICS = {
+    "loss": "loss per masked token (nats)",
+    "perplexity": "perplexity",
+    "accuracy": "accuracy of masked tokens",
+}
 LONGEST_QUOTE = 300  # characters of a review shown in a table
 DROP_REASONS = {
     "empty": "no text left after cleaning",
@@ -81,7 +88,8 @@ def build_environment(markup: str) -> Environment:
         "quote": lambda text: text if len(text) <= LONGEST_QUOTE else text[:LONGEST_QUOTE].rstrip() + " …",
         "values": lambda value: ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value,
     }
-    environment.globals |= {"drop_reasons": DROP_REASONS, "describe_test_rows": describe_test_rows}
+    environment.globals |= {"drop_reasons": DROP_REASONS, "headline_metrics": HEADLINE_METRICS}
+    environment.globals["describe_test_rows"] = describe_test_rows
     return environment
 
 

@@ -41,9 +41,8 @@ TIME_TICKS = {
 def write_study_report(folder: Path, verdict: Mapping[str, Any]) -> None:
     """Write report.md, report.html and the figures into a study's folder; `verdict` is the content of verdict.json."""
     cells, effects = verdict["accuracy"], verdict["effects"]
-    plots.save_figures(folder, {"accuracy.png": draw_accuracy(cells), "cost.png": draw_cost(cells)})
-    if effects:
-        plots.save_figures(folder, {"effects.png": draw_effects(effects)})
+    figures = {"accuracy.png": draw_accuracy(cells), "cost.png": draw_cost(cells)}
+    plots.save_figures(folder, figures | ({"effects.png": draw_effects(effects)} if effects else {}))
     seeds, finetuning = len(verdict["seeds"]), verdict["options"]["finetuning"]
     context = {
         "verdict": verdict,
@@ -80,13 +79,13 @@ def draw_accuracy(cells: Sequence[Mapping[str, Any]]) -> Figure:
     arms, budgets = group_by(cells, "arm"), sorted(group_by(cells, "budget"))
     axis_width = math.log(max(budgets) / min(budgets)) or 1.0
     for position, (arm, own) in enumerate(arms.items()):
-        colour, marker, line = ARM_STYLES[arm]
         offset = math.exp(ARM_OFFSET * axis_width * (position - (len(arms) - 1) / 2))
-        places, scores = [budget * offset for budget in budgets], [cell["accuracy"] for cell in own]
-        axes.plot(places, scores, line, color=colour, marker=marker, markersize=6, linewidth=1.8, label=arm, zorder=3)
+        places = [budget * offset for budget in budgets]
+        _draw_arm(axes, own, places, label=arm)
         for place, cell in zip(places, own, strict=True):
             if cell["ci95"]:
-                axes.plot([place, place], cell["ci95"], color=colour, linewidth=2.2, alpha=0.4, solid_capstyle="round")
+                style: dict[str, Any] = {"linewidth": 2.2, "alpha": 0.4, "solid_capstyle": "round"}
+                axes.plot([place, place], cell["ci95"], color=ARM_STYLES[arm][0], **style)
     use_budgets(axes, budgets)
     plots.use_percent(axes.yaxis, "accuracy (%)")
     # The interval of two seeds may cover all of 0 to 1.
@@ -146,14 +145,11 @@ def draw_cost(cells: Sequence[Mapping[str, Any]]) -> Figure:
     figure, axes = plots.new_figure("Test accuracy by training time per run")
     is_amortized = False
     for arm, own in group_by(cells, "arm").items():
-        colour, marker, line = ARM_STYLES[arm]
-        style: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 6}
-        scores = [cell["accuracy"] for cell in own]
         total, amortized = ([cell["seconds"][kind] for cell in own] for kind in ("total", "amortized"))
-        axes.plot(total, scores, line, linewidth=1.8, label=arm, zorder=3, **style)
+        _draw_arm(axes, own, total, label=arm)
         if total != amortized:
             is_amortized = True
-            axes.plot(amortized, scores, line, markerfacecolor="white", linewidth=0.9, alpha=0.8, zorder=2, **style)
+            _draw_arm(axes, own, amortized, markerfacecolor="white", linewidth=0.9, alpha=0.8, zorder=2)
     axes.set_xscale("log")
     low, high = axes.get_xlim()
     ticks = {seconds: name for seconds, name in TIME_TICKS.items() if low <= seconds <= high}
@@ -165,6 +161,12 @@ def draw_cost(cells: Sequence[Mapping[str, Any]]) -> Figure:
     axes.set_xlabel(f"training time per run{suffix}")
     plots.add_legend(axes)
     return figure
+
+
+def _draw_arm(axes: Axes, cells: Sequence[Mapping[str, Any]], places: Sequence[float], **style: Any) -> None:
+    colour, marker, line = ARM_STYLES[cells[0]["arm"]]
+    defaults: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 6, "linewidth": 1.8, "zorder": 3}
+    axes.plot(places, [cell["accuracy"] for cell in cells], line, **(defaults | style))
 
 
 def use_budgets(axes: Axes, budgets: Sequence[int]) -> None:

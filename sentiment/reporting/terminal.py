@@ -3,28 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sentiment.reporting.rendering import (
-    DROP_REASONS,
-    compute_positive_share,
-    describe_test_rows,
-    format_p_value,
-    format_percent,
-)
-
-# Name and format of each metric, by key.
-HEADLINE_METRICS = {
-    "accuracy": ("accuracy", ".4f"),
-    "precision": ("precision", ".4f"),
-    "recall": ("recall", ".4f"),
-    "f1": ("F1", ".4f"),
-    "macro_f1": ("macro F1", ".4f"),
-    "loss": ("loss", ".4f"),
-}
-MASKED_LM_METRICS = {
-    "loss": ("loss per masked token (nats)", ".4f"),
-    "perplexity": ("perplexity", ",.1f"),
-    "accuracy": ("accuracy of masked tokens", ".4f"),
-}
+from sentiment.reporting import rendering
+from sentiment.reporting.rendering import HEADLINE_METRICS, MASKED_LM_METRICS, describe_test_rows
 
 
 def render_table(rows: Iterable[Sequence[str]]) -> str:
@@ -43,33 +23,29 @@ def render_table(rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("  ".join(line) for line in lines)
 
 
-def compare_before_after(metrics: Mapping[str, Any], shown: Mapping[str, tuple[str, str]]) -> list[list[str]]:
-    """Name, value before, value after and change of each metric that is shown; a dash for a missing value.
-
-    `metrics` holds `before` (or not) and `after`; `shown` maps a key to a name and a format.
-    """
-    before, after = metrics.get("before") or {}, metrics["after"]
+def compare_before_after(metrics: Mapping[str, Any], names: Mapping[str, str]) -> list[list[str]]:
+    """Name, value before, value after and change of each metric in `names`, with a dash for a missing value."""
     rows = []
-    for key, (name, form) in shown.items():
-        old, new = before.get(key), after.get(key)
-        change = None if old is None or new is None else new - old
-        signed = "-" if change is None else f"{change:+{form}}"
-        rows.append([name, *("-" if value is None else f"{value:{form}}" for value in (old, new)), signed])
+    for key, name in names.items():
+        form = ",.1f" if key == "perplexity" else ".4f"
+        before, after = (metrics.get("before") or {}).get(key), metrics["after"].get(key)
+        values = ["-" if value is None else f"{value:{form}}" for value in (before, after)]
+        change = "-" if before is None or after is None else f"{after - before:+{form}}"
+        rows.append([name, *values, change])
     return rows
 
 
 def render_before_after(metrics: Mapping[str, Any]) -> str:
     """The test metrics of a fine-tuning before and after training, and the interval of the accuracy."""
-    after = metrics["test"]["after"]
     rows = [["test", "before", "after", "change"], *compare_before_after(metrics["test"], HEADLINE_METRICS)]
-    return f"{render_table(rows)}\naccuracy after training, {describe_interval(after)}"
+    return f"{render_table(rows)}\naccuracy after training, {describe_interval(metrics['test']['after'])}"
 
 
 def describe_interval(metrics: Mapping[str, Any]) -> str:
     """The interval of the accuracy, with the number of clusters if there are fewer than test rows."""
     low, high = metrics["accuracy_ci95"]
-    clusters, rows = metrics.get("test_clusters"), metrics.get("test_rows", 0)
-    suffix = f" ({describe_test_rows(rows, clusters)})" if clusters and clusters < rows else ""
+    rows, clusters = metrics.get("test_rows", 0), metrics.get("test_clusters", 0)
+    suffix = f" ({describe_test_rows(rows, clusters)})" if clusters < rows else ""
     return f"95% interval: {low:.4f} to {high:.4f}{suffix}"
 
 
@@ -82,7 +58,7 @@ def render_adaptation(metrics: Mapping[str, Any]) -> str:
 
 def render_metrics(metrics: Mapping[str, Any]) -> str:
     """The headline metrics, the interval of the accuracy, the scores of each class, and the confusion matrix."""
-    headline = [[name, f"{metrics[key]:{form}}"] for key, (name, form) in HEADLINE_METRICS.items()]
+    headline = [[name, f"{metrics[key]:.4f}"] for key, name in HEADLINE_METRICS.items()]
     names = list(metrics["per_class"])
     classes = [["class", "precision", "recall", "F1", "rows"]]
     matrix = [["true", *(f"predicted {name}" for name in names)]]
@@ -97,30 +73,30 @@ def render_metrics(metrics: Mapping[str, Any]) -> str:
 def render_comparison(comparison: Mapping[str, Any]) -> str:
     """The verdict on two runs, warnings, their test metrics side by side, and their training time."""
     first, second = (run["name"] for run in comparison["runs"].values())
+    rows, fixes, regressions = (f"{comparison[key]:,}" for key in ("test_rows", "fixes", "regressions"))
+    p_value, cost = rendering.format_p_value(comparison["mcnemar_p"]), comparison["cost"]
     lines = [
         comparison["sentence"],
-        f"On {comparison['test_rows']:,} test rows, {second} fixes {comparison['fixes']:,} of the errors of {first} and "
-        f"makes {comparison['regressions']:,} that {first} does not make (exact McNemar p {format_p_value(comparison['mcnemar_p'])}).",
+        f"On {rows} test rows, {second} fixes {fixes} of the errors of {first} and makes {regressions} that {first} "
+        f"does not make (exact McNemar p {p_value}).",
         *(f"Warning: {warning}" for warning in comparison["warnings"]),
         f"Options that differ: {', '.join(comparison['differences']['options']) or 'none'}.",
     ]
-    rows = [["test", first, second, "difference", "95% interval"], *compare_side_by_side(comparison["metrics"])]
-    cost = comparison["cost"]
-    times = {"training (s)": "train_seconds", "with adaptation (s)": "seconds"}
-    for name, key in times.items():
-        if key == "train_seconds" or any(cost[run]["adaptation_seconds"] for run in "ab"):
-            rows.append([name, *(f"{cost[run][key]:,.0f}" for run in "ab"), "", ""])
-    rows[-1][3] = f"{cost['ratio']:.2f}x"
-    return "\n".join(lines) + "\n\n" + "\n".join(line.rstrip() for line in render_table(rows).splitlines())
+    table = [["test", first, second, "difference", "95% interval"], *compare_side_by_side(comparison["metrics"])]
+    table.append(["training (s)", *(f"{cost[key]['train_seconds']:,.0f}" for key in "ab"), "", ""])
+    if any(cost[key]["adaptation_seconds"] for key in "ab"):
+        table.append(["with adaptation (s)", *(f"{cost[key]['seconds']:,.0f}" for key in "ab"), "", ""])
+    table[-1][3] = f"{cost['ratio']:.2f}x"
+    return "\n".join(lines) + "\n\n" + "\n".join(line.rstrip() for line in render_table(table).splitlines())
 
 
 def compare_side_by_side(metrics: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
     """Name, value of A and of B, difference and its 95% interval of each headline metric; a dash for no interval."""
     rows = []
-    for key, (name, form) in HEADLINE_METRICS.items():
+    for key, name in HEADLINE_METRICS.items():
         compared = metrics[key]
         interval = " to ".join(map(format_change, compared.get("difference_ci95", []))) or "-"
-        values = [f"{compared[run]:{form}}" for run in "ab"]
+        values = [f"{compared[run]:.4f}" for run in "ab"]
         rows.append([name, *values, format_change(compared["difference"]), interval])
     return rows
 
@@ -138,7 +114,7 @@ def format_change(value: float) -> str:
 def render_audit(audit: Mapping[str, Any], title: str) -> str:
     """The result of `audit_splits`: a column for each split, then leaks between splits and dropped rows."""
     splits = audit["splits"].values()
-    shares = [compute_positive_share(part) for part in splits]
+    shares = [rendering.compute_positive_share(part) for part in splits]
     rows = [
         [title, *audit["splits"]],
         ["rows", *(f"{part['rows']:,}" for part in splits)],
@@ -158,8 +134,8 @@ def render_audit(audit: Mapping[str, Any], title: str) -> str:
         first, second = pair.split(" & ")
         lines.append(f"{second} rows whose text is also in {first}: {count:,}")
     if contained := audit.get("test_contained_in_train"):
-        share = f"{contained['rows']:,} ({format_percent(contained['share'])})"
+        share = f"{contained['rows']:,} ({rendering.format_percent(contained['share'])})"
         lines.append(f"test rows contained in a training text: {share}")
     for reason, count in audit.get("dropped", {}).items():
-        lines.append(f"dropped rows, {DROP_REASONS.get(reason, reason.replace('_', ' '))}: {count:,}")
+        lines.append(f"dropped rows, {rendering.DROP_REASONS.get(reason, reason.replace('_', ' '))}: {count:,}")
     return "\n".join(lines) + "\n"

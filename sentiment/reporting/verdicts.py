@@ -18,9 +18,8 @@ def describe_comparison(name_a: str, name_b: str, outcome: Mapping[str, Any]) ->
     ahead, behind, sign = (name_b, name_a, 1) if accuracy["difference"] >= 0 else (name_a, name_b, -1)
     interval = sorted(sign * end for end in accuracy["difference_ci95"])
     points, low, high = format_points(sign * accuracy["difference"], *interval)
-    clusters = outcome["test_clusters"]
-    interval_in_words = f"(95% interval {low} to {high}"
-    interval_in_words += f"; {describe_test_rows(rows, clusters)})" if clusters < rows else ")"
+    clusters = f"; {describe_test_rows(rows, outcome['test_clusters'])}" if outcome["test_clusters"] < rows else ""
+    interval_in_words = f"(95% interval {low} to {high}{clusters})"
     if outcome["better"]:
         return f"{ahead} is better than {behind} by {points} points {interval_in_words}."
     if not outcome["fixes"] + outcome["regressions"]:

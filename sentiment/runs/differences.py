@@ -8,14 +8,7 @@ from sentiment.runs.folder import NEUTRAL_OPTIONS
 from sentiment.runs.results import FinishedRun
 
 TEST_OPTIONS = ("dataset_name", "split", "max_rows", "sample", "cleaning", "keep_duplicates")
-# Facts of the hardware that training time depends on.
-SPEED_FACTS = {
-    "device": "device",
-    "name": "processor or GPU",
-    "cores": "cores",
-    "threads": "threads",
-    "processes": "processes",
-}
+SPEED_FACTS = ("device", "name", "cores", "threads", "processes")  # of the hardware, on which training time depends
 
 
 def check_same_test(run_a: FinishedRun, run_b: FinishedRun) -> None:
@@ -59,17 +52,12 @@ def find_differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> dic
 def list_differences(run_a: FinishedRun, run_b: FinishedRun) -> dict[str, dict[str, list[Any]]]:
     """The `options`, facts of the `machine` and `versions` of libraries that differ, with both values."""
     options = find_differences(run_a.options, run_b.options)
-    machines = ({"precision": run.record.get("precision")} | get_hardware(run) for run in (run_a, run_b))
+    machines = ({"precision": run.record.get("precision")} | run.hardware for run in (run_a, run_b))
     return {
         "options": {name: pair for name, pair in options.items() if name not in NEUTRAL_OPTIONS},
         "machine": find_differences(*machines),
         "versions": find_differences(run_a.record.get("versions") or {}, run_b.record.get("versions") or {}),
     }
-
-
-def get_hardware(run: FinishedRun) -> dict[str, Any]:
-    """The `hardware` of run.json."""
-    return run.record.get("hardware") or {}
 
 
 def list_warnings(run_a: FinishedRun, run_b: FinishedRun, name_a: str, name_b: str) -> list[str]:
@@ -88,7 +76,7 @@ def list_warnings(run_a: FinishedRun, run_b: FinishedRun, name_a: str, name_b: s
             "may explain a difference."
         )
     base_a, base_b = (
-        str((run.adaptation or {}).get("base_model", run.options["model_name_or_path"])) for run in (run_a, run_b)
+        (run.adaptation or {}).get("base_model", run.options["model_name_or_path"]) for run in (run_a, run_b)
     )
     if base_a != base_b:
         warnings.append(f"{name_a} and {name_b} have different base models ({base_a} and {base_b}).")
@@ -97,10 +85,8 @@ def list_warnings(run_a: FinishedRun, run_b: FinishedRun, name_a: str, name_b: s
             f"{name_a} and {name_b} have different seeds ({run_a.options['seed']} and {run_b.options['seed']}), so a "
             "difference may be due to chance in training."
         )
-    hardware = find_differences(get_hardware(run_a), get_hardware(run_b))
-    facts = [
-        f"{SPEED_FACTS[fact]}: {one} and {other}" for fact, (one, other) in hardware.items() if fact in SPEED_FACTS
-    ]
+    hardware = find_differences(run_a.hardware, run_b.hardware)
+    facts = "; ".join(f"{fact}: {pair[0]} and {pair[1]}" for fact, pair in hardware.items() if fact in SPEED_FACTS)
     if facts:
-        warnings.append(f"The training times of {name_a} and {name_b} are not comparable ({'; '.join(facts)}).")
+        warnings.append(f"The training times of {name_a} and {name_b} are not comparable ({facts}).")
     return warnings

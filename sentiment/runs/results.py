@@ -1,4 +1,4 @@
-"""Results of a finished fine-tuning, read from its folder; and its predictions, written."""
+"""Results of a finished fine-tuning, read from its folder."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,29 +27,23 @@ COLUMNS = ("row", "text", "label", "predicted", "probability")
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """The folder of a run and the contents of its run.json, metrics.json and predictions.parquet (by column)."""
+    """The folder of a run, the contents of run.json (`record`) and metrics.json, and the columns of its predictions.
+
+    `options`, `hardware` and `adaptation` (None if the run started from none) are parts of `record`.
+    """
 
     folder: Path
     record: dict[str, Any]
+    options: dict[str, Any]
+    hardware: dict[str, Any]
+    adaptation: dict[str, Any] | None
     metrics: dict[str, Any]
     predictions: dict[str, list[Any]]
 
     @property
-    def options(self) -> dict[str, Any]:
-        """The options of the run."""
-        options: dict[str, Any] = self.record["options"]
-        return options
-
-    @property
-    def adaptation(self) -> dict[str, Any] | None:
-        """What run.json says about the adaptation that the run started from, if any."""
-        return self.record.get("adaptation")
-
-    @property
-    def correct(self) -> list[bool]:
-        """Whether each test row is classified correctly."""
-        labels, predicted = self.predictions["label"], self.predictions["predicted"]
-        return [label == answer for label, answer in zip(labels, predicted, strict=True)]
+    def correct(self) -> np.ndarray:
+        """Whether each test row is classified correctly; shape (rows,)."""
+        return np.equal(self.predictions["label"], self.predictions["predicted"])
 
 
 def read_finished_run(folder: Path) -> FinishedRun:
@@ -70,7 +64,8 @@ def read_finished_run(folder: Path) -> FinishedRun:
         counts[label == 1][predicted == 1] += 1
     if counts != metrics["test"]["after"]["confusion_matrix"]:
         raise build_damage_error(folder / "predictions.parquet", "its labels do not match metrics.json")
-    return FinishedRun(folder, record, metrics, predictions)
+    options, hardware, adaptation = record["options"], record.get("hardware") or {}, record.get("adaptation")
+    return FinishedRun(folder, record, options, hardware, adaptation, metrics, predictions)
 
 
 def read_json_object(path: Path, keys: Sequence[str]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from sentiment.study.checks import StudyData, check_data
 from sentiment.study.plan import AdaptationPlan, StudyPlan
 
 
-def read_results(plan: StudyPlan, data: StudyData) -> tuple[list[dict[str, Any]], list[list[bool]], np.ndarray]:
+def read_results(plan: StudyPlan, data: StudyData) -> tuple[list[dict[str, Any]], list[np.ndarray], np.ndarray]:
     """A row per run, as in results.parquet, which test rows each run classifies correctly, and the rows' clusters.
 
     `adaptation_seconds` count in full in `total_seconds`; in `amortized_seconds` they are shared out among all runs of

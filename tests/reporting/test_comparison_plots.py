@@ -72,7 +72,7 @@ def test_before_after_of_one_run_with_intervals_of_accuracy() -> None:
     }
     (axes,) = plots.draw_before_after({"after training": test}).axes
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["after training", "before training"]
-    intervals = [line.get_xdata() for line in axes.lines if line.get_color() == plots.INK]
+    intervals = [line.get_xdata() for line in axes.lines if line.get_linewidth() == 7]
     assert [list(ends) for ends in intervals if ends[0] != ends[1]] == [
         pytest.approx([0.3, 0.45]),
         pytest.approx([0.8, 0.95]),

@@ -94,13 +94,13 @@ def test_training_times_are_not_comparable_if_threads_or_the_machine_differ(
 ) -> None:
     runs = read_runs()
     for run, threads in zip(runs, (1, 2), strict=True):
-        run.record["hardware"] = {"device": "cpu", "name": "Chip", "cores": 2, "threads": threads, "memory_mb": threads}
+        run.hardware.update({"threads": threads, "memory_mb": threads})
     (warning,) = list_warnings(*runs, "e2e", "finetune")
     assert warning == "The training times of e2e and finetune are not comparable (threads: 1 and 2)."
-    runs[1].record["hardware"] |= {"name": "GPU", "device": "cuda", "threads": 1}
+    runs[1].hardware.update({"name": "GPU", "device": "cuda", "threads": 1})
     (warning,) = list_warnings(*runs, "e2e", "finetune")
-    assert "(device: cpu and cuda; processor or GPU: Chip and GPU)" in warning
-    runs[1].record["hardware"] = runs[0].record["hardware"] | {"memory_mb": 9}
+    assert "(device: cpu and cuda; name: Chip and GPU)" in warning
+    runs[1].hardware.update(runs[0].hardware | {"memory_mb": 9})
     assert list_warnings(*runs, "e2e", "finetune") == []
 
 
