@@ -48,7 +48,7 @@ def compare_predictions(
     changes = (second == true).astype(int) - (first == true)
     p_value = compute_mcnemar_p(np.rint(np.bincount(ids, weights=changes)).astype(int))
     difference, discordance = float(changes.mean()), float(np.abs(changes).mean())
-    deff = compute_design_effect(changes, ids)
+    design_effect = compute_design_effect(changes, ids)
     return {
         "test_rows": len(true),
         "test_clusters": groups,
@@ -56,8 +56,8 @@ def compare_predictions(
         "fixes": int((changes > 0).sum()),
         "regressions": int((changes < 0).sum()),
         "mcnemar_p": p_value,
-        "needed_rows": compute_needed_rows(difference, discordance, deff),
-        "needed_rows_for_one_point": compute_needed_rows(ONE_POINT, max(ONE_POINT, discordance), deff),
+        "needed_rows": compute_needed_rows(difference, discordance, design_effect),
+        "needed_rows_for_one_point": compute_needed_rows(ONE_POINT, max(ONE_POINT, discordance), design_effect),
         "metrics": metrics,
     }
 
@@ -170,7 +170,7 @@ def compute_proportion_interval(flags: ArrayLike, clusters: ArrayLike | None = N
     """
     values = np.asarray(flags, dtype=float)
     ids, rows = number_clusters(clusters, len(values)), float(len(values))
-    if (groups := len(np.unique(ids))) < rows:
+    if (groups := int(ids.max()) + 1) < rows:
         quantile = float(student_t.ppf((1 + CONFIDENCE) / 2, max(1, groups - 1)))
         rows *= (Z / quantile) ** 2 / compute_design_effect(values, ids)
     return compute_wilson_interval(float(values.mean()) * rows, rows)
@@ -182,14 +182,13 @@ def compute_design_effect(values: np.ndarray, ids: np.ndarray) -> float:
     `ids` are those of `number_clusters`. Without variance, or with one cluster, it cannot be estimated: then the rows
     of a cluster count as copies of each other.
     """
-    sizes = np.bincount(ids)
+    sizes, deviations = np.bincount(ids), values - values.mean()
     rows, groups = len(ids), len(sizes)
-    deviations = values - values.mean()
-    sums = np.bincount(ids, weights=deviations)
     if groups == rows:
         return 1.0
     if groups == 1 or not deviations.any():
         return float(sizes @ sizes / rows)
+    sums = np.bincount(ids, weights=deviations)
     ratio = (sums @ sums) / (deviations @ deviations)
     return max(1.0, float(ratio * groups / (groups - 1) * (rows - 1) / rows))
 

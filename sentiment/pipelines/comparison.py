@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from sentiment.data.leaks import assign_clusters
 from sentiment.evaluation.cost import compare_costs
 from sentiment.evaluation.error_analysis import count_fixes_and_regressions, find_most_confident_flips
-from sentiment.evaluation.significance import compare_predictions
+from sentiment.evaluation.significance import compare_predictions, compute_proportion_interval
 from sentiment.evaluation.slices import assign_slices
 from sentiment.exceptions import InputError, first_line, require
 from sentiment.reporting.comparison_report import FIGURES, write_comparison_report
@@ -57,12 +57,12 @@ def compare_finished_runs(run_a: FinishedRun, run_b: FinishedRun, tokenizer: Pre
     """The content of verdict.json for two runs with the same test rows; `tokenizer` is that of A."""
     name_a, name_b = choose_names(run_a, run_b)
     texts, labels = run_a.predictions["text"], run_a.predictions["label"]
-    predicted = run_a.predictions["predicted"], run_b.predictions["predicted"]
-    outcome = compare_predictions(labels, *predicted, assign_clusters(texts))
-    after_a, after_b = (run.metrics["test"]["after"] for run in (run_a, run_b))
-    # The interval of each accuracy is the one in the run's own report.
-    outcome["metrics"]["accuracy"] |= {"a_ci95": after_a["accuracy_ci95"], "b_ci95": after_b["accuracy_ci95"]}
-    losses = {"a": after_a["loss"], "b": after_b["loss"], "difference": after_b["loss"] - after_a["loss"]}
+    clusters = assign_clusters(texts)
+    outcome = compare_predictions(labels, run_a.predictions["predicted"], run_b.predictions["predicted"], clusters)
+    # The interval of each accuracy is that of the run's own report, not of the bootstrap.
+    for key, run in (("a_ci95", run_a), ("b_ci95", run_b)):
+        outcome["metrics"]["accuracy"][key] = compute_proportion_interval(run.correct, clusters)
+    loss_a, loss_b = (run.metrics["test"]["after"]["loss"] for run in (run_a, run_b))
     train_seconds = (run.metrics["resources"]["train_seconds"] for run in (run_a, run_b))
     adaptation_seconds = ((run.adaptation or {}).get("train_seconds", 0.0) for run in (run_a, run_b))
     return {
@@ -71,7 +71,7 @@ def compare_finished_runs(run_a: FinishedRun, run_b: FinishedRun, tokenizer: Pre
         "warnings": list_warnings(run_a, run_b, name_a, name_b),
         "runs": {"a": describe_run(run_a, name_a), "b": describe_run(run_b, name_b)},
         **outcome,
-        "metrics": outcome["metrics"] | {"loss": losses},
+        "metrics": outcome["metrics"] | {"loss": {"a": loss_a, "b": loss_b, "difference": loss_b - loss_a}},
         "slices": count_fixes_and_regressions(assign_slices(texts, tokenizer), run_a.correct, run_b.correct),
         "flips": find_most_confident_flips(run_a.predictions, run_b.predictions),
         "cost": compare_costs(*train_seconds, *adaptation_seconds),

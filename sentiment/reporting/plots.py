@@ -1,4 +1,4 @@
-"""The common look of all figures, which are drawn without pyplot and so without global state."""
+"""The common look of all figures, which are not registered with pyplot, so there is no global state."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from sentiment.storage import write_atomically
 # The colour-blind-safe palette of Okabe and Ito.
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#AA4499", "#8A8F98"
 INK, FAINT = "#1F2328", "#E3E6EA"
-RUN_STYLES = ((BLUE, "o"), (ORANGE, "s"))  # of one run or two
+RUN_STYLES = ((BLUE, "o"), (ORANGE, "s"))
 DOTS_PER_INCH = 144
 
 
