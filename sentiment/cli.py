@@ -267,7 +267,7 @@ def predict(model: str, texts: list[str], file: str | None, output: Path | None)
 
 def compare(folder_a: str, folder_b: str, output_dir: str) -> None:
     """Prints the verdict on two fine-tunings and writes the report."""
-    from sentiment.pipelines.comparison import compare_runs
+    from sentiment.pipelines.comparison import compare as compare_runs
     from sentiment.reporting.terminal import render_comparison
 
     comparison = compare_runs(folder_a, folder_b, output_dir)

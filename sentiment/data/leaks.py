@@ -1,16 +1,19 @@
-"""Which texts are part of which others, as whole words, found by hashing spans."""
+"""Texts that contain each other as whole words, found by hashing word spans."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from sentiment.data.cleaning import compute_text_key
 
 
 class SpanIndex:
-    """Phrases, prepared to be found inside longer texts.
+    """An index of phrases that finds them inside longer texts in time linear in the length of the text.
 
-    A phrase of n words is filed under its first 2**k words, the longest such prefix; shorter prefixes are filed as
-    markers. A text is then searched from each of its words by doubling prefixes, and given up at the
-    first prefix that no phrase starts with, so that the cost grows with the length of the text and not with its square.
-    Prefixes are kept as hashes to save memory; every hit is checked against the phrases themselves.
+    A phrase of n words is stored under its longest prefix of 2**k words; its shorter prefixes are stored as markers.
+    A search tries prefixes of doubling length from each word of the text and stops at the first that no phrase
+    starts with. Prefixes are stored as hashes to save memory; every hit is checked against the phrases.
     """
 
     def __init__(self, phrases: Iterable[str]):
@@ -25,7 +28,7 @@ class SpanIndex:
             self._lengths[hash(" ".join(words[:prefix]))].add(len(words))
 
     def find_in(self, text: str) -> Iterator[str]:
-        """The phrases that the text contains, once for each place; the whole text counts as a part of itself.
+        """Yield the phrases that the text contains, itself included, once per occurrence.
 
         >>> sorted(SpanIndex(["a fine film", "fine", "film of"]).find_in("a fine film"))
         ['a fine film', 'fine']
@@ -39,26 +42,49 @@ class SpanIndex:
                     break
                 for length in lengths:
                     span = " ".join(words[start : start + length])
-                    # Near the end of the text a slice comes out short, and is then another phrase than the one meant.
+                    # A slice past the end of the text is shorter than `length` and may be another phrase.
                     if start + length <= len(words) and span in self.phrases:
                         yield span
                 prefix *= 2
 
 
-def find_containers(texts: list[str]) -> dict[str, set[int]]:
-    """For each text that is part of a longer one: the positions of the texts that contain it and are part of no other.
+def find_containers(texts: Sequence[str]) -> dict[str, set[int]]:
+    """Map each text that is part of another to the indices of the maximal texts that contain it.
 
-    Texts must be distinct. A text that is missing from the answer is part of no other.
+    A maximal text is contained in no other text. `texts` must be distinct.
 
     >>> find_containers(["a fine film", "fine", "fine film", "one fine day"]) == {"fine": {0, 3}, "fine film": {0}}
     True
     """
     index = SpanIndex(texts)
     parts = [set(index.find_in(text)) - {text} for text in texts]
-    contained = set().union(*parts) if parts else set()
+    contained = set().union(*parts)
     containers: dict[str, set[int]] = defaultdict(set)
     for position, text in enumerate(texts):
         if text not in contained:
             for part in parts[position]:
                 containers[part].add(position)
     return dict(containers)
+
+
+def assign_clusters(texts: Sequence[str]) -> np.ndarray:
+    """Cluster id of each row for a cluster bootstrap, shape (rows,), numbered from 0 by first occurrence.
+
+    Rows of equal normalised text (`compute_text_key`) share a cluster. A text that is part of others joins the
+    shortest maximal text that contains it (`find_containers`; the first of equal length), of which it is the largest
+    part. So a phrase is resampled with the sentence it was cut from, and a cluster holds one maximal text.
+
+    Connected components would be wrong here: one common word links unrelated sentences. In SST-2's stratified test
+    split (all rows, seed 42: 6,822 rows) they give 3,582 clusters with one of 1,013 rows, since "not" occurs in 137
+    maximal texts; this definition gives 4,225 clusters of at most 8 rows.
+
+    >>> assign_clusters(["A fine film!", "fine", "one fine long day", "a fine film", "dull"]).tolist()
+    [0, 0, 1, 0, 2]
+    """
+    keys = [compute_text_key(text) for text in texts]
+    distinct = list(dict.fromkeys(keys))
+    heads = {text: text for text in distinct}
+    for text, positions in find_containers(distinct).items():
+        heads[text] = distinct[min(positions, key=lambda position: (len(distinct[position].split()), position))]
+    ids: dict[str, int] = {}
+    return np.array([ids.setdefault(heads[key], len(ids)) for key in keys], dtype=int)

@@ -1,1 +1,1 @@
-"""How good a classifier is, where it errs, and the report that says so."""
+"""Metrics, intervals and tests of classifiers, as numbers; sentences and plots are in `reporting`."""

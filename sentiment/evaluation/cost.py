@@ -1,51 +1,42 @@
-"""What two ways of training cost in time, where one shares an adaptation among several fine-tunings."""
+"""Training cost of two strategies, with an adaptation's cost amortized over the fine-tunings that share it."""
 
 import math
 from typing import Any
 
-SHARED_AMONG = (1, 2, 5, 10, 100)
-CLOSE_RATIO = 1.1
+FINETUNING_COUNTS = (1, 2, 5, 10, 100)
+TARGET_RATIO = 1.1
 
 
 def compare_costs(
     train_a: float, train_b: float, adaptation_a: float = 0.0, adaptation_b: float = 0.0
 ) -> dict[str, Any]:
-    """Seconds of both alone and with their adaptation, and a fine-tuning's seconds where several share one.
+    """Training seconds of A and B with and without adaptation, and per fine-tuning if several share one adaptation.
 
-    Args:
-        train_a: seconds of A's fine-tuning.
-        train_b: seconds of B's.
-        adaptation_a: seconds of the adaptation that A started from; 0 for none.
-        adaptation_b: the same of B.
-
-    `close_after` is the smallest number of fine-tunings from one adapted model with which B takes at most
-    `close_ratio` times A's time for each; None where no number is enough.
+    `adaptation_a` and `adaptation_b` are the seconds of the adaptations that A and B started from, 0 without one.
     """
     return {
         "a": {"train_seconds": train_a, "adaptation_seconds": adaptation_a, "seconds": train_a + adaptation_a},
         "b": {"train_seconds": train_b, "adaptation_seconds": adaptation_b, "seconds": train_b + adaptation_b},
         "ratio": (train_b + adaptation_b) / (train_a + adaptation_a),
-        "shared": [
-            {"finetunings": number, "a": each_a, "b": each_b, "ratio": each_b / each_a}
-            for number in SHARED_AMONG
-            for each_a, each_b in [(train_a + adaptation_a / number, train_b + adaptation_b / number)]
+        "amortized": [
+            {"finetunings": count, "a": each_a, "b": each_b, "ratio": each_b / each_a}
+            for count in FINETUNING_COUNTS
+            for each_a, each_b in [(train_a + adaptation_a / count, train_b + adaptation_b / count)]
         ],
-        "close_ratio": CLOSE_RATIO,
-        "close_after": count_finetunings_until_close(train_a, train_b, adaptation_a, adaptation_b),
+        "target_ratio": TARGET_RATIO,
+        "finetunings_to_target": count_finetunings_to_target(train_a, train_b, adaptation_a, adaptation_b),
     }
 
 
-def count_finetunings_until_close(
-    train_a: float, train_b: float, adaptation_a: float, adaptation_b: float
-) -> int | None:
-    """`close_after` of `compare_costs`.
+def count_finetunings_to_target(train_a: float, train_b: float, adaptation_a: float, adaptation_b: float) -> int | None:
+    """Fewest fine-tunings per adaptation at which B's cost is at most `TARGET_RATIO` times A's; None if no number is.
 
-    >>> count_finetunings_until_close(500, 500, 0, 1000)
+    >>> count_finetunings_to_target(500, 500, 0, 1000)
     20
     """
-    # B's extra is shared out among n fine-tunings: extra / n <= room.
-    extra = adaptation_b - CLOSE_RATIO * adaptation_a
-    room = CLOSE_RATIO * train_a - train_b
-    if extra <= room:
+    # Solve train_b + adaptation_b / n <= TARGET_RATIO * (train_a + adaptation_a / n) for n.
+    extra = adaptation_b - TARGET_RATIO * adaptation_a
+    margin = TARGET_RATIO * train_a - train_b
+    if extra <= margin:
         return 1
-    return math.ceil(extra / room) if room > 0 else None
+    return math.ceil(extra / margin) if margin > 0 else None

@@ -1,6 +1,6 @@
 """Metrics of a two-class sentiment classifier, computed offline through `evaluate` and scikit-learn."""
 
-from pathlib import Path
+import tempfile
 from typing import Any
 
 import datasets
@@ -10,21 +10,25 @@ from numpy.typing import ArrayLike
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from sentiment.data.labels import LABEL_NAMES
-from sentiment.evaluation.significance import compute_wilson_interval
+from sentiment.evaluation.significance import compute_proportion_interval
 
-# A probability of exactly 0 for the true class would make the mean loss infinite.
+# Keeps the mean log loss finite if the probability of the true class is 0.
 SMALLEST_PROBABILITY = 1e-12
+CLASS_SCORES = ("precision", "recall", "f1", "support")
 
 
 class SentimentMetrics(evaluate.Metric):  # type: ignore[misc]
-    """Accuracy with its interval, precision, recall and F1 of the positive class, macro F1, and each class.
+    """Accuracy with its 95% interval, precision, recall and F1 of the positive class and of each class, and macro F1.
 
-    Labels are 0 (negative) and 1 (positive); the confusion matrix has rows true, columns predicted.
-    Everything stays in memory: no cache file, no lock, so any number of processes may compute at once.
+    Labels are 0 (negative) and 1 (positive); the confusion matrix has true labels in rows, predicted ones in columns.
+    With `clusters` (an id per row), the interval is cluster-robust, and `test_rows` and `test_clusters` are added.
+    Everything stays in memory, without a cache file or a lock, so any number of processes can compute at once.
     """
 
     def __init__(self) -> None:
-        super().__init__(keep_in_memory=True)
+        # The base class creates its cache folder even with keep_in_memory; the default one may be read-only.
+        with tempfile.TemporaryDirectory() as folder:
+            super().__init__(keep_in_memory=True, cache_dir=folder)
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
@@ -34,42 +38,31 @@ class SentimentMetrics(evaluate.Metric):  # type: ignore[misc]
             features=datasets.Features({"predictions": datasets.Value("int64"), "references": datasets.Value("int64")}),
         )
 
-    def _build_data_dir(self) -> str:
-        # The base class makes this folder even for a metric that writes nothing.
-        return str(Path(self._data_dir_root, self.name, self.config_name))
-
-    def _compute(self, predictions: list[int], references: list[int]) -> dict[str, Any]:
-        if not np.isin([predictions, references], [0, 1]).all():
+    def _compute(
+        self, predictions: list[int], references: list[int], clusters: ArrayLike | None = None
+    ) -> dict[str, Any]:
+        predicted, true = np.asarray(predictions), np.asarray(references)
+        if not np.isin([predicted, true], [0, 1]).all():
             raise ValueError("predictions and references must be 0 (negative) or 1 (positive)")
-        matrix = confusion_matrix(references, predictions, labels=[0, 1])
-        precision, recall, f1, support = precision_recall_fscore_support(
-            references, predictions, labels=[0, 1], zero_division=0
-        )
-        correct, rows = int(matrix.trace()), int(matrix.sum())
+        columns = precision_recall_fscore_support(true, predicted, labels=[0, 1], zero_division=0)
+        classes = zip(LABEL_NAMES, zip(*(column.tolist() for column in columns), strict=True), strict=True)
+        per_class = {name: dict(zip(CLASS_SCORES, scores, strict=True)) for name, scores in classes}
+        counts = {} if clusters is None else {"test_rows": len(true), "test_clusters": len(np.unique(clusters))}
         return {
-            "accuracy": correct / rows,
-            "accuracy_ci95": compute_wilson_interval(correct, rows),
-            "precision": float(precision[1]),
-            "recall": float(recall[1]),
-            "f1": float(f1[1]),
-            "macro_f1": float(f1.mean()),
-            "per_class": {
-                name: {
-                    "precision": float(precision[index]),
-                    "recall": float(recall[index]),
-                    "f1": float(f1[index]),
-                    "support": int(support[index]),
-                }
-                for index, name in enumerate(LABEL_NAMES)
-            },
-            "confusion_matrix": matrix.tolist(),
+            **counts,
+            "accuracy": float((predicted == true).mean()),
+            "accuracy_ci95": compute_proportion_interval(predicted == true, clusters),
+            **{name: per_class["positive"][name] for name in ("precision", "recall", "f1")},
+            "macro_f1": float(columns[2].mean()),
+            "per_class": per_class,
+            "confusion_matrix": confusion_matrix(true, predicted, labels=[0, 1]).tolist(),
         }
 
 
-def compute_metrics(predictions: ArrayLike, references: ArrayLike) -> dict[str, Any]:
-    """The figures of `SentimentMetrics` for predicted and true labels (0 or 1), as plain numbers and lists.
+def compute_metrics(predictions: ArrayLike, references: ArrayLike, clusters: ArrayLike | None = None) -> dict[str, Any]:
+    """The metrics of `SentimentMetrics` for predicted and true labels (0 or 1), as plain numbers and lists.
 
-    Raises ValueError when there are no rows, when the lengths differ, or for a label other than 0 and 1.
+    Raises ValueError if there are no rows, if the lengths differ, or for a label other than 0 and 1.
 
     >>> compute_metrics(predictions=[1, 1, 0, 1], references=[1, 0, 0, 1])["confusion_matrix"]
     [[1, 1], [0, 2]]
@@ -77,14 +70,12 @@ def compute_metrics(predictions: ArrayLike, references: ArrayLike) -> dict[str, 
     predicted, true = np.asarray(predictions), np.asarray(references)
     if predicted.size == 0 or predicted.shape != true.shape:
         raise ValueError(f"{predicted.size} predictions for {true.size} references: need as many, at least one")
-    result: dict[str, Any] = SentimentMetrics().compute(predictions=predicted, references=true)
+    result: dict[str, Any] = SentimentMetrics().compute(predictions=predicted, references=true, clusters=clusters)
     return result
 
 
 def compute_log_loss(probabilities: ArrayLike, references: ArrayLike) -> float:
-    """Mean cross-entropy in nats of the probabilities of positive against the true labels (0 or 1).
-
-    Probabilities are clipped away from 0 and 1, so that one certain error leaves the mean finite.
+    """Mean cross-entropy in nats, from the probabilities of the positive class and the true labels (0 or 1).
 
     >>> round(compute_log_loss([0.5, 0.5], [0, 1]), 4)
     0.6931
@@ -95,10 +86,16 @@ def compute_log_loss(probabilities: ArrayLike, references: ArrayLike) -> float:
 
 
 def choose_labels(probabilities: np.ndarray) -> np.ndarray:
-    """1 where `positive` is the likelier label, else 0; shape as given."""
+    """1 where the probability of the positive class is above 0.5, else 0; same shape."""
     return (probabilities > 0.5).astype(int)
 
 
-def evaluate_probabilities(probabilities: np.ndarray, labels: ArrayLike) -> dict[str, Any]:
-    """The `loss` (mean cross-entropy in nats) and the figures of `compute_metrics` for the likelier label."""
-    return {"loss": compute_log_loss(probabilities, labels)} | compute_metrics(choose_labels(probabilities), labels)
+def evaluate_probabilities(
+    probabilities: np.ndarray, labels: ArrayLike, clusters: ArrayLike | None = None
+) -> dict[str, Any]:
+    """`loss` (mean cross-entropy in nats) and the metrics of `compute_metrics` for the more probable label.
+
+    `clusters`: cluster id of each row, as from `sentiment.data.leaks.assign_clusters`; default: independent rows.
+    """
+    loss = {"loss": compute_log_loss(probabilities, labels)}
+    return loss | compute_metrics(choose_labels(probabilities), labels, clusters)

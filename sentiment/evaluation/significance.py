@@ -1,86 +1,100 @@
-"""Which of two classifiers is better on the same test rows, by how much, and how sure that is.
+"""Intervals and paired tests for classifiers on the same test rows, which may come in clusters.
 
-The first is called A and the second B; every difference is B minus A.
+Rows of one cluster, such as phrases cut from one sentence, are not independent. Clusters are given as one id per row;
+without them, every row is its own cluster. The first classifier is A, the second B; differences are B minus A.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import binomtest, norm
-
-from sentiment.reporting.rendering import format_points, round_for_reading
+from scipy.stats import norm
+from scipy.stats import t as student_t
 
 RESAMPLES = 10_000
+CONFIDENCE = 0.95
 SIGNIFICANCE = 0.05
 POWER = 0.80
 ONE_POINT = 0.01
-RULE = (
-    "One run is called better where both tests agree: the 95% interval of the accuracy difference leaves out 0, "
-    "and the exact McNemar p is below 0.05."
-)
-# Fewer texts on which just one of the two is right can give no p below 0.05: 2 * 0.5 ** 5 is 0.0625.
+Z = float(norm.ppf((1 + CONFIDENCE) / 2))
+# With fewer discordant rows no p-value is below 0.05: 2 * 0.5 ** 5 is 0.0625.
 FEWEST_DISCORDANT = 6
 
 
 def compare_predictions(
-    labels: ArrayLike, predicted_a: ArrayLike, predicted_b: ArrayLike, resamples: int = RESAMPLES, seed: int = 0
+    labels: ArrayLike,
+    predicted_a: ArrayLike,
+    predicted_b: ArrayLike,
+    clusters: ArrayLike | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> dict[str, Any]:
-    """The scores of both with intervals, how many rows B mends and breaks, McNemar's p, and which is better by `RULE`.
+    """Scores of A and B with 95% intervals, fixes and regressions of B, McNemar's p-value, and which is better.
 
-    Labels are 0 or 1; the three have one entry a test row, in the same order. `better` is "a", "b" or None;
-    `needed_rows` as in `compute_needed_rows`, for the observed difference and for one of one point.
+    A fix is a row that only B classifies correctly, a regression one that only A does. `better` is "a", "b" or None
+    (see `choose_better`). `needed_rows` (see `compute_needed_rows`) is for the observed difference,
+    `needed_rows_for_one_point` for a difference of one percentage point.
+
+    All arrays have one entry per test row. `seed` is that of the bootstrap.
     """
-    # Axes: true label, label by A, label by B. Whatever is compared here depends on the rows through these counts.
     true, first, second = (np.asarray(values, dtype=np.int64) for values in (labels, predicted_a, predicted_b))
-    cells = np.bincount(4 * true + 2 * first + second, minlength=8).reshape(2, 2, 2)
-    rows, fixes, regressions = (
-        int(cells.sum()),
-        int(cells[0, 1, 0] + cells[1, 0, 1]),
-        int(cells[0, 0, 1] + cells[1, 1, 0]),
-    )
+    ids = number_clusters(clusters, len(true))
+    groups = int(ids.max()) + 1
+    # Axes: cluster, true label, label by A, label by B.
+    cells = np.bincount(8 * ids + 4 * true + 2 * first + second, minlength=8 * groups).reshape(groups, 2, 2, 2)
     metrics = compare_scores(cells, resamples, seed)
-    p_value = compute_mcnemar_p(fixes, regressions)
-    discordance, difference = (fixes + regressions) / rows, (fixes - regressions) / rows
+    changes = (second == true).astype(int) - (first == true)
+    p_value = compute_mcnemar_p(np.rint(np.bincount(ids, weights=changes)).astype(int))
+    difference, discordance = float(changes.mean()), float(np.abs(changes).mean())
+    design_effect = compute_design_effect(changes, ids)
     return {
-        "test_rows": rows,
+        "test_rows": len(true),
+        "test_clusters": groups,
         "better": choose_better(metrics["accuracy"]["difference_ci95"], p_value),
-        "fixes": fixes,
-        "regressions": regressions,
+        "fixes": int((changes > 0).sum()),
+        "regressions": int((changes < 0).sum()),
         "mcnemar_p": p_value,
-        "needed_rows": compute_needed_rows(difference, discordance),
-        "needed_rows_for_one_point": compute_needed_rows(ONE_POINT, max(ONE_POINT, discordance)),
+        "needed_rows": compute_needed_rows(difference, discordance, design_effect),
+        "needed_rows_for_one_point": compute_needed_rows(ONE_POINT, max(ONE_POINT, discordance), design_effect),
         "metrics": metrics,
     }
 
 
-def compare_scores(cells: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> dict[str, dict[str, Any]]:
-    """Each score for `a`, `b` and their `difference`, with 95% intervals from a paired bootstrap over test rows.
+def number_clusters(clusters: ArrayLike | None, rows: int) -> np.ndarray:
+    """Cluster ids from 0 without gaps, shape (rows,); without `clusters`, each row is its own cluster."""
+    return np.arange(rows) if clusters is None else np.unique(clusters, return_inverse=True)[1]
 
-    `cells`, of shape (2, 2, 2), counts rows by true label, label by A and label by B. Drawing rows with replacement
-    is drawing these counts from a multinomial distribution; an interval is between the 2.5th and 97.5th percentile
-    of the resamples (Efron & Tibshirani 1993, chapter 13).
+
+def compare_scores(cells: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> dict[str, dict[str, Any]]:
+    """Each score for `a`, `b` and their `difference`, with 95% intervals from a paired cluster bootstrap.
+
+    `cells`, of shape (clusters, 2, 2, 2), counts rows by cluster, true label, label by A and label by B. Whole
+    clusters are drawn with replacement (Field & Welsh 2007, JRSS B 69, 369-390); an interval is between the 2.5th
+    and 97.5th percentile of the resamples (Efron & Tibshirani 1993, chapter 13).
     """
-    rows = int(cells.sum())
-    drawn = np.random.default_rng(seed).multinomial(rows, cells.ravel() / rows, size=resamples).reshape(-1, 2, 2, 2)
-    # The row in front holds the counts themselves; the others are resamples.
-    counts = np.concatenate([cells[np.newaxis], drawn])
-    scores = zip(compute_scores(counts.sum(axis=3)).items(), compute_scores(counts.sum(axis=2)).values(), strict=True)
-    compared: dict[str, dict[str, Any]] = {}
-    for (name, score_a), score_b in scores:
-        compared[name] = {}
-        for key, values in (("a", score_a), ("b", score_b), ("difference", score_b - score_a)):
-            compared[name] |= {key: float(values[0]), f"{key}_ci95": np.percentile(values[1:], [2.5, 97.5]).tolist()}
+    # Clusters with equal counts are exchangeable: draw how often each pattern of counts occurs, and not each cluster.
+    patterns, occurrences = np.unique(cells.reshape(-1, 8), axis=0, return_counts=True)
+    patterns, occurrences = patterns[::-1], occurrences[::-1]
+    drawn = np.random.default_rng(seed).multinomial(len(cells), occurrences / len(cells), size=resamples) @ patterns
+    # The first entry holds the observed counts, the others are resamples.
+    counts = np.concatenate([cells.sum(axis=0)[np.newaxis], drawn.reshape(-1, 2, 2, 2)])
+    scores_a, scores_b = compute_scores(counts.sum(axis=3)), compute_scores(counts.sum(axis=2))
+    compared: dict[str, dict[str, Any]] = {name: {} for name in scores_a}
+    for name in compared:
+        values = {"a": scores_a[name], "b": scores_b[name], "difference": scores_b[name] - scores_a[name]}
+        for key, scores in values.items():
+            interval = np.percentile(scores[1:], [2.5, 97.5]).tolist()
+            compared[name] |= {key: float(scores[0]), f"{key}_ci95": interval}
     return compared
 
 
 def compute_scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
     """Accuracy, precision, recall and F1 of the positive class, and macro F1, by scikit-learn's definitions.
 
-    `confusion` has shape (..., 2, 2), rows true, columns predicted; each score has shape (...), and is 0 where
-    scikit-learn would divide by 0.
+    `confusion` has shape (..., 2, 2), true labels in rows, predicted ones in columns; each score has shape (...), and
+    is 0 where its denominator is 0.
     """
     (true_negative, false_positive), (false_negative, true_positive) = np.moveaxis(confusion, (-2, -1), (0, 1))
     errors = false_positive + false_negative
@@ -94,79 +108,98 @@ def compute_scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def _divide(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.divide(part, whole, out=np.zeros(np.shape(part)), where=whole > 0)
+def _divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    return np.divide(numerator, denominator, out=np.zeros(np.shape(numerator)), where=denominator > 0)
 
 
-def compute_mcnemar_p(fixes: int, regressions: int) -> float:
-    """Exact two-sided p that rows which just one of the two gets right fall to either side by chance (McNemar 1947).
+def compute_mcnemar_p(differences: ArrayLike) -> float:
+    """Exact two-sided p-value of McNemar's test on clusters, by flipping the signs of their differences.
 
-    >>> compute_mcnemar_p(10, 2), compute_mcnemar_p(0, 0)
+    `differences` holds fixes minus regressions of each cluster. If A and B are equally good, swapping their answers to
+    a cluster is as probable as not (the hypothesis of Durkalski et al. 2003, Statistics in Medicine 22, 2417-2428), so
+    p is the share of all sign assignments whose sum is at least as far from 0 as the observed one. For clusters of one
+    row this is the exact test of McNemar 1947.
+
+    >>> compute_mcnemar_p([1] * 10 + [-1] * 2), compute_mcnemar_p([])
     (0.03857421875, 1.0)
     """
-    return float(binomtest(fixes, fixes + regressions).pvalue) if fixes + regressions else 1.0
+    values = np.asarray(differences, dtype=int)
+    sizes = np.abs(values[values != 0])
+    ones, total = int((sizes == 1).sum()), int(sizes.sum())
+    # Assignments by the total size of the flipped clusters, as exact integers; each larger cluster is one convolution.
+    counts = np.array([math.comb(ones, flipped) for flipped in range(ones + 1)] + [0] * (total - ones), dtype=object)
+    for size in sizes[sizes > 1]:
+        counts[size:] = counts[size:] + counts[:-size]
+    extreme = np.abs(total - 2 * np.arange(total + 1)) >= abs(values.sum())
+    return float(counts[extreme].sum() / 2 ** len(sizes))
 
 
 def choose_better(interval: Sequence[float], p_value: float) -> str | None:
-    """Which is better by `RULE`, "a" or "b"; None where it cannot be told. `interval` is that of B minus A."""
+    """The better one, "a" or "b", if the 95% interval of B minus A excludes 0 and p is below 0.05; else None."""
     low, high = interval
     if p_value >= SIGNIFICANCE or low <= 0 <= high:
         return None
     return "b" if low > 0 else "a"
 
 
-def compute_needed_rows(difference: float, discordance: float) -> int | None:
-    """Test rows at which McNemar's test sees a difference with 80% power at the 5% level; None for a difference of 0.
+def compute_needed_rows(difference: float, discordance: float, design_effect: float = 1.0) -> int | None:
+    """Test rows with which McNemar's test detects a difference with 80% power at the 5% level; None for 0.
 
     Args:
         difference: of the accuracies.
-        discordance: share of the rows that just one of the two gets right, at least as large.
+        discordance: share of rows that only one of the two classifies correctly, at least `abs(difference)`.
+        design_effect: of the difference, see `compute_design_effect`.
 
-    Connor 1987, Biometrics 43, 207-211; with shares of 0.45 and 0.05, for example, 23 pairs:
+    Connor 1987, Biometrics 43, 207-211; with shares of 0.45 and 0.05, for example, 23 rows:
 
     >>> compute_needed_rows(0.45 - 0.05, 0.45 + 0.05)
     23
     """
     if difference == 0:
         return None
-    certainty, reach = norm.ppf(1 - SIGNIFICANCE / 2), norm.ppf(POWER)
-    spread = math.sqrt(max(0.0, discordance - difference**2))  # rounding may take it below 0
-    rows = ((certainty * math.sqrt(discordance) + reach * spread) / difference) ** 2
-    return math.ceil(max(rows, FEWEST_DISCORDANT / discordance))
+    spread = math.sqrt(max(0.0, discordance - difference**2))  # rounding may make it negative
+    rows = ((Z * math.sqrt(discordance) + float(norm.ppf(POWER)) * spread) / difference) ** 2
+    return math.ceil(design_effect * max(rows, FEWEST_DISCORDANT / discordance))
 
 
-def describe_verdict(name_a: str, name_b: str, outcome: Mapping[str, Any]) -> str:
-    """The verdict on a `compare_predictions` in one sentence, from the side of the run that is ahead."""
-    accuracy = outcome["metrics"]["accuracy"]
-    ahead, behind = (name_b, name_a) if accuracy["difference"] >= 0 else (name_a, name_b)
-    sign = 1 if ahead == name_b else -1
-    interval = sorted(sign * end for end in accuracy["difference_ci95"])
-    points, low, high = format_points(sign * accuracy["difference"], *interval)
-    range_in_words = f"(95% interval {low} to {high})"
-    if outcome["better"]:
-        return f"{ahead} is better than {behind} by {points} points {range_in_words}."
-    start = "Cannot tell at this size:"
-    if not outcome["fixes"] + outcome["regressions"]:
-        return f"{start} {name_b} and {name_a} are right and wrong on the same rows."
-    if accuracy["difference"]:
-        needed, size = outcome["needed_rows"], "that size"
-        found = f"{ahead} is ahead of {behind} by {points} points {range_in_words}"
-    else:
-        needed, size = outcome["needed_rows_for_one_point"], "one point"
-        found = f"{name_b} and {name_a} are right on equally many rows {range_in_words}"
-    if needed <= outcome["test_rows"]:
-        return f"{start} {found}, where a difference of {size} would be seen four times out of five."
-    needed_rows = f"about {round_for_reading(needed)} test rows would be needed"
-    return f"{start} {found}; {needed_rows} to see a difference of {size} four times out of five."
+def compute_proportion_interval(flags: ArrayLike, clusters: ArrayLike | None = None) -> list[float]:
+    """95% interval of the share of flags that are true, within 0 and 1: Wilson's, for the effective sample size.
+
+    The effective sample size is the number of rows over the design effect, reduced by the ratio of the normal to
+    Student's quantile for the number of clusters (Korn & Graubard 1998, Survey Methodology 24, 193-201).
+    """
+    values = np.asarray(flags, dtype=float)
+    ids, rows = number_clusters(clusters, len(values)), float(len(values))
+    if (groups := int(ids.max()) + 1) < rows:
+        quantile = float(student_t.ppf((1 + CONFIDENCE) / 2, max(1, groups - 1)))
+        rows *= (Z / quantile) ** 2 / compute_design_effect(values, ids)
+    return compute_wilson_interval(float(values.mean()) * rows, rows)
 
 
-def compute_wilson_interval(count: int, rows: int) -> list[float]:
-    """Lower and upper end of the 95% interval of a share, by Wilson's score method (Wilson 1927).
+def compute_design_effect(values: np.ndarray, ids: np.ndarray) -> float:
+    """Cluster-robust variance of a mean over its variance for independent rows (Kish 1965), at least 1.
 
-    Unlike the textbook interval it stays inside 0 and 1, and holds for few rows and shares near 0 or 1.
+    `ids` are those of `number_clusters`. Without variance, or with one cluster, it cannot be estimated: then the rows
+    of a cluster count as copies of each other.
+    """
+    sizes, deviations = np.bincount(ids), values - values.mean()
+    rows, groups = len(ids), len(sizes)
+    if groups == rows:
+        return 1.0
+    if groups == 1 or not deviations.any():
+        return float(sizes @ sizes / rows)
+    sums = np.bincount(ids, weights=deviations)
+    ratio = (sums @ sums) / (deviations @ deviations)
+    return max(1.0, float(ratio * groups / (groups - 1) * (rows - 1) / rows))
+
+
+def compute_wilson_interval(count: float, rows: float) -> list[float]:
+    """95% interval of the proportion `count / rows`, which may be fractions, by the score method (Wilson 1927).
 
     >>> [round(end, 4) for end in compute_wilson_interval(90, 100)]
     [0.8256, 0.9448]
     """
-    interval = binomtest(count, rows).proportion_ci(method="wilson")
-    return [float(interval.low), float(interval.high)]
+    share, weight = count / rows, Z**2 / rows
+    center = (share + weight / 2) / (1 + weight)
+    reach = math.sqrt(share * (1 - share) * weight + weight**2 / 4) / (1 + weight)
+    return [max(0.0, center - reach), min(1.0, center + reach)]

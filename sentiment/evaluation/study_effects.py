@@ -1,7 +1,7 @@
-"""What a study shows: accuracy by label budget for each arm, the effect of each change, and where adaptation pays.
+"""Results of a study: accuracy by label budget and arm, the effect of each change, and where adaptation pays.
 
 A study trains arms (ways of training) with several label budgets (training rows) and seeds, and tests every run on the
-same rows. Runs of one budget and one seed have the same training rows, so that arms are compared in pairs.
+same rows. Runs of one budget and seed have the same training rows, so arms are compared in pairs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import t as student_t
 
-from sentiment.reporting.rendering import format_points
+from sentiment.evaluation.significance import CONFIDENCE, number_clusters
 
-CONFIDENCE = 0.95
-# What each comparison is of, and its arms: the effect is the second's accuracy minus the first's.
+# The two arms of each effect, which is the second's accuracy minus the first's.
 EFFECTS = {
     "both changes": ("e2e", "mlm+decay"),
     "adaptation, without decay": ("e2e", "mlm"),
@@ -25,68 +24,63 @@ EFFECTS = {
     "steps on other text": ("e2e+decay", "placebo+decay"),
 }
 STRATEGIES = "both changes"  # strategy A against strategy B
+SECONDS = {"finetuning": "train_seconds", "total": "total_seconds", "amortized": "amortized_seconds"}
 
 
-def summarize_study(runs: Sequence[Mapping[str, Any]], right: Sequence[ArrayLike]) -> dict[str, Any]:
-    """The `accuracy` of each arm at each budget, the `effects` of each change, and the verdict in a `sentence`.
+def summarize_study(
+    runs: Sequence[Mapping[str, Any]], correct: Sequence[np.ndarray], clusters: ArrayLike | None = None
+) -> dict[str, Any]:
+    """The accuracy of each arm at each budget, the effect of each change, and the budgets at which adaptation pays.
 
     Args:
-        runs: one for each arm, budget and seed, as in results.parquet.
-        right: for each of these runs, whether each test row got its label; the same rows in the same order.
+        runs: one per arm, budget and seed, as in results.parquet.
+        correct: for each run, which test rows it classifies correctly; the same rows in the same order.
+        clusters: cluster id of each test row, see `significance`.
     """
     arms, budgets, seeds = (list(dict.fromkeys(run[key] for run in runs)) for key in ("arm", "budget", "seed"))
     budgets.sort()
-    answers = {(run["arm"], run["budget"], run["seed"]): np.asarray(row) for run, row in zip(runs, right, strict=True)}
+    answers = {
+        (run["arm"], run["budget"], run["seed"]): np.asarray(row) for run, row in zip(runs, correct, strict=True)
+    }
     effects = []
     for name, (first, second) in EFFECTS.items():
-        if first not in arms or second not in arms:
-            continue
-        for budget in budgets:
-            pairs = [np.stack([answers[arm, budget, seed] for seed in seeds]) for arm in (first, second)]
-            effects.append({"effect": name, "budget": budget} | compare_arms(*pairs))
-    paying = find_paying_budget([effect for effect in effects if effect["effect"] == STRATEGIES])
+        if first in arms and second in arms:
+            for budget in budgets:
+                right_a, right_b = (np.stack([answers[arm, budget, seed] for seed in seeds]) for arm in (first, second))
+                effects.append({"effect": name, "budget": budget} | compare_arms(right_a, right_b, clusters))
+    cells = [(arm, budget) for arm in arms for budget in budgets]
     return {
-        "sentence": describe_verdict(effects, paying),
-        "effects_in_words": [
-            describe_effect([one for one in effects if one["effect"] == name])
-            for name in dict.fromkeys(one["effect"] for one in effects)
-        ],
         "arms": arms,
         "budgets": budgets,
         "seeds": seeds,
-        "accuracy": [
-            summarize_cell([run for run in runs if (run["arm"], run["budget"]) == (arm, budget)])
-            for arm in arms
-            for budget in budgets
-        ],
+        "test_clusters": len(np.unique(number_clusters(clusters, len(correct[0])))),
+        "accuracy": [summarize_cell([run for run in runs if (run["arm"], run["budget"]) == cell]) for cell in cells],
         "effects": effects,
-        "adaptation_pays": paying,
+        "adaptation_pays": find_paying_budget([effect for effect in effects if effect["effect"] == STRATEGIES]),
     }
 
 
 def summarize_cell(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Mean accuracy of the runs of one arm and budget with its interval over seeds, and mean seconds of a run.
+    """Mean accuracy of the runs of one arm and budget with its interval over seeds, and mean seconds per run.
 
-    `seconds` holds the fine-tuning alone (`alone`), with the adaptation that it started from in full (`full`), and
-    with that shared out among all runs of the study that started from it (`shared`).
+    `seconds` are those of `finetuning`, with all of the adaptation (`total`), and with the adaptation divided among
+    the study's runs that share it (`amortized`).
     """
     accuracies = [run["accuracy"] for run in runs]
-    kinds = {"alone": "train_seconds", "full": "total_seconds", "shared": "shared_seconds"}
     return {
         "arm": runs[0]["arm"],
         "budget": runs[0]["budget"],
         "accuracy": float(np.mean(accuracies)),
         "ci95": compute_seed_interval(accuracies),
         "per_seed": accuracies,
-        "seconds": {kind: float(np.mean([run[column] for run in runs])) for kind, column in kinds.items()},
+        "seconds": {kind: float(np.mean([run[column] for run in runs])) for kind, column in SECONDS.items()},
     }
 
 
 def compute_seed_interval(accuracies: Sequence[float]) -> list[float] | None:
-    """Student's t-interval (95%) of the mean over seeds, within 0 and 1; None for a single seed.
+    """Student's 95% t-interval of the mean over seeds, within 0 and 1; None for one seed.
 
-    It speaks of other seeds on the same test rows. With few seeds it is wide, and rightly so: for three the
-    quantile is 4.30 in place of 1.96.
+    It is about other seeds on the same test rows. With three seeds the quantile is 4.30 instead of 1.96.
 
     >>> [round(end, 4) for end in compute_seed_interval([0.80, 0.82, 0.84])]
     [0.7703, 0.8697]
@@ -98,113 +92,64 @@ def compute_seed_interval(accuracies: Sequence[float]) -> list[float] | None:
     return np.clip([values.mean() - reach, values.mean() + reach], 0, 1).tolist()
 
 
-def compare_arms(right_a: ArrayLike, right_b: ArrayLike) -> dict[str, Any]:
-    """The `difference` of the accuracies, B minus A, of `per_seed`, and `ci95` by `compute_paired_interval`.
+def compare_arms(correct_a: ArrayLike, correct_b: ArrayLike, clusters: ArrayLike | None = None) -> dict[str, Any]:
+    """The `difference` of the accuracies, B minus A, `per_seed`, and its interval by `compute_paired_interval`.
 
-    Both have shape (seeds, test rows) and say whether the run of a seed is right on a row.
+    Both arrays have shape (seeds, test rows) and say which rows the run of a seed classifies correctly.
     """
-    differences = np.asarray(right_b, dtype=float) - np.asarray(right_a, dtype=float)
+    differences = np.asarray(correct_b, dtype=float) - np.asarray(correct_a, dtype=float)
     return {
         "difference": float(differences.mean()),
-        "ci95": compute_paired_interval(differences),
+        "ci95": compute_paired_interval(differences, clusters),
         "per_seed": differences.mean(axis=1).tolist(),
     }
 
 
-def compute_paired_interval(differences: np.ndarray) -> list[float]:
+def compute_paired_interval(differences: np.ndarray, clusters: ArrayLike | None = None) -> list[float]:
     """95% interval of the mean of (seeds, rows) values, for other seeds and other test rows of the same kind.
 
-    Seeds and rows are both samples, and every seed met every row: the setting of radiology's studies with several
-    readers and cases. The variance comes from the mean squares of a two-way layout, degrees of freedom from Hillis
-    2007 (Statistics in Medicine 26, 596-619), after Dorfman, Berbaum & Metz 1992. A bootstrap over so few seeds is too
-    narrow: three seeds hold two thirds of the variance between seeds, and resampling knows no t-quantile.
+    Seeds and clusters of rows are both samples, and every seed meets every row, as in studies with several readers and
+    cases. The variance comes from the mean squares of a two-way layout (Dorfman, Berbaum & Metz 1992), the degrees of
+    freedom from Hillis 2007 (Statistics in Medicine 26, 596-619). A bootstrap over few seeds would be too narrow:
+    three seeds show two thirds of the variance between seeds, and resampling has no t-quantile.
 
-    With one seed only the rows are sampled, and the interval speaks of that one training.
+    With one seed, only the clusters are samples, and the interval is about that one training.
     """
     seeds, rows = differences.shape
-    mean, by_row, by_seed = differences.mean(), differences.mean(axis=0), differences.mean(axis=1)
+    ids = number_clusters(clusters, rows)
+    groups, mean = int(ids.max()) + 1, differences.mean()
+    if groups == 1:
+        return [-1.0, 1.0]
+    # One value per seed and cluster, whose mean over clusters is the seed's mean over rows: the linearised ratio.
+    values = mean + groups / rows * np.stack([np.bincount(ids, weights=row) for row in differences - mean])
+    by_cluster, by_seed = values.mean(axis=0), values.mean(axis=1)
     if seeds == 1:
-        variance, freedom = by_row.var(ddof=1) / rows, rows - 1.0
+        variance, freedom = by_cluster.var(ddof=1) / groups, groups - 1.0
     else:
-        rest = differences - by_row - by_seed[:, np.newaxis] + mean
-        square_rest = float((rest**2).sum() / ((seeds - 1) * (rows - 1)))
-        square_seeds = rows * float(by_seed.var(ddof=1))
-        total = square_seeds + max(seeds * float(by_row.var(ddof=1)) - square_rest, 0.0)
-        variance = total / (seeds * rows)
+        residuals = values - by_cluster - by_seed[:, np.newaxis] + mean
+        square_residuals = float((residuals**2).sum() / ((seeds - 1) * (groups - 1)))
+        square_seeds = groups * float(by_seed.var(ddof=1))
+        total = square_seeds + max(seeds * float(by_cluster.var(ddof=1)) - square_residuals, 0.0)
+        variance = total / (seeds * groups)
         freedom = (seeds - 1) * (total / square_seeds) ** 2 if square_seeds else np.inf
     reach = student_t.ppf((1 + CONFIDENCE) / 2, freedom) * np.sqrt(variance)
     return [float(mean - reach), float(mean + reach)]
 
 
 def classify_effect(effect: Mapping[str, Any]) -> str:
-    """`better`, `worse`, or `open` where the interval holds 0."""
+    """`better`, `worse`, or `inconclusive` if the interval contains 0."""
     low, high = effect["ci95"]
-    return "better" if low > 0 else "worse" if high < 0 else "open"
+    return "better" if low > 0 else "worse" if high < 0 else "inconclusive"
 
 
 def find_paying_budget(effects: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """The largest `budget` at which B is better, or None, and the `smaller` budgets at which that is `open` or worse.
+    """The largest `budget` at which B is better (or None), and smaller ones at which it is not, as `exceptions`.
 
-    `effects` are those of both changes together, one a budget, by budget; None where there are none.
+    `effects` are those of strategy B against strategy A, sorted by budget; without any, the result is None.
     """
     if not effects:
         return None
     verdicts = {effect["budget"]: classify_effect(effect) for effect in effects}
-    paying = max((budget for budget, verdict in verdicts.items() if verdict == "better"), default=None)
-    exceptions = [budget for budget in verdicts if paying and budget < paying and verdicts[budget] != "better"]
-    return {"budget": paying, "consistent": not exceptions, "exceptions": exceptions, "by_budget": verdicts}
-
-
-def describe_verdict(effects: Sequence[Mapping[str, Any]], paying: Mapping[str, Any] | None) -> str:
-    """At which budgets adapting first and decaying rates beat e2e, and at which they lose to it."""
-    if paying is None:
-        return "The study has not both of e2e and mlm+decay, so it cannot say which of the two strategies is better."
-    found = {effect["budget"]: effect for effect in effects if effect["effect"] == STRATEGIES}
-    budget, sentences = paying["budget"], []
-    if budget is None:
-        sentences.append(f"At none of the budgets tried ({name_budgets([*found])}) is mlm+decay shown to beat e2e.")
-    else:
-        reach = f"mlm+decay beats e2e with up to {budget:,} labels, the most that were tried"
-        if budget < max(found):
-            reach = f"Of the budgets tried, {budget:,} labels is the largest at which mlm+decay is shown to beat e2e"
-        sentences.append(f"{reach}: there it is ahead by {show_size(found[budget])}.")
-        if paying["exceptions"]:
-            exceptions = name_budgets(paying["exceptions"])
-            sentences.append(f"But not at every smaller budget: it is not shown at {exceptions}.")
-        elif budget > min(found):
-            sentences.append("So it does at every smaller budget.")
-    worse = [size for size, verdict in paying["by_budget"].items() if verdict == "worse"]
-    if worse:
-        sizes = " and ".join(f"by {show_size(found[size], -1)} at {size:,} labels" for size in worse)
-        sentences.append(f"It loses to e2e {sizes}.")
-    return " ".join(sentences)
-
-
-def describe_effect(effects: Sequence[Mapping[str, Any]]) -> str:
-    """One sentence on one effect over all budgets."""
-    first, second = EFFECTS[effects[0]["effect"]]
-    parts = []
-    for verdict, words in (("better", "helps"), ("worse", "hurts"), ("open", "cannot be told from no effect")):
-        if budgets := [effect["budget"] for effect in effects if classify_effect(effect) == verdict]:
-            place = name_budgets(budgets)
-            if len(budgets) == len(effects) > 1:
-                place = f"{'any' if verdict == 'open' else 'every'} budget tried"
-            parts.append(f"{words} at {place}")
-    name = effects[0]["effect"]
-    return f"{name[0].upper()}{name[1:]} ({second} against {first}): {'; '.join(parts)}."
-
-
-def name_budgets(budgets: Sequence[int]) -> str:
-    """Label budgets in words.
-
-    >>> name_budgets([100, 1000])
-    '100 and 1,000 labels'
-    """
-    *most, last = (f"{budget:,}" for budget in budgets)
-    return f"{', '.join(most)} and {last} labels" if most else f"{last} labels"
-
-
-def show_size(effect: Mapping[str, Any], sign: int = 1) -> str:
-    """A difference in points with its interval, from the side of the arm that is ahead."""
-    points, low, high = format_points(sign * effect["difference"], *sorted(sign * end for end in effect["ci95"]))
-    return f"{points} points (95% interval {low} to {high})"
+    largest = max((budget for budget, verdict in verdicts.items() if verdict == "better"), default=None)
+    exceptions = [budget for budget in verdicts if largest and budget < largest and verdicts[budget] != "better"]
+    return {"budget": largest, "consistent": not exceptions, "exceptions": exceptions, "by_budget": verdicts}

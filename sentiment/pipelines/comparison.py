@@ -1,81 +1,86 @@
-"""The sequence of `sentiment compare`: two finished runs, the same test rows, the verdict, the report."""
+"""Comparison of two finished fine-tunings on the same test rows: the verdict and its report."""
 
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from sentiment.data.leaks import assign_clusters
 from sentiment.evaluation.cost import compare_costs
 from sentiment.evaluation.error_analysis import count_fixes_and_regressions, find_most_confident_flips
-from sentiment.evaluation.significance import RULE, compare_predictions, describe_verdict
+from sentiment.evaluation.significance import compare_predictions, compute_proportion_interval
 from sentiment.evaluation.slices import assign_slices
 from sentiment.exceptions import InputError, first_line, require
-from sentiment.reporting.comparison_report import PICTURES, write_comparison_report
+from sentiment.reporting.comparison_report import FIGURES, write_comparison_report
+from sentiment.reporting.verdicts import RULE, describe_comparison
 from sentiment.runs.differences import check_same_test, list_differences, list_warnings
 from sentiment.runs.results import FinishedRun, read_adaptation_metrics, read_finished_run
 from sentiment.storage import list_folder, write_json
 
 # In the order in which they are written.
-WRITTEN_FILES = (*PICTURES, "report.md", "report.html", "verdict.json")
-# The first and the last of them, which no run's folder holds: a comparison, even one cut short, has one of them.
-MARKS = {WRITTEN_FILES[0], WRITTEN_FILES[-1]}
+WRITTEN_FILES = (*FIGURES, "report.md", "report.html", "verdict.json")
 
 
-def compare_runs(folder_a: str, folder_b: str, output_dir: str) -> dict[str, Any]:
-    """What verdict.json holds of two fine-tunings; it, a report and pictures are in the folder `output_dir` then.
+def compare(run_a: str | Path, run_b: str | Path, output_dir: str | Path = "outputs/comparison") -> dict[str, Any]:
+    """Compare two fine-tunings that were tested on the same rows, and write verdict.json, a report and figures.
+
+    Args:
+        run_a: folder of the first run, A.
+        run_b: folder of the second run, B; differences are B minus A.
+        output_dir: folder to write to; an earlier comparison in it is replaced.
+
+    Returns:
+        The content of verdict.json: the verdict as a `sentence`, the `better` run ("a", "b" or None), `mcnemar_p`, the
+        `metrics` of both with 95% intervals, `warnings`, `slices`, `cost`, and the `differences` between the runs.
 
     Raises:
-        InputError: a run is missing, unfinished, damaged or no fine-tuning; the two were tested on different rows; or
-            `output_dir` holds something else than an earlier comparison. Nothing is written then.
+        InputError: a run is missing, unfinished, damaged or not a fine-tuning, the runs were tested on different rows,
+            or `output_dir` holds something other than a comparison. Nothing is written then.
     """
     output = Path(output_dir)
     check_output(output)
-    require(Path(folder_a).resolve() != Path(folder_b).resolve(), f"{folder_a} is both runs: pass two different ones")
-    run_a, run_b = read_finished_run(Path(folder_a)), read_finished_run(Path(folder_b))
-    check_same_test(run_a, run_b)
-    comparison = compare_finished(run_a, run_b, load_fast_tokenizer(run_a.folder / "model"))
+    require(Path(run_a).resolve() != Path(run_b).resolve(), f"{run_a} is given twice: pass two different runs")
+    first, second = read_finished_run(Path(run_a)), read_finished_run(Path(run_b))
+    check_same_test(first, second)
+    comparison = compare_finished_runs(first, second, load_fast_tokenizer(first.folder / "model"))
     for name in reversed(WRITTEN_FILES):
         (output / name).unlink(missing_ok=True)
     output.mkdir(parents=True, exist_ok=True)
-    adaptations = {key: read_adaptation_metrics(run) for key, run in (("a", run_a), ("b", run_b))}
-    write_comparison_report(output, comparison, {"a": run_a.metrics, "b": run_b.metrics}, adaptations)
+    metrics = {"a": first.metrics, "b": second.metrics}
+    adaptations = {"a": read_adaptation_metrics(first), "b": read_adaptation_metrics(second)}
+    write_comparison_report(output, comparison, metrics, adaptations)
     write_json(output / "verdict.json", comparison)
     return comparison
 
 
-def compare_finished(run_a: FinishedRun, run_b: FinishedRun, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    """The verdict on two runs that were tested on the same rows, and all else that verdict.json holds.
-
-    `tokenizer` is A's, whose vocabulary and texts say which slices a text belongs to.
-    """
+def compare_finished_runs(run_a: FinishedRun, run_b: FinishedRun, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """The content of verdict.json for two runs with the same test rows; `tokenizer` is that of A."""
     name_a, name_b = choose_names(run_a, run_b)
-    outcome = compare_predictions(
-        run_a.predictions["label"], run_a.predictions["predicted"], run_b.predictions["predicted"]
-    )
-    after_a, after_b = (run.metrics["test"]["after"] for run in (run_a, run_b))
-    # The interval of an accuracy by itself is the one that the run's own report gives.
-    outcome["metrics"]["accuracy"] |= {"a_ci95": after_a["accuracy_ci95"], "b_ci95": after_b["accuracy_ci95"]}
-    losses = {"a": after_a["loss"], "b": after_b["loss"], "difference": after_b["loss"] - after_a["loss"]}
-    train_a, train_b = (run.metrics["resources"]["train_seconds"] for run in (run_a, run_b))
-    adaptation_a, adaptation_b = ((run.adaptation or {}).get("train_seconds", 0.0) for run in (run_a, run_b))
+    texts, labels = run_a.predictions["text"], run_a.predictions["label"]
+    clusters = assign_clusters(texts)
+    outcome = compare_predictions(labels, run_a.predictions["predicted"], run_b.predictions["predicted"], clusters)
+    # The interval of each accuracy is that of the run's own report, not of the bootstrap.
+    for key, run in (("a_ci95", run_a), ("b_ci95", run_b)):
+        outcome["metrics"]["accuracy"][key] = compute_proportion_interval(run.correct, clusters)
+    loss_a, loss_b = (run.metrics["test"]["after"]["loss"] for run in (run_a, run_b))
+    train_seconds = (run.metrics["resources"]["train_seconds"] for run in (run_a, run_b))
+    adaptation_seconds = ((run.adaptation or {}).get("train_seconds", 0.0) for run in (run_a, run_b))
     return {
-        "sentence": describe_verdict(name_a, name_b, outcome),
+        "sentence": describe_comparison(name_a, name_b, outcome),
         "rule": RULE,
         "warnings": list_warnings(run_a, run_b, name_a, name_b),
-        "runs": {"a": describe_compared_run(run_a, name_a), "b": describe_compared_run(run_b, name_b)},
+        "runs": {"a": describe_run(run_a, name_a), "b": describe_run(run_b, name_b)},
         **outcome,
-        "metrics": outcome["metrics"] | {"loss": losses},
-        "slices": count_fixes_and_regressions(
-            assign_slices(run_a.predictions["text"], tokenizer), run_a.right, run_b.right
-        ),
+        "metrics": outcome["metrics"] | {"loss": {"a": loss_a, "b": loss_b, "difference": loss_b - loss_a}},
+        "slices": count_fixes_and_regressions(assign_slices(texts, tokenizer), run_a.correct, run_b.correct),
         "flips": find_most_confident_flips(run_a.predictions, run_b.predictions),
-        "cost": compare_costs(train_a, train_b, adaptation_a, adaptation_b),
+        "cost": compare_costs(*train_seconds, *adaptation_seconds),
         "differences": list_differences(run_a, run_b),
     }
 
 
 def choose_names(run_a: FinishedRun, run_b: FinishedRun) -> tuple[str, str]:
-    """What to call the runs: their strategies, their folders' names or the whole paths, the first that differ."""
+    """Names of the runs: the strategies, else the folders' names, else their paths, whichever differ first."""
     for names in (
         (run_a.record["strategy"], run_b.record["strategy"]),
         (run_a.folder.resolve().name, run_b.folder.resolve().name),
@@ -85,8 +90,8 @@ def choose_names(run_a: FinishedRun, run_b: FinishedRun) -> tuple[str, str]:
     return str(run_a.folder), str(run_b.folder)
 
 
-def describe_compared_run(run: FinishedRun, name: str) -> dict[str, Any]:
-    """What a comparison says of one run by itself."""
+def describe_run(run: FinishedRun, name: str) -> dict[str, Any]:
+    """What verdict.json says about one run."""
     audit = run.record["data"].get("audit") or {}
     return {
         "name": name,
@@ -104,32 +109,31 @@ def describe_compared_run(run: FinishedRun, name: str) -> dict[str, Any]:
 
 
 def load_fast_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer that a run saved, without the wait for torch that AutoTokenizer brings.
+    """The tokenizer of a run, without importing torch as AutoTokenizer does.
 
     Raises:
         InputError: its files are missing or damaged.
     """
     try:
         return PreTrainedTokenizerFast.from_pretrained(folder)
-    except Exception as error:  # a damaged file raises whatever its parser raises
+    except Exception as error:  # the parsers of its files raise many kinds
         raise InputError(
             f"cannot read the tokenizer in {folder} ({first_line(error)}): train that run again, with --overwrite"
         ) from error
 
 
 def check_output(output: Path) -> None:
-    """Refuses a folder that holds something else than an earlier comparison, which may be replaced.
+    """Refuse a folder that holds anything but a comparison, which would be replaced.
 
     Raises:
         InputError: names what it holds.
     """
     for path in (output, *output.parents):
         require(path.is_dir() or not path.exists(), f"{path} is a file: pass another --output_dir")
-    names = {path.name.removesuffix(".part") for path in list_folder(output)}
-    strangers = sorted(names.difference(WRITTEN_FILES))
-    require(
-        not strangers, f"{output} holds {', '.join(strangers[:3])}, no part of a comparison: pass another --output_dir"
-    )
-    require(
-        not names or bool(names & MARKS), f"{output} is not empty and holds no comparison: pass another --output_dir"
-    )
+    found = [path.name for path in list_folder(output)]
+    # An interrupted comparison may leave a staged file, whose name starts with that of the final one.
+    others = [name for name in found if not name.startswith(WRITTEN_FILES)]
+    require(not others, f"{output} holds {', '.join(others[:3])}, no part of a comparison: pass another --output_dir")
+    # The first and the last file written, one of which even an interrupted comparison has and no run.
+    is_comparison = any(name.startswith((WRITTEN_FILES[0], WRITTEN_FILES[-1])) for name in found)
+    require(not found or is_comparison, f"{output} is not empty and holds no comparison: pass another --output_dir")

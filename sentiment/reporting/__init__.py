@@ -1,1 +1,1 @@
-"""What people read of a run: plots, reports, model cards and terminal tables."""
+"""What people read of runs: figures, reports, model cards and terminal tables."""

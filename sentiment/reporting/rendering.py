@@ -1,6 +1,6 @@
-"""How a story becomes Markdown and HTML: the templates' environment, their filters, and files written at once.
+"""Jinja templates to Markdown and HTML: the environment, its filters, and writing the files.
 
-The wording stands in `templates/`: each story is told once, and html.j2 and markdown.j2 know how to write it.
+The wording is in `templates/`, once per report; html.j2 and markdown.j2 hold the macros for the two kinds of markup.
 """
 
 import base64
@@ -14,28 +14,42 @@ from jinja2 import ChainableUndefined, Environment, PackageLoader, Undefined
 
 from sentiment.storage import write_atomically
 
-LONGEST_QUOTE = 300  # characters of a review that a table shows
+METRIC_NAMES = {"accuracy": "accuracy", "precision": "precision", "recall": "recall", "f1": "F1"}
+HEADLINE_METRICS = METRIC_NAMES | {"macro_f1": "macro F1", "loss": "loss"}
+MASKED_LM_METRICS = {
+    "loss": "loss per masked token (nats)",
+    "perplexity": "perplexity",
+    "accuracy": "accuracy of masked tokens",
+}
+LONGEST_QUOTE = 300  # characters of a review shown in a table
+DROP_REASONS = {
+    "empty": "no text left after cleaning",
+    "both_labels": "same text with both labels",
+    "duplicates": "duplicate text",
+    "in_test": "same text in a labelled validation or test split",
+    "in_several_splits": "phrase of sentences in different splits",
+}
 
 
-def write_pages(folder: Path, template: str, story: Mapping[str, Any]) -> None:
-    """Write report.md and report.html into the folder; the page carries its pictures inside and asks for nothing."""
-    for name, writer in (("report.md", "markdown.j2"), ("report.html", "html.j2")):
-        write_page(folder / name, render_template(template, {**story, "folder": folder}, writer))
+def write_pages(folder: Path, template: str, context: Mapping[str, Any]) -> None:
+    """Write report.md and report.html, which embeds its figures and loads nothing."""
+    for name, markup in (("report.md", "markdown.j2"), ("report.html", "html.j2")):
+        write_page(folder / name, render_template(template, {**context, "folder": folder}, markup))
 
 
 def write_page(path: Path, text: str) -> None:
-    """Writes the text without runs of blank lines."""
+    """Write the text without repeated blank lines."""
     with write_atomically(path) as staged:
         staged.write_text(re.sub(r"\n{3,}", "\n\n", text).strip() + "\n", encoding="utf-8")
 
 
-def render_template(template: str, story: Mapping[str, Any], writer: str = "markdown.j2") -> str:
-    """The story as one of `templates/` tells it, in the form that `writer` (html.j2 or markdown.j2) knows."""
-    return build_environment(writer).get_template(template).render(story, writer=writer)
+def render_template(template: str, context: Mapping[str, Any], markup: str = "markdown.j2") -> str:
+    """A template of `templates/` with the macros of html.j2 or markdown.j2."""
+    return build_environment(markup).get_template(template).render(context, markup=markup)
 
 
 def escape_markdown(value: object) -> str:
-    r"""The text on one line, with every character escaped that Markdown, its tables or HTML would act on.
+    r"""The text on one line, with all characters escaped that have a meaning in Markdown, its tables or HTML.
 
     >>> print(escape_markdown("<b>5 | 4</b>\n`x` *y*"))
     &lt;b&gt;5 \| 4&lt;/b&gt; \`x\` \*y\*
@@ -45,55 +59,68 @@ def escape_markdown(value: object) -> str:
 
 
 @cache
-def build_environment(writer: str) -> Environment:
-    """The templates with the filters that they use; autoescape is on for HTML."""
+def build_environment(markup: str) -> Environment:
+    """The Jinja environment with its filters; autoescape is on for HTML."""
     environment = Environment(
         loader=PackageLoader("sentiment.reporting"),
-        autoescape=writer == "html.j2",
+        autoescape=markup == "html.j2",
         undefined=ChainableUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "count": or_dash(lambda value: f"{value:,}"),
-        "decimal": or_dash(lambda value: f"{value:.4f}"),
-        "duration": or_dash(format_duration),
-        "number": or_dash(lambda value: f"{value:,.0f}" if value >= 100 else f"{value:,.1f}"),
-        "percent": or_dash(format_percent),
-        "range": or_dash(lambda ends: f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f}%"),
+    formats: dict[str, Callable[[Any], str]] = {
+        "count": lambda value: f"{value:,}",
+        "decimal": lambda value: f"{value:.4f}",
+        "duration": format_duration,
+        "number": lambda value: f"{value:,.0f}" if value >= 100 else f"{value:,.1f}",
+        "percent": format_percent,
+        "range": lambda ends: f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f}%",
+        "short": lambda value: f"{value:.2f}",
+        "points": lambda ends: " to ".join(format_points(*ends)),
+        "signed_points": lambda share: ("+" if share > 0 else "") + format_points(share)[0],
+        "p_value": format_p_value,
+        "rounded": round_for_reading,
+    }
+    environment.filters |= {name: or_dash(form) for name, form in formats.items()} | {
         "positive_share": compute_positive_share,
         "data_uri": lambda path: "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode(),
         "escape_markdown": escape_markdown,
         "quote": lambda text: text if len(text) <= LONGEST_QUOTE else text[:LONGEST_QUOTE].rstrip() + " …",
-        "short": or_dash(lambda value: f"{value:.2f}"),
-        "points": or_dash(lambda ends: " to ".join(format_points(*ends))),
-        "signed_points": or_dash(
-            lambda share: format_points(share)[0] if share <= 0 else "+" + format_points(share)[0]
-        ),
-        "p_value": or_dash(format_p_value),
-        "rounded": or_dash(round_for_reading),
+        "values": lambda value: ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value,
     }
+    environment.globals |= {"drop_reasons": DROP_REASONS, "headline_metrics": HEADLINE_METRICS}
+    environment.globals["describe_test_rows"] = describe_test_rows
     return environment
 
 
 def or_dash(form: Callable[[Any], str]) -> Callable[[Any], str]:
-    """The same filter, with a dash for a value that the run did not record."""
+    """The same filter, with a dash for a value that is missing."""
     return lambda value: "-" if value is None or isinstance(value, Undefined) else form(value)
 
 
 def compute_positive_share(part: Mapping[str, Any]) -> float | None:
-    """Share of positive rows among the labelled ones of an audited split."""
+    """Share of positive rows among the labelled ones of an audited split; None without labelled rows."""
     labelled = part["labels"]["negative"] + part["labels"]["positive"]
     return part["labels"]["positive"] / labelled if labelled else None
 
 
+def describe_test_rows(rows: int, clusters: int | None) -> str:
+    """The number of test rows, and of their clusters if there are fewer.
+
+    >>> describe_test_rows(1000, 1000), describe_test_rows(1000, 640)
+    ('1,000 test rows', '1,000 test rows in 640 clusters of texts that contain each other')
+    """
+    suffix = f" in {clusters:,} clusters of texts that contain each other" if clusters and clusters < rows else ""
+    return f"{rows:,} test rows{suffix}"
+
+
 def format_percent(share: float) -> str:
-    """A share in per cent; a leak of a few texts among many thousands must not read as none."""
+    """A share in percent; a small leak in a large split must not be rounded to 0."""
     return "under 0.1%" if 0 < share < 0.0005 else f"{share:.1%}"
 
 
 def format_duration(seconds: float) -> str:
-    """Seconds in the units that a reader thinks in.
+    """Seconds as hours, minutes and seconds.
 
     >>> format_duration(4.26), format_duration(94), format_duration(3700)
     ('4.3 s', '1 min 34 s', '1 h 1 min')
@@ -106,18 +133,18 @@ def format_duration(seconds: float) -> str:
 
 
 def format_points(*shares: float) -> list[str]:
-    """Differences of shares in percentage points, with the decimals that it takes for none to read as 0.
+    """Differences of shares in percentage points, with enough decimals that none is rounded to 0.
 
     >>> format_points(0.0192, -0.004), format_points(0.0004, 0.011), format_points(-0.0)
     (['1.9', '-0.4'], ['0.04', '1.10'], ['0.0'])
     """
-    points = [100 * share + 0.0 for share in shares]  # which makes -0.0 of no sign
+    points = [100 * share + 0.0 for share in shares]  # turns -0.0 into 0.0
     decimals = next((count for count in (1, 2) if all(round(point, count) or not point for point in points)), 3)
     return [f"{point:.{decimals}f}" for point in points]
 
 
 def format_p_value(value: float) -> str:
-    """A p-value with what a reader needs of it.
+    """A p-value with two significant digits.
 
     >>> format_p_value(0.03857), format_p_value(0.00004), format_p_value(1.0)
     ('0.039', 'under 0.001', '1')
@@ -126,7 +153,7 @@ def format_p_value(value: float) -> str:
 
 
 def round_for_reading(count: int) -> str:
-    """The count with two digits that say something, more than which an estimate cannot have.
+    """An estimated count with two significant digits.
 
     >>> round_for_reading(12_417), round_for_reading(87)
     ('12,000', '87')

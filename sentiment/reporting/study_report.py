@@ -1,205 +1,176 @@
-"""The story of a study: report.md, report.html and the pictures, and the same in short for a terminal."""
+"""The report of a study: report.md, report.html and figures, and a summary for the terminal."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator, PercentFormatter
+from matplotlib.ticker import NullLocator
 from scipy.stats import t as student_t
 
-from sentiment.evaluation.study_effects import CONFIDENCE, EFFECTS, classify_effect
-from sentiment.reporting.figures import (
-    BLUE,
-    GREEN,
-    GREY,
-    INK,
-    ORANGE,
-    PURPLE,
-    add_legend,
-    new_figure,
-    save_figure,
-    style_axes,
-)
+from sentiment.evaluation.significance import CONFIDENCE
+from sentiment.evaluation.study_effects import EFFECTS, classify_effect
+from sentiment.reporting import plots
 from sentiment.reporting.rendering import write_pages
 from sentiment.reporting.terminal import render_table
 
-PICTURES = ("accuracy.png", "effects.png", "cost.png")
-# Options of fine-tuning that a reader of a study asks for; verdict.json has them all.
+FIGURES = ("accuracy.png", "effects.png", "cost.png")
+# Options of fine-tuning that the report shows; verdict.json has all of them.
 SHOWN_OPTIONS = (
     "model_name_or_path", "dataset_name", "split", "split_seed", "max_rows", "cleaning", "max_seq_length",
-    "learning_rate", "head_lr", "batch_size",
-    "num_train_epochs", "early_stopping_patience", "warmup_steps", "dropout", "token_dropout", "weight_decay",
+    "learning_rate", "head_lr", "batch_size", "num_train_epochs", "early_stopping_patience", "warmup_steps", "dropout",
+    "token_dropout", "weight_decay",
 )  # fmt: skip
-LOOKS = {
-    "e2e": (BLUE, "o", "-"),
-    "e2e+decay": (GREEN, "^", "--"),
-    "mlm": (PURPLE, "s", "-"),
-    "mlm+decay": (ORANGE, "D", "--"),
-    "placebo+decay": (GREY, "v", "--"),
+ARM_STYLES = {
+    "e2e": (plots.BLUE, "o", "-"),
+    "e2e+decay": (plots.GREEN, "^", "--"),
+    "mlm": (plots.PURPLE, "s", "-"),
+    "mlm+decay": (plots.ORANGE, "D", "--"),
+    "placebo+decay": (plots.GREY, "v", "--"),
 }
-STEP_ASIDE = 0.011  # by which arms stand apart at one budget, as a share of the whole axis
+ARM_OFFSET = 0.011  # horizontal distance of the arms at one budget, as a share of the axis
 COLUMNS = 2
-MOMENTS = {
+TIME_TICKS = {
     1: "1 s", 2: "2 s", 5: "5 s", 10: "10 s", 20: "20 s", 60: "1 min", 120: "2 min", 300: "5 min", 600: "10 min",
     1200: "20 min", 3600: "1 h", 7200: "2 h", 18000: "5 h", 36000: "10 h", 86400: "1 day", 259200: "3 days",
 }  # fmt: skip
 
 
 def write_study_report(folder: Path, verdict: Mapping[str, Any]) -> None:
-    """Write report.md, report.html and the pictures into the folder of a study; `verdict` is its verdict.json."""
-    plot_accuracy(verdict["accuracy"], folder / "accuracy.png")
-    plot_cost(verdict["accuracy"], folder / "cost.png")
-    if verdict["effects"]:
-        plot_effects(verdict["effects"], folder / "effects.png")
+    """Write report.md, report.html and the figures into a study's folder; `verdict` is the content of verdict.json."""
+    cells, effects = verdict["accuracy"], verdict["effects"]
+    figures = {"accuracy.png": draw_accuracy(cells), "cost.png": draw_cost(cells)}
+    plots.save_figures(folder, figures | ({"effects.png": draw_effects(effects)} if effects else {}))
     seeds, finetuning = len(verdict["seeds"]), verdict["options"]["finetuning"]
-    story = {
+    context = {
         "verdict": verdict,
-        "effects": group_effects(verdict),
+        "effects": list(zip(group_by(effects, "effect").items(), verdict["effects_in_words"], strict=True)),
+        "classify_effect": classify_effect,
         "seed_names": [f"seed {seed}" for seed in verdict["seeds"]],
         "quantile": float(student_t.ppf((1 + CONFIDENCE) / 2, seeds - 1)) if seeds > 1 else None,
-        "by_kind": {one["kind"]: one for one in verdict["adaptations"]},
+        "adaptations": {adaptation["kind"]: adaptation for adaptation in verdict["adaptations"]},
         "options": {name: finetuning[name] for name in SHOWN_OPTIONS if finetuning.get(name) is not None},
     }
-    write_pages(folder, "study.j2", story)
+    write_pages(folder, "study.j2", context)
 
 
-def group_effects(verdict: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Each effect with its name, its two arms, and what it was at each budget, with the verdict on that."""
-    names = dict.fromkeys(effect["effect"] for effect in verdict["effects"])
-    return [
-        {
-            "name": name,
-            "arms": EFFECTS[name],
-            "sentence": sentence,
-            "budgets": [
-                effect | {"verdict": classify_effect(effect)}
-                for effect in verdict["effects"]
-                if effect["effect"] == name
-            ],
-        }
-        for name, sentence in zip(names, verdict["effects_in_words"], strict=True)
-    ]
+def group_by(rows: Iterable[Mapping[str, Any]], key: str) -> dict[Any, list[Any]]:
+    """The rows of each value of a key, in order of first occurrence."""
+    groups: dict[Any, list[Any]] = {}
+    for row in rows:
+        groups.setdefault(row[key], []).append(row)
+    return groups
 
 
 def render_study(verdict: Mapping[str, Any]) -> str:
-    """The verdict and the effects in sentences, and the mean test accuracy of each arm at each budget."""
+    """The verdict, the effects in sentences, and a table of mean test accuracy by arm and budget."""
     rows = [["labels", *verdict["arms"]]]
-    for budget in verdict["budgets"]:
-        found = {cell["arm"]: cell["accuracy"] for cell in verdict["accuracy"] if cell["budget"] == budget}
+    for budget, cells in sorted(group_by(verdict["accuracy"], "budget").items()):
+        found = {cell["arm"]: cell["accuracy"] for cell in cells}
         rows.append([f"{budget:,}", *(f"{found[arm]:.4f}" for arm in verdict["arms"])])
     return "\n".join([verdict["sentence"], *verdict["effects_in_words"], "", render_table(rows)])
 
 
-def plot_accuracy(cells: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw the mean test accuracy of each arm by label budget, with its 95% interval over seeds."""
-    figure, axes = new_figure("Test accuracy by number of labels")
-    arms, budgets = _list(cells, "arm"), sorted(_list(cells, "budget"))
-    for position, arm in enumerate(arms):
-        own = [cell for cell in cells if cell["arm"] == arm]
-        colour, marker, line = LOOKS[arm]
-        places = _step_aside(budgets, position - (len(arms) - 1) / 2)
-        heights = [cell["accuracy"] for cell in own]
-        axes.plot(places, heights, line, color=colour, marker=marker, markersize=6, linewidth=1.8, label=arm, zorder=3)
+def draw_accuracy(cells: Sequence[Mapping[str, Any]]) -> Figure:
+    """Mean test accuracy of each arm by label budget, with 95% intervals over seeds."""
+    figure, axes = plots.new_figure("Test accuracy by number of labels")
+    arms, budgets = group_by(cells, "arm"), sorted(group_by(cells, "budget"))
+    axis_width = math.log(max(budgets) / min(budgets)) or 1.0
+    for position, (arm, own) in enumerate(arms.items()):
+        offset = math.exp(ARM_OFFSET * axis_width * (position - (len(arms) - 1) / 2))
+        places = [budget * offset for budget in budgets]
+        _draw_arm(axes, own, places, label=arm)
         for place, cell in zip(places, own, strict=True):
             if cell["ci95"]:
-                axes.plot([place, place], cell["ci95"], color=colour, linewidth=2.2, alpha=0.4, solid_capstyle="round")
-    _scale_budgets(axes, budgets)
-    axes.set_ylabel("accuracy (%)")
-    axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, symbol=""))
-    _limit_to_means(axes, cells)
+                style: dict[str, Any] = {"linewidth": 2.2, "alpha": 0.4, "solid_capstyle": "round"}
+                axes.plot([place, place], cell["ci95"], color=ARM_STYLES[arm][0], **style)
+    use_budgets(axes, budgets)
+    plots.use_percent(axes.yaxis, "accuracy (%)")
+    # The interval of two seeds may cover all of 0 to 1.
+    limit_y_range(axes, [cell["accuracy"] for cell in cells], 0.05)
     lines = "lines: 95% interval over seeds; " if any(cell["ci95"] for cell in cells) else ""
     axes.set_xlabel(f"training rows ({lines}the scale does not start at 0)")
-    add_legend(axes)
-    save_figure(figure, path)
+    plots.add_legend(axes)
+    return figure
 
 
-def plot_effects(effects: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw the effect of each change by label budget with its 95% interval, and each seed as a faint dot.
+def draw_effects(effects: Sequence[Mapping[str, Any]]) -> Figure:
+    """The effect of each change by label budget with its 95% interval, and each seed as a dash.
 
-    Filled markers are those whose interval leaves out 0.
+    Markers are filled if the interval excludes 0.
     """
-    names = _list(effects, "effect")
-    columns = min(COLUMNS, len(names))
-    rows = math.ceil(len(names) / columns)
+    groups = group_by(effects, "effect")
+    columns = min(COLUMNS, len(groups))
+    rows = math.ceil(len(groups) / columns)
     figure = Figure(figsize=(7.2, 0.5 + 2.35 * rows), layout="constrained")
-    shared: Axes | None = None
-    for position, name in enumerate(names):
-        axes = figure.add_subplot(rows, columns, position + 1, sharey=shared)
-        shared = shared or axes
+    for position, (name, own) in enumerate(groups.items()):
+        axes = figure.add_subplot(rows, columns, position + 1, sharey=figure.axes[0] if position else None)
         first, second = EFFECTS[name]
-        style_axes(axes, "", pad=8)
-        title = f"{name[0].upper()}{name[1:]}"
-        axes.set_title(f"{title}\n", loc="left", color=INK, fontsize=10.5, fontweight="bold", pad=2)
-        axes.text(0, 1.03, f"{second} minus {first}", transform=axes.transAxes, fontsize=9, color=INK)
-        axes.axhline(0, color=INK, linewidth=1)
-        _draw_effect(axes, [effect for effect in effects if effect["effect"] == name], LOOKS[second])
+        plots.style_axes(axes, "", pad=8)
+        title = f"{name[0].upper()}{name[1:]}\n"
+        axes.set_title(title, loc="left", color=plots.INK, fontsize=10.5, fontweight="bold", pad=2)
+        axes.text(0, 1.03, f"{second} minus {first}", transform=axes.transAxes, fontsize=9, color=plots.INK)
+        axes.axhline(0, color=plots.INK, linewidth=1)
+        _draw_effect(axes, own, second)
         if position % columns == 0:
             axes.set_ylabel("points of accuracy")
-        if position >= len(names) - columns:
+        if position >= len(groups) - columns:
             axes.set_xlabel("training rows")
-    _limit_to_seeds(figure.axes[0], effects)
-    save_figure(figure, path)
+    points = [100 * difference for effect in effects for difference in effect["per_seed"]]
+    limit_y_range(figure.axes[0], [0.0, *points], 2.0)
+    return figure
 
 
-def _draw_effect(axes: Axes, effects: Sequence[Mapping[str, Any]], look: tuple[str, str, str]) -> None:
-    colour, marker, _ = look
-    budgets = [effect["budget"] for effect in effects]
+def _draw_effect(axes: Axes, effects: Sequence[Mapping[str, Any]], arm: str) -> None:
+    colour, marker, _ = ARM_STYLES[arm]
     for effect in effects:
-        place, (low, high) = effect["budget"], effect["ci95"]
-        axes.plot([place, place], [100 * low, 100 * high], color=colour, linewidth=2.4, alpha=0.5)
+        place, interval = effect["budget"], [100 * end for end in effect["ci95"]]
+        axes.plot([place, place], interval, color=colour, linewidth=2.4, alpha=0.5)
         seeds = [100 * difference for difference in effect["per_seed"]]
-        axes.plot([place] * len(seeds), seeds, "_", color=INK, alpha=0.7, markersize=15, zorder=2)
-        face = "white" if classify_effect(effect) == "open" else colour
-        axes.plot(
-            [place], [100 * effect["difference"]], marker=marker, color=colour, markerfacecolor=face,
-            markersize=7, markeredgewidth=1.6, zorder=3,
-        )  # fmt: skip
-    _scale_budgets(axes, budgets)
+        axes.plot([place] * len(seeds), seeds, "_", color=plots.INK, alpha=0.7, markersize=15, zorder=2)
+        face = "white" if classify_effect(effect) == "inconclusive" else colour
+        style: dict[str, Any] = {"marker": marker, "markersize": 7, "markerfacecolor": face, "markeredgewidth": 1.6}
+        axes.plot([place], [100 * effect["difference"]], color=colour, zorder=3, **style)
+    use_budgets(axes, [effect["budget"] for effect in effects])
     axes.tick_params(labelsize=8.5)
 
 
-def plot_cost(cells: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw mean test accuracy against the training time of a run, each arm as a line through its budgets.
+def draw_cost(cells: Sequence[Mapping[str, Any]]) -> Figure:
+    """Mean test accuracy against training time per run, each arm as a line through its budgets.
 
-    Time counts the adaptation in full; a thin line with hollow markers has it shared out among the study's runs.
+    Filled markers include the whole adaptation, hollow ones on a thin line its amortized cost.
     """
-    figure, axes = new_figure("Test accuracy by training time of a run")
-    for arm in _list(cells, "arm"):
-        own = [cell for cell in cells if cell["arm"] == arm]
-        colour, marker, line = LOOKS[arm]
-        heights = [cell["accuracy"] for cell in own]
-        full, shared = ([cell["seconds"][kind] for cell in own] for kind in ("full", "shared"))
-        axes.plot(full, heights, line, color=colour, marker=marker, markersize=6, linewidth=1.8, label=arm, zorder=3)
-        if full != shared:
-            axes.plot(
-                shared, heights, line, color=colour, marker=marker, markersize=6, markerfacecolor="white",
-                linewidth=0.9, alpha=0.8, zorder=2,
-            )  # fmt: skip
-    _scale_seconds(axes)
-    axes.set_ylabel("accuracy (%)")
-    axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, symbol=""))
-    label = "training time of a run"
-    if any(cell["seconds"]["full"] != cell["seconds"]["shared"] for cell in cells):
-        label += " (filled: adaptation in full; hollow: shared out among the runs)"
-    axes.set_xlabel(label)
-    add_legend(axes)
-    save_figure(figure, path)
+    figure, axes = plots.new_figure("Test accuracy by training time per run")
+    is_amortized = False
+    for arm, own in group_by(cells, "arm").items():
+        total, amortized = ([cell["seconds"][kind] for cell in own] for kind in ("total", "amortized"))
+        _draw_arm(axes, own, total, label=arm)
+        if total != amortized:
+            is_amortized = True
+            _draw_arm(axes, own, amortized, markerfacecolor="white", linewidth=0.9, alpha=0.8, zorder=2)
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    ticks = {seconds: name for seconds, name in TIME_TICKS.items() if low <= seconds <= high}
+    if len(ticks) > 1:  # else keep matplotlib's
+        axes.set_xticks(list(ticks), list(ticks.values()))
+        axes.xaxis.set_minor_locator(NullLocator())
+    plots.use_percent(axes.yaxis, "accuracy (%)")
+    suffix = " (filled: with the whole adaptation; hollow: amortized over the runs)" if is_amortized else ""
+    axes.set_xlabel(f"training time per run{suffix}")
+    plots.add_legend(axes)
+    return figure
 
 
-def _list(rows: Sequence[Mapping[str, Any]], key: str) -> list[Any]:
-    return list(dict.fromkeys(row[key] for row in rows))
+def _draw_arm(axes: Axes, cells: Sequence[Mapping[str, Any]], places: Sequence[float], **style: Any) -> None:
+    colour, marker, line = ARM_STYLES[cells[0]["arm"]]
+    defaults: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 6, "linewidth": 1.8, "zorder": 3}
+    axes.plot(places, [cell["accuracy"] for cell in cells], line, **(defaults | style))
 
 
-def _step_aside(budgets: Sequence[int], steps: float) -> list[float]:
-    """The places of an arm on a logarithmic axis, so many steps beside its budgets."""
-    span = math.log(max(budgets) / min(budgets)) or 1.0
-    return [budget * math.exp(STEP_ASIDE * span * steps) for budget in budgets]
-
-
-def _scale_budgets(axes: Axes, budgets: Sequence[int]) -> None:
+def use_budgets(axes: Axes, budgets: Sequence[int]) -> None:
+    """Scale the x axis to label budgets, logarithmically."""
     axes.set_xscale("log")
     axes.set_xticks(budgets, [f"{budget:,}" for budget in budgets])
     axes.xaxis.set_minor_locator(NullLocator())
@@ -207,26 +178,8 @@ def _scale_budgets(axes: Axes, budgets: Sequence[int]) -> None:
     axes.set_xlim(min(budgets) / margin, max(budgets) * margin)
 
 
-def _scale_seconds(axes: Axes) -> None:
-    axes.set_xscale("log")
-    low, high = axes.get_xlim()
-    inside = {seconds: name for seconds, name in MOMENTS.items() if low <= seconds <= high}
-    if len(inside) > 1:  # else matplotlib's own
-        axes.set_xticks(list(inside), list(inside.values()))
-        axes.xaxis.set_minor_locator(NullLocator())
-
-
-def _limit_to_means(axes: Axes, cells: Sequence[Mapping[str, Any]]) -> None:
-    """Keep the scale to what the means need and some room, since an interval over two seeds may fill all of 0 to 1."""
-    means = [cell["accuracy"] for cell in cells]
-    spread = max(0.05, max(means) - min(means))
+def limit_y_range(axes: Axes, values: Sequence[float], smallest: float) -> None:
+    """Limit the y axis to the values and half their range around them; intervals may leave it."""
+    margin = max(smallest, max(values) - min(values)) / 2
     low, high = axes.get_ylim()
-    axes.set_ylim(max(low, min(means) - spread / 2), min(high, max(means) + spread / 2))
-
-
-def _limit_to_seeds(axes: Axes, effects: Sequence[Mapping[str, Any]]) -> None:
-    """The same for effects, whose seeds are drawn one by one."""
-    points = [0.0, *(100 * difference for effect in effects for difference in effect["per_seed"])]
-    spread = max(2.0, max(points) - min(points))
-    low, high = axes.get_ylim()
-    axes.set_ylim(max(low, min(points) - spread / 2), min(high, max(points) + spread / 2))
+    axes.set_ylim(max(low, min(values) - margin), min(high, max(values) + margin))

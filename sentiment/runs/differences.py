@@ -1,4 +1,4 @@
-"""In what two runs differ: whether that forbids to compare them, and what a reader must know of it."""
+"""Differences between two runs: those that forbid a comparison, and those that a reader must know."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,84 +8,85 @@ from sentiment.runs.folder import NEUTRAL_OPTIONS
 from sentiment.runs.results import FinishedRun
 
 TEST_OPTIONS = ("dataset_name", "split", "max_rows", "sample", "cleaning", "keep_duplicates")
+SPEED_FACTS = ("device", "name", "cores", "threads", "processes")  # of the hardware, on which training time depends
 
 
 def check_same_test(run_a: FinishedRun, run_b: FinishedRun) -> None:
-    """Refuses two runs that were not tested on the same rows, in the same order, with the same labels.
+    """Refuse two runs that were not tested on the same rows, in the same order, with the same labels and texts.
 
-    The texts must be the same too, but where the cleaning differs: that is part of a run, as its model is.
+    Texts may differ if the cleaning does, which is a part of a run like its model.
 
     Raises:
         InputError: names the options that explain it, or says that the data changed.
     """
-    same_text = run_a.options["cleaning"] == run_b.options["cleaning"]
-    columns = ("row", "label", "text") if same_text else ("row", "label")
-    same_source = same_text or run_a.options["dataset_name"] == run_b.options["dataset_name"]
+    same_cleaning = run_a.options["cleaning"] == run_b.options["cleaning"]
+    columns = ("row", "label", "text") if same_cleaning else ("row", "label")
+    same_source = same_cleaning or run_a.options["dataset_name"] == run_b.options["dataset_name"]
     if same_source and all(run_a.predictions[name] == run_b.predictions[name] for name in columns):
         return
-    wanted = [choose_test_options(run) for run in (run_a, run_b)]
-    found = ", ".join(f"{name} {one} and {other}" for name, (one, other) in find_differences(*wanted).items())
-    folders = f"{run_a.folder} and {run_b.folder} were tested on different rows"
+    differences = find_differences(select_test_options(run_a), select_test_options(run_b))
+    found = ", ".join(f"{name} {first} and {second}" for name, (first, second) in differences.items())
+    message = f"{run_a.folder} and {run_b.folder} were tested on different rows"
     if found:
-        raise InputError(f"{folders} ({found}): train one of them again, with the other's options")
-    raise InputError(f"{folders} though their options agree: the data changed; train one of them again on today's")
+        raise InputError(f"{message} ({found}): train one of them again with the options of the other")
+    raise InputError(f"{message} with the same options, so the data changed: train one of them again")
 
 
-def choose_test_options(run: FinishedRun) -> dict[str, Any]:
-    """The options of a run that decide which rows are tested, and what they read like."""
+def select_test_options(run: FinishedRun) -> dict[str, Any]:
+    """The options that determine the test rows and their texts."""
     split_seed = run.options.get("split_seed")
     seed = run.options["seed"] if split_seed is None else split_seed
     return {name: run.options.get(name) for name in TEST_OPTIONS} | {"seed of the split": seed}
 
 
 def find_differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """The keys whose values differ, with both values; None where one has no such key.
+    """The keys whose values differ, with both values; None for a missing key.
 
     >>> find_differences({"lr": 1, "seed": 3}, {"lr": 2, "seed": 3})
     {'lr': [1, 2]}
     """
-    names = [*first, *(name for name in second if name not in first)]
+    names = dict.fromkeys([*first, *second])
     return {name: [first.get(name), second.get(name)] for name in names if first.get(name) != second.get(name)}
 
 
 def list_differences(run_a: FinishedRun, run_b: FinishedRun) -> dict[str, dict[str, list[Any]]]:
-    """Every option, fact of the machine and version of a library in which the runs differ, with both values."""
-    differences = find_differences(run_a.options, run_b.options)
+    """The `options`, facts of the `machine` and `versions` of libraries that differ, with both values."""
+    options = find_differences(run_a.options, run_b.options)
+    machines = ({"precision": run.record.get("precision")} | run.hardware for run in (run_a, run_b))
     return {
-        "options": {name: pair for name, pair in differences.items() if name not in NEUTRAL_OPTIONS},
-        "machine": find_differences(describe_machine(run_a), describe_machine(run_b)),
+        "options": {name: pair for name, pair in options.items() if name not in NEUTRAL_OPTIONS},
+        "machine": find_differences(*machines),
         "versions": find_differences(run_a.record.get("versions") or {}, run_b.record.get("versions") or {}),
     }
 
 
-def describe_machine(run: FinishedRun) -> dict[str, Any]:
-    """What a run's seconds depend on beside its options."""
-    return {"precision": run.record.get("precision")} | (run.record.get("hardware") or {})
-
-
 def list_warnings(run_a: FinishedRun, run_b: FinishedRun, name_a: str, name_b: str) -> list[str]:
-    """What stands in the way of laying the difference on the method alone, in sentences."""
+    """Sentences on what other than the method may explain a difference between the runs."""
     warnings = []
     train_a, train_b = (run.record["data"]["fingerprints"].get("train") for run in (run_a, run_b))
     if run_a.options["cleaning"] != run_b.options["cleaning"]:
         warnings.append(
-            f"The texts were cleaned in two ways ({run_a.options['cleaning']} and {run_b.options['cleaning']}): the "
-            "test has the same rows and labels, but not the same wording, and fingerprints cannot tell whether "
-            "training had the same rows."
+            f"The texts were cleaned differently ({run_a.options['cleaning']} and {run_b.options['cleaning']}): the "
+            "test rows and labels are the same, but not the texts, and fingerprints cannot show whether the training "
+            "rows are the same."
         )
     elif train_a != train_b:
         warnings.append(
-            f"{name_a} and {name_b} were not trained on the same rows (fingerprints {train_a} and {train_b}): a "
-            "difference may come from the rows."
+            f"{name_a} and {name_b} were not trained on the same rows (fingerprints {train_a} and {train_b}), which "
+            "may explain a difference."
         )
     base_a, base_b = (
-        str((run.adaptation or {}).get("base_model", run.options["model_name_or_path"])) for run in (run_a, run_b)
+        (run.adaptation or {}).get("base_model", run.options["model_name_or_path"]) for run in (run_a, run_b)
     )
     if base_a != base_b:
-        warnings.append(f"{name_a} and {name_b} go back to different models ({base_a} and {base_b}).")
+        warnings.append(f"{name_a} and {name_b} have different base models ({base_a} and {base_b}).")
     if run_a.options["seed"] != run_b.options["seed"]:
         warnings.append(
-            f"{name_a} and {name_b} have different seeds ({run_a.options['seed']} and {run_b.options['seed']}): a "
-            "difference may come from chance in training."
+            f"{name_a} and {name_b} have different seeds ({run_a.options['seed']} and {run_b.options['seed']}), so a "
+            "difference may be due to chance in training."
         )
+    hardware = find_differences(run_a.hardware, run_b.hardware)
+    facts = "; ".join(f"{fact}: {pair[0]} and {pair[1]}" for fact, pair in hardware.items() if fact in SPEED_FACTS)
+    if facts:
+        warnings.append(f"The training times of {name_a} and {name_b} are not comparable ({facts}).")
     return warnings

@@ -1,6 +1,6 @@
-"""A finished fine-tuning, read back from its folder."""
+"""Results of a finished fine-tuning, read from its folder."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,18 +8,14 @@ from typing import Any
 import numpy as np
 import pyarrow
 import pyarrow.parquet
-from datasets import Dataset
 
-from sentiment.evaluation.metrics import choose_labels
 from sentiment.exceptions import InputError, first_line, require
-from sentiment.storage import read_json
+from sentiment.storage import read_json, write_atomically
 
+# Keys that must be in each file, with dots between levels.
 RECORD_KEYS = (
     "data.fingerprints",
-    "options.model_name_or_path",
-    "options.dataset_name",
-    "options.cleaning",
-    "options.seed",
+    *(f"options.{name}" for name in ("model_name_or_path", "dataset_name", "cleaning", "seed")),
 )
 METRICS_KEYS = (
     *(f"test.after.{name}" for name in ("accuracy_ci95", "loss", "per_class", "confusion_matrix")),
@@ -31,113 +27,105 @@ COLUMNS = ("row", "text", "label", "predicted", "probability")
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run's folder, what its run.json and metrics.json hold, and the columns of its predictions.parquet."""
+    """The folder of a run, the contents of run.json (`record`) and metrics.json, and the columns of its predictions.
+
+    `options`, `hardware` and `adaptation` (None if the run started from none) are parts of `record`.
+    """
 
     folder: Path
     record: dict[str, Any]
+    options: dict[str, Any]
+    hardware: dict[str, Any]
+    adaptation: dict[str, Any] | None
     metrics: dict[str, Any]
     predictions: dict[str, list[Any]]
 
     @property
-    def options(self) -> dict[str, Any]:
-        """The options that it ran with."""
-        options: dict[str, Any] = self.record["options"]
-        return options
-
-    @property
-    def adaptation(self) -> dict[str, Any] | None:
-        """What run.json says of the adaptation that its base model comes from; None where it is not from one."""
-        return self.record.get("adaptation")
-
-    @property
-    def right(self) -> list[bool]:
-        """Whether each test row got its label."""
-        labels, predicted = self.predictions["label"], self.predictions["predicted"]
-        return [label == guess for label, guess in zip(labels, predicted, strict=True)]
+    def correct(self) -> np.ndarray:
+        """Whether each test row is classified correctly; shape (rows,)."""
+        return np.equal(self.predictions["label"], self.predictions["predicted"])
 
 
 def read_finished_run(folder: Path) -> FinishedRun:
     """The fine-tuning in a folder.
 
     Raises:
-        InputError: there is none, it is not finished, or its files are damaged or contradict each other.
+        InputError: there is none, it is unfinished, or its files are damaged or inconsistent.
     """
-    require((folder / "run.json").is_file(), f"no run in {folder}: pass the folder of a fine-tuning, as outputs/e2e")
-    record = read_object(folder / "run.json", ["strategy"])
+    require((folder / "run.json").is_file(), f"no run in {folder}: pass the folder of a fine-tuning, like outputs/e2e")
+    record = read_json_object(folder / "run.json", ["strategy"])
     require(record["strategy"] != "mlm", f"{folder} holds an adaptation: pass the fine-tuning that started from it")
     require((folder / "metrics.json").is_file(), f"{folder} holds an unfinished run: finish it with --resume")
     check_keys(folder / "run.json", record, RECORD_KEYS)
-    metrics = read_object(folder / "metrics.json", METRICS_KEYS)
+    metrics = read_json_object(folder / "metrics.json", METRICS_KEYS)
     predictions = read_predictions(folder / "predictions.parquet")
     counts = [[0, 0], [0, 0]]
-    for label, guess in zip(predictions["label"], predictions["predicted"], strict=True):
-        counts[label == 1][guess == 1] += 1
+    for label, predicted in zip(predictions["label"], predictions["predicted"], strict=True):
+        counts[label == 1][predicted == 1] += 1
     if counts != metrics["test"]["after"]["confusion_matrix"]:
-        raise damage(folder / "predictions.parquet", "metrics.json counts other labels")
-    return FinishedRun(folder, record, metrics, predictions)
+        raise build_damage_error(folder / "predictions.parquet", "its labels do not match metrics.json")
+    options, hardware, adaptation = record["options"], record.get("hardware") or {}, record.get("adaptation")
+    return FinishedRun(folder, record, options, hardware, adaptation, metrics, predictions)
 
 
-def read_object(path: Path, keys: Sequence[str]) -> dict[str, Any]:
-    """What a JSON file holds, once each of the keys, with dots between levels, is seen to be in it."""
+def read_json_object(path: Path, keys: Sequence[str]) -> dict[str, Any]:
+    """The content of a JSON file that must have the given keys."""
     try:
         content: dict[str, Any] = read_json(path)
     except InputError as error:
-        raise damage(path, first_line(error)) from error
+        raise build_damage_error(path, first_line(error)) from error
     check_keys(path, content, keys)
     return content
 
 
 def check_keys(path: Path, content: Any, keys: Sequence[str]) -> None:
-    """Refuses what was read from a file where one of the keys, with dots between levels, is not in it."""
+    """Raise InputError if the content of a file lacks one of the keys."""
     for key in keys:
         part = content
         for name in key.split("."):
             if not isinstance(part, dict) or name not in part:
-                raise damage(path, f"it has no {key}")
+                raise build_damage_error(path, f"it has no {key}")
             part = part[name]
 
 
 def read_predictions(path: Path) -> dict[str, list[Any]]:
-    """The columns of a run's predictions.parquet."""
+    """The columns of a predictions.parquet."""
     try:
         columns: dict[str, list[Any]] = pyarrow.parquet.read_table(path, columns=list(COLUMNS)).to_pydict()
     except (OSError, pyarrow.ArrowException) as error:
-        raise damage(path, first_line(error)) from error
+        raise build_damage_error(path, first_line(error)) from error
     if tuple(columns) != COLUMNS:
-        raise damage(path, f"it has not the columns {', '.join(COLUMNS)}")
+        raise build_damage_error(path, f"it does not have the columns {', '.join(COLUMNS)}")
     return columns
 
 
-def damage(path: Path, what: str) -> InputError:
-    """The error that says what is wrong with a file of a run that cannot be read."""
-    return InputError(f"{path} is missing or damaged ({what}): train that run again, with --overwrite")
+def build_damage_error(path: Path, reason: str) -> InputError:
+    """The error for a file of a run that cannot be read."""
+    return InputError(f"{path} is missing or damaged ({reason}): train that run again, with --overwrite")
 
 
 def read_adaptation_metrics(run: FinishedRun) -> dict[str, Any] | None:
-    """What metrics.json of the adaptation holds that a run started from; None where it cannot be read any more."""
+    """The metrics.json of the adaptation that a run started from; None if there is none or it cannot be read."""
     if not run.adaptation:
         return None
     recorded = Path(run.adaptation["run_dir"])
-    # As recorded, or beside this run: the folders of runs are moved together.
+    # In the recorded folder, or beside this run if both were moved.
     for folder in (recorded, run.folder.parent / recorded.name):
         try:
-            metrics = read_object(folder / "metrics.json", ADAPTATION_KEYS)
+            metrics = read_json_object(folder / "metrics.json", ADAPTATION_KEYS)
         except InputError:
             continue
-        # Another adaptation may have been written there since.
+        # The folder may hold another adaptation by now.
         if metrics["steps"] and metrics["validation"]["after"]["loss"] == run.adaptation["loss_after"]:
             return metrics
     return None
 
 
-def write_predictions(path: Path, part: Dataset, probabilities: np.ndarray) -> None:
-    """Writes `row`, `text`, `label`, `predicted` and `probability` (of positive) of a split as Parquet."""
-    Dataset.from_dict(
-        {
-            "row": part["row"][:],
-            "text": part["text"][:],
-            "label": part["label"][:],
-            "predicted": choose_labels(probabilities),
-            "probability": probabilities,
-        }
-    ).to_parquet(path)
+def write_predictions(path: Path, split: Mapping[str, Any], probabilities: np.ndarray) -> None:
+    """Write `row`, `text`, `label`, `predicted` and `probability` (of positive) of a split as Parquet."""
+    from sentiment.evaluation.metrics import choose_labels  # imports `evaluate`, which readers need not wait for
+
+    columns = {name: split[name][:] for name in ("row", "text", "label")}
+    columns |= {"predicted": choose_labels(probabilities), "probability": probabilities}
+    with write_atomically(path) as staged:
+        pyarrow.parquet.write_table(pyarrow.table(columns), staged)

@@ -11,13 +11,13 @@ from sentiment.data.finetuning_data import load_split_reviews
 from sentiment.data.splits import compute_fingerprint
 from sentiment.exceptions import InputError, require
 from sentiment.models.model_folder import resolve_model
-from sentiment.reporting.study_report import PICTURES
+from sentiment.reporting.study_report import FIGURES
 from sentiment.runs.folder import check_same_data, is_finished, read_run
 from sentiment.storage import list_folder, read_json
 from sentiment.study.plan import AdaptationPlan, FinetuningPlan, StudyPlan
 
 # In the order in which they are written.
-WRITTEN_FILES = ("results.parquet", *PICTURES, "report.md", "report.html", "verdict.json")
+WRITTEN_FILES = ("results.parquet", *FIGURES, "report.md", "report.html", "verdict.json")
 WRITTEN_FOLDERS = re.compile(r"runs|logs|(mlm|placebo)(_\d+)?")
 
 

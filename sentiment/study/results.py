@@ -5,10 +5,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow
 import pyarrow.parquet
 
 from sentiment.config.arguments import collect_options
+from sentiment.data.leaks import assign_clusters
 from sentiment.exceptions import require
 from sentiment.reporting.adaptation_report import find_restored
 from sentiment.runs.folder import read_run
@@ -18,17 +20,18 @@ from sentiment.study.checks import StudyData, check_data
 from sentiment.study.plan import AdaptationPlan, StudyPlan
 
 
-def read_results(plan: StudyPlan, data: StudyData) -> tuple[list[dict[str, Any]], list[list[bool]]]:
-    """A row for each run, as in results.parquet, and for each run whether each test row got its label.
+def read_results(plan: StudyPlan, data: StudyData) -> tuple[list[dict[str, Any]], list[np.ndarray], np.ndarray]:
+    """A row per run, as in results.parquet, which test rows each run classifies correctly, and the rows' clusters.
 
-    `adaptation_seconds` count in full in `total_seconds`; in `shared_seconds` they are shared out among all runs of
+    `adaptation_seconds` count in full in `total_seconds`; in `amortized_seconds` they are shared out among all runs of
     the study that started from the same adaptation. Seconds are those of training alone.
 
     Raises:
         InputError: a run's files are damaged, or it was tested on other rows than the others.
     """
     sharing = Counter(run.adaptation for run in plan.finetunings)
-    rows, right = [], []
+    rows, correct = [], []
+    texts: list[str] = []
     tested: tuple[list[int], list[int]] | None = None
     for planned in plan.finetunings:
         check_data(planned, data)
@@ -39,7 +42,7 @@ def read_results(plan: StudyPlan, data: StudyData) -> tuple[list[dict[str, Any]]
             f"{planned.folder} was tested on other rows than {plan.finetunings[0].folder}: remove the folder that is "
             "wrong, and give the same command again",
         )
-        tested = own
+        tested, texts = own, run.predictions["text"]
         after, alone = run.metrics["test"]["after"], run.metrics["resources"]["train_seconds"]
         adaptation = run.adaptation["train_seconds"] if run.adaptation else 0.0
         rows.append(
@@ -55,11 +58,11 @@ def read_results(plan: StudyPlan, data: StudyData) -> tuple[list[dict[str, Any]]
                 "train_seconds": alone,
                 "adaptation_seconds": adaptation,
                 "total_seconds": alone + adaptation,
-                "shared_seconds": alone + adaptation / sharing[planned.adaptation],
+                "amortized_seconds": alone + adaptation / sharing[planned.adaptation],
             }
         )
-        right.append(run.right)
-    return rows, right
+        correct.append(run.correct)
+    return rows, correct, assign_clusters(texts)
 
 
 def write_results(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -67,7 +70,7 @@ def write_results(path: Path, rows: list[dict[str, Any]]) -> None:
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
 
 
-def describe_study(plan: StudyPlan, data: StudyData) -> dict[str, Any]:
+def describe_setup(plan: StudyPlan, data: StudyData) -> dict[str, Any]:
     """What verdict.json says of how the study was done: options, rows, adaptations, machine."""
     options, first = plan.options, plan.finetunings[0]
     fingerprints = data.fingerprints[first.budget, first.seed]
@@ -107,5 +110,5 @@ def describe_adaptation(adaptation: AdaptationPlan, plan: StudyPlan) -> dict[str
         "train_seconds": resources["train_seconds"],
         "loss_before": metrics["validation"]["before"]["loss"],
         "loss_after": metrics["validation"]["after"]["loss"],
-        "shared_by": sum(run.adaptation == adaptation.folder for run in plan.finetunings),
+        "num_finetunings": sum(run.adaptation == adaptation.folder for run in plan.finetunings),
     }

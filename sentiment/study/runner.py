@@ -16,6 +16,7 @@ from sentiment.pipelines.adaptation import AdaptationRun
 from sentiment.pipelines.finetuning import FinetuningRun
 from sentiment.reporting.rendering import format_duration
 from sentiment.reporting.study_report import write_study_report
+from sentiment.reporting.verdicts import describe_study
 from sentiment.storage import write_json
 from sentiment.study.checks import (
     WRITTEN_FILES,
@@ -29,7 +30,7 @@ from sentiment.study.checks import (
 )
 from sentiment.study.launcher import log_to, run_tasks
 from sentiment.study.plan import AdaptationPlan, FinetuningPlan, StudyPlan, build_study_plan, fill_in_steps
-from sentiment.study.results import describe_study, read_results, write_results
+from sentiment.study.results import describe_setup, read_results, write_results
 
 # What loading, auditing and reporting take of a run's time, in rows that it could train on meanwhile.
 PREPARATION = 2_000
@@ -76,8 +77,9 @@ def run_study(argv: Sequence[str]) -> dict[str, Any] | None:
 
 def write_study(plan: StudyPlan, data: StudyData) -> dict[str, Any]:
     """What verdict.json holds; it, the report and the results stand in the study's folder then."""
-    rows, right = read_results(plan, data)
-    verdict = summarize_study(rows, right) | describe_study(plan, data)
+    rows, correct, clusters = read_results(plan, data)
+    summary = summarize_study(rows, correct, clusters)
+    verdict = describe_study(summary) | summary | describe_setup(plan, data)
     for name in reversed(WRITTEN_FILES):
         (plan.folder / name).unlink(missing_ok=True)
     write_results(plan.folder / "results.parquet", rows)

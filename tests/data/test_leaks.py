@@ -1,12 +1,18 @@
 """Spans found by hashing, against a search that looks at every span of words."""
 
+import os
 import time
 
+import numpy as np
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sentiment.data.leaks import SpanIndex, find_containers
+from sentiment.config.arguments import DataArguments
+from sentiment.data.finetuning_data import load_split_reviews
+from sentiment.data.leaks import SpanIndex, assign_clusters, find_containers
 
+REAL_DATA = os.environ.get("SENTIMENT_DATA_DIR")
 WORD = st.sampled_from("ab")
 TEXT = st.lists(WORD, min_size=1, max_size=9).map(" ".join)
 
@@ -60,3 +66,39 @@ def test_a_long_text_costs_its_length() -> None:
     started = time.process_time()
     assert sum(1 for _ in index.find_in(text)) == 20_001
     assert time.process_time() - started < 5
+
+
+def test_clusters_join_equal_texts_and_phrases_with_their_sentence() -> None:
+    texts = ["dull", "A fine film .", "fine", "a dull and endless story", "a fine film", "no plot", "a dull story"]
+    assert assign_clusters(texts).tolist() == [0, 1, 1, 2, 1, 3, 0]  # "dull" joins the shorter of its two sentences
+
+
+def test_a_common_word_does_not_merge_the_sentences_that_contain_it() -> None:
+    texts = ["not", *(f"not film {number}" for number in range(50))]
+    clusters = assign_clusters(texts)
+    assert len(set(clusters)) == 50
+    assert clusters[0] == clusters[1]  # the first of equal length
+
+
+def test_clusters_of_no_rows_and_of_empty_texts() -> None:
+    assert assign_clusters([]).shape == (0,)
+    assert assign_clusters(["", "a", " "]).tolist() == [0, 1, 0]
+
+
+@settings(deadline=None)
+@given(st.lists(TEXT, max_size=12))
+def test_each_cluster_is_one_maximal_text_and_parts_of_it(texts: list[str]) -> None:
+    clusters = assign_clusters(texts)
+    assert sorted(set(clusters)) == list(range(len(set(clusters))))
+    for cluster in set(clusters):
+        members = {text for text, own in zip(texts, clusters, strict=True) if own == cluster}
+        whole = max(members, key=len)
+        assert all(count_places(text, whole) for text in members)
+
+
+@pytest.mark.real_data
+@pytest.mark.skipif(not REAL_DATA, reason="SENTIMENT_DATA_DIR is not set: no published files to read")
+def test_clusters_of_sst2_stay_small() -> None:
+    test = load_split_reviews(DataArguments(dataset_name="sst2", max_rows="all"), seed=42).splits["test"]
+    sizes = np.bincount(assign_clusters(test["text"][:]))
+    assert (len(test), len(sizes), sizes.max()) == (6_822, 4_225, 8)

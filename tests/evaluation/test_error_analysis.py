@@ -1,22 +1,37 @@
+from typing import Any
+
+import numpy as np
 import pytest
 from transformers import BertTokenizerFast
 
-from sentiment.evaluation.error_analysis import compute_slices, find_most_confident_errors
+from sentiment.evaluation.error_analysis import (
+    compute_slice_metrics,
+    count_fixes_and_regressions,
+    find_most_confident_errors,
+    find_most_confident_flips,
+)
 from sentiment.evaluation.slices import SLICES
 
-PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "dull", "but", "not"]
+VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "dull", "but", "not"]
 NEGATION = next(name for name in SLICES if name.startswith("negation"))
 CONTRAST = next(name for name in SLICES if name.startswith("contrast"))
 
 
 @pytest.fixture(scope="module")
 def tokenizer() -> BertTokenizerFast:
-    return BertTokenizerFast(vocab={piece: number for number, piece in enumerate(PIECES)})
+    return BertTokenizerFast(vocab={token: index for index, token in enumerate(VOCABULARY)})
 
 
-def test_rates_by_slice(tokenizer: BertTokenizerFast) -> None:
+def make_columns(labels: list[int], predicted: list[int], **others: list[Any]) -> dict[str, list[Any]]:
+    rows = len(labels)
+    columns = {"row": list(range(rows)), "text": ["a"] * rows, "probability": [0.1] * rows}
+    return columns | {"label": labels, "predicted": predicted} | others
+
+
+def test_error_rates_by_slice(tokenizer: BertTokenizerFast) -> None:
     texts = ["good", "dull", "not good", "good but dull"]
-    slices = {entry["name"]: entry for entry in compute_slices(texts, [1, 0, 0, 0], [1, 1, 1, 0], tokenizer)}
+    metrics = compute_slice_metrics(make_columns([1, 0, 0, 0], [1, 1, 1, 0], text=texts), tokenizer)
+    slices = {entry["name"]: entry for entry in metrics}
     assert list(slices) == ["all texts", *SLICES]
     assert slices["all texts"]["rows"] == 4
     assert slices["all texts"]["errors"] == 2
@@ -29,22 +44,53 @@ def test_rates_by_slice(tokenizer: BertTokenizerFast) -> None:
     }  # fmt: skip
 
 
-def test_no_texts(tokenizer: BertTokenizerFast) -> None:
-    assert all(entry["rows"] == 0 for entry in compute_slices([], [], [], tokenizer))
-
-
-def test_most_confident_errors_come_surest_first_then_by_row() -> None:
-    errors = find_most_confident_errors(
-        texts=["a", "b", "c", "d", "e"],
-        labels=[1, 1, 0, 0, 1],
-        predicted=[0, 1, 1, 1, 0],
-        probabilities=[0.25, 0.99, 0.75, 0.9, 0.4],
+def test_clusters_widen_the_intervals_of_slices_with_several_rows_of_a_cluster(tokenizer: BertTokenizerFast) -> None:
+    columns = make_columns([1] * 40, [1] * 20 + [0] * 20, text=["good"] * 38 + ["not good"] * 2)
+    independent, clustered = (
+        {entry["name"]: entry["error_rate_ci95"] for entry in compute_slice_metrics(columns, tokenizer, clusters)}
+        for clusters in (None, [row // 4 for row in range(38)] + [98, 99])
     )
-    assert [(error["row"], error["confidence"]) for error in errors] == [
-        (3, 0.9),
-        (0, 0.75),
-        (2, 0.75),
-        (4, 0.6),
-    ]
-    assert find_most_confident_errors(["a"] * 30, [1] * 30, [0] * 30, [0.1] * 30, limit=2)[-1]["row"] == 1
-    assert len(find_most_confident_errors(["a"] * 30, [1] * 30, [0] * 30, [0.1] * 30)) == 20
+    for name in ("all texts", "1 word"):
+        assert clustered[name][0] < independent[name][0] < independent[name][1] < clustered[name][1]
+    assert clustered[NEGATION] == independent[NEGATION]
+
+
+def test_no_texts(tokenizer: BertTokenizerFast) -> None:
+    assert all(entry["rows"] == 0 for entry in compute_slice_metrics(make_columns([], []), tokenizer))
+
+
+def test_most_confident_errors_are_sorted_by_confidence_and_then_by_row() -> None:
+    columns = make_columns([1, 1, 0, 0, 1], [0, 1, 1, 1, 0], probability=[0.25, 0.99, 0.75, 0.9, 0.4])
+    errors = find_most_confident_errors(columns)
+    assert [(error["row"], error["confidence"]) for error in errors] == [(3, 0.9), (0, 0.75), (2, 0.75), (4, 0.6)]
+    many = make_columns([1] * 30, [0] * 30)
+    assert find_most_confident_errors(many, limit=2)[-1]["row"] == 1
+    assert len(find_most_confident_errors(many)) == 20
+
+
+def test_fixes_and_regressions_by_slice() -> None:
+    masks = {"all texts": [True] * 5, "short": [True, True, False, False, False], "none": [False] * 5}
+    correct_a, correct_b = [True, False, False, False, True], [False, True, True, False, True]
+    counts = count_fixes_and_regressions({name: np.array(mask) for name, mask in masks.items()}, correct_a, correct_b)
+    found = {entry["name"]: entry for entry in counts}
+    assert list(found) == list(masks)
+    assert found["all texts"] == {
+        "name": "all texts", "rows": 5, "errors_a": 3, "errors_b": 2, "fixes": 2, "regressions": 1, "net": 1,
+    }  # fmt: skip
+    assert list(found["short"].values())[1:] == [2, 1, 1, 1, 1, 0]
+    assert set(list(found["none"].values())[1:]) == {0}
+
+
+def test_most_confident_flips_are_sorted_by_the_change_of_probability() -> None:
+    first = {
+        "row": [10, 11, 12, 13, 14], "text": ["a", "b", "c", "d", "e"], "label": [1, 0, 1, 0, 1],
+        "predicted": [0, 1, 1, 0, 0], "probability": [0.4, 0.9, 0.8, 0.1, 0.2],
+    }  # fmt: skip
+    second = {**first, "text": list("ABCDE"), "predicted": [1, 0, 0, 0, 0], "probability": [0.6, 0.25, 0.25, 0.3, 0.1]}
+    flips = find_most_confident_flips(first, second)
+    assert [(flip["row"], flip["text"]) for flip in flips["fixes"]] == [(11, "b"), (10, "a")]
+    assert flips["fixes"][0]["label"] == 0
+    # The probabilities of the true label, which is negative here.
+    assert (round(flips["fixes"][0]["probability_a"], 9), flips["fixes"][0]["probability_b"]) == (0.1, 0.75)
+    assert [flip["row"] for flip in flips["regressions"]] == [12]
+    assert [flip["row"] for flip in find_most_confident_flips(first, second, limit=1)["fixes"]] == [11]

@@ -8,11 +8,16 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, log_loss, precision_score, recall_score
 
-from sentiment.evaluation.metrics import SentimentMetrics, compute_log_loss, compute_metrics
+from sentiment.evaluation.metrics import (
+    SentimentMetrics,
+    compute_log_loss,
+    compute_metrics,
+    evaluate_probabilities,
+)
 from sentiment.evaluation.significance import compute_wilson_interval
 
 
-def test_figures_are_those_of_scikit_learn() -> None:
+def test_metrics_equal_those_of_scikit_learn() -> None:
     generator = np.random.default_rng(0)
     references = generator.integers(0, 2, 300)
     predictions = np.where(generator.random(300) < 0.8, references, 1 - references)
@@ -28,25 +33,25 @@ def test_figures_are_those_of_scikit_learn() -> None:
     assert metrics["per_class"]["positive"]["f1"] == metrics["f1"]
 
 
-def test_confusion_matrix_has_rows_true_and_columns_predicted() -> None:
-    # 4 negatives, 3 of them called positive; 2 positives, 1 of them called negative.
+def test_confusion_matrix_has_true_labels_in_rows_and_predicted_ones_in_columns() -> None:
+    # 4 negatives, 3 of them predicted positive; 2 positives, 1 of them predicted negative.
     metrics = compute_metrics(predictions=[0, 1, 1, 1, 0, 1], references=[0, 0, 0, 0, 1, 1])
     assert metrics["confusion_matrix"] == [[1, 3], [1, 1]]
     assert (metrics["precision"], metrics["recall"]) == (1 / 4, 1 / 2)
 
 
-def test_a_model_that_always_says_positive() -> None:
+def test_a_model_that_always_predicts_positive() -> None:
     metrics = compute_metrics(predictions=[1] * 10, references=[1] * 6 + [0] * 4)
     assert metrics["confusion_matrix"] == [[0, 4], [0, 6]]
     assert metrics["recall"] == 1.0
     assert metrics["per_class"]["negative"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 4}
 
 
-def test_one_class_alone_still_gives_two_rows() -> None:
+def test_a_single_class_still_gives_a_two_by_two_matrix() -> None:
     assert compute_metrics([1, 1], [1, 1])["confusion_matrix"] == [[0, 0], [0, 2]]
 
 
-def test_everything_is_plain_json() -> None:
+def test_metrics_are_plain_json() -> None:
     metrics = compute_metrics(np.array([1, 0, 1]), np.array([1, 1, 0]))
     assert json.loads(json.dumps(metrics)) == metrics
 
@@ -60,27 +65,28 @@ def test_wilson_interval_by_hand() -> None:
 
 
 @pytest.mark.parametrize(("predictions", "references"), [([], []), ([1], [1, 0]), ([2], [1]), ([1], [-1])])
-def test_impossible_input_is_refused(predictions: list[int], references: list[int]) -> None:
+def test_invalid_input_is_refused(predictions: list[int], references: list[int]) -> None:
     with pytest.raises(ValueError, match=r"predictions"):
         compute_metrics(predictions, references)
 
 
-def test_batches_add_up() -> None:
+def test_metrics_accumulate_over_batches() -> None:
     metric = SentimentMetrics()
     metric.add_batch(predictions=[1, 0], references=[1, 1])
     metric.add_batch(predictions=[0], references=[0])
     assert metric.compute() == compute_metrics([1, 0, 0], [1, 1, 0])
 
 
-def test_writes_no_file_and_starts_no_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_computing_writes_no_file_and_starts_no_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("evaluate.config.HF_METRICS_CACHE", str(tmp_path))
     threads = threading.active_count()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     compute_metrics([1, 0], [1, 1])
     assert list(tmp_path.iterdir()) == []
     assert threading.active_count() == threads
 
 
-def test_leaves_the_random_state_alone() -> None:
+def test_the_random_state_is_unchanged() -> None:
     np.random.seed(3)
     expected = np.random.random()
     np.random.seed(3)
@@ -88,7 +94,7 @@ def test_leaves_the_random_state_alone() -> None:
     assert np.random.random() == expected
 
 
-def test_many_may_compute_at_once() -> None:
+def test_threads_can_compute_concurrently() -> None:
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(lambda right: compute_metrics([1] * 8, [1] * right + [0] * (8 - right)), range(9)))
     assert [result["accuracy"] for result in results] == [right / 8 for right in range(9)]
@@ -99,3 +105,21 @@ def test_log_loss() -> None:
     assert compute_log_loss(probabilities, references) == pytest.approx(log_loss(references, probabilities))
     assert compute_log_loss([1.0], [1]) == 0.0
     assert 20 < compute_log_loss([1.0], [0]) < 40
+
+
+def test_a_read_only_home_is_no_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evaluate.config.HF_METRICS_CACHE", "/proc/no/such/folder")
+    assert compute_metrics([1, 0], [1, 1])["accuracy"] == 0.5
+
+
+def test_clusters_are_counted_and_widen_the_interval() -> None:
+    probabilities, labels = np.array([0.9, 0.8, 0.1, 0.2] * 10), [1, 1, 1, 1] * 10
+    independent = evaluate_probabilities(probabilities, labels)
+    clustered = evaluate_probabilities(probabilities, labels, np.arange(40) // 2)
+    assert (clustered.pop("test_rows"), clustered.pop("test_clusters")) == (40, 20)
+    low, high = clustered.pop("accuracy_ci95")
+    assert low < independent["accuracy_ci95"][0] < independent["accuracy_ci95"][1] < high
+    assert clustered == {name: value for name, value in independent.items() if name != "accuracy_ci95"}
+    single = evaluate_probabilities(probabilities, labels, np.arange(40))
+    assert single["accuracy_ci95"] == independent["accuracy_ci95"]
+    assert single["test_clusters"] == 40

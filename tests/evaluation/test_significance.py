@@ -1,41 +1,49 @@
-"""The statistics of a comparison against known values, an analytic interval, scikit-learn and a simulation."""
+"""The statistics of a comparison against known values, analytic intervals, scikit-learn and simulations."""
 
 import math
-from typing import Any
+from itertools import product
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from sentiment.evaluation.metrics import compute_metrics
 from sentiment.evaluation.significance import (
     choose_better,
     compare_predictions,
+    compute_design_effect,
     compute_mcnemar_p,
     compute_needed_rows,
-    describe_verdict,
+    compute_proportion_interval,
+    compute_wilson_interval,
 )
 
+Predictions = tuple[np.ndarray, np.ndarray, np.ndarray]
 
-def make_predictions(
-    both: int, fixes: int, regressions: int, neither: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Labels and the answers of A and B, with so many rows that both get right, only B, only A, and neither."""
+
+def make_predictions(both: int, fixes: int, regressions: int, neither: int) -> Predictions:
+    """Labels and the predictions of A and B, with as many rows that both, only B, only A and neither get right."""
     labels = np.resize([0, 1, 1], both + fixes + regressions + neither)
     right_a = np.repeat([True, False, True, False], [both, fixes, regressions, neither])
     right_b = np.repeat([True, True, False, False], [both, fixes, regressions, neither])
     return labels, np.where(right_a, labels, 1 - labels), np.where(right_b, labels, 1 - labels)
 
 
-@pytest.mark.parametrize(
-    ("fixes", "regressions", "p_value"),
-    [(10, 2, 0.03857421875), (2, 10, 0.03857421875), (0, 0, 1), (3, 3, 1), (5, 0, 0.0625)],
-)
-def test_mcnemar_is_the_exact_two_sided_test(fixes: int, regressions: int, p_value: float) -> None:
-    assert compute_mcnemar_p(fixes, regressions) == pytest.approx(p_value, abs=1e-12)
+@pytest.mark.parametrize(("fixes", "regressions"), [(10, 2), (2, 10), (0, 0), (3, 3), (5, 0), (80, 51), (700, 600)])
+def test_with_one_row_per_cluster_the_p_value_is_that_of_the_exact_mcnemar_test(fixes: int, regressions: int) -> None:
+    expected = binomtest(fixes, fixes + regressions).pvalue if fixes + regressions else 1.0
+    assert compute_mcnemar_p([1] * fixes + [0] * 7 + [-1] * regressions) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("differences", [[3, -1, 2, 2, 0, -1], [4], [2, 2, 2, -1], [5, -5], [1, -2, 3, -4, 5, 1, 1]])
+def test_the_p_value_of_clusters_counts_all_sign_assignments(differences: list[int]) -> None:
+    sums = [abs(np.dot(signs, differences)) for signs in product([-1, 1], repeat=len(differences))]
+    expected = np.mean([value >= abs(sum(differences)) for value in sums])
+    assert compute_mcnemar_p(differences) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize(("both", "fixes", "regressions", "neither"), [(800, 80, 50, 70), (300, 20, 60, 20)])
-def test_interval_agrees_with_the_analytic_one_of_paired_shares(
+def test_the_interval_agrees_with_the_analytic_one_of_paired_proportions(
     both: int, fixes: int, regressions: int, neither: int
 ) -> None:
     accuracy = compare_predictions(*make_predictions(both, fixes, regressions, neither))["metrics"]["accuracy"]
@@ -46,8 +54,8 @@ def test_interval_agrees_with_the_analytic_one_of_paired_shares(
     assert accuracy["difference_ci95"] == pytest.approx([difference - half, difference + half], abs=0.05 * half)
 
 
-def test_pairing_counts() -> None:
-    """Runs that mostly agree are compared more sharply than their own intervals say."""
+def test_pairing_narrows_the_interval_of_the_difference() -> None:
+    """Runs that mostly agree are compared more precisely than their own intervals suggest."""
     accuracy = compare_predictions(*make_predictions(900, 12, 3, 85))["metrics"]["accuracy"]
     own = accuracy["a_ci95"][1] - accuracy["a_ci95"][0]
     assert accuracy["difference_ci95"][1] - accuracy["difference_ci95"][0] < own / 2
@@ -73,26 +81,23 @@ def test_scores_without_one_class() -> None:
     assert [compared[name]["a"] for name in ("accuracy", "precision", "recall", "f1")] == [1, 0, 0, 0]
 
 
-def test_the_same_every_time_and_mirrored_when_swapped() -> None:
+def test_the_result_is_deterministic_and_mirrored_when_a_and_b_are_swapped() -> None:
     labels, first, second = make_predictions(800, 90, 40, 70)
-    there, again = (compare_predictions(labels, first, second) for _ in range(2))
-    assert there == again
-    back = compare_predictions(labels, second, first)
-    assert (there["better"], back["better"]) == ("b", "a")
-    assert (there["fixes"], there["regressions"]) == (back["regressions"], back["fixes"]) == (90, 40)
-    assert there["needed_rows"] == back["needed_rows"]
-    low, high = there["metrics"]["accuracy"]["difference_ci95"]
-    assert back["metrics"]["accuracy"]["difference_ci95"] == pytest.approx([-high, -low], abs=0.003)
+    result, again = (compare_predictions(labels, first, second) for _ in range(2))
+    assert result == again
+    swapped = compare_predictions(labels, second, first)
+    assert (result["better"], swapped["better"]) == ("b", "a")
+    assert (result["fixes"], result["regressions"]) == (swapped["regressions"], swapped["fixes"]) == (90, 40)
+    assert result["needed_rows"] == swapped["needed_rows"]
+    low, high = result["metrics"]["accuracy"]["difference_ci95"]
+    assert swapped["metrics"]["accuracy"]["difference_ci95"] == pytest.approx([-high, -low], abs=0.003)
 
 
-def test_identical_runs() -> None:
+def test_runs_with_the_same_predictions() -> None:
     labels, first, _ = make_predictions(90, 0, 0, 10)
     outcome = compare_predictions(labels, first, first)
     assert (outcome["better"], outcome["mcnemar_p"], outcome["needed_rows"]) == (None, 1.0, None)
     assert outcome["metrics"]["f1"]["difference_ci95"] == [0, 0]
-    assert describe_verdict("e2e", "finetune", outcome) == (
-        "Cannot tell at this size: finetune and e2e are right and wrong on the same rows."
-    )
 
 
 @pytest.mark.parametrize(
@@ -100,31 +105,32 @@ def test_identical_runs() -> None:
     [([0.001, 0.03], 0.04, "b"), ([-0.03, -0.001], 0.04, "a"), ([0.001, 0.03], 0.05, None),
      ([0.0, 0.03], 0.04, None), ([-0.01, 0.03], 0.3, None)],
 )  # fmt: skip
-def test_better_needs_both_tests(interval: list[float], p_value: float, better: str | None) -> None:
+def test_better_requires_both_tests(interval: list[float], p_value: float, better: str | None) -> None:
     assert choose_better(interval, p_value) == better
 
 
 @pytest.mark.parametrize(("fixes", "regressions"), [(40, 20), (90, 60), (12, 1)])
-def test_needed_rows_give_the_power_that_they_promise(fixes: int, regressions: int) -> None:
-    """Simulated with McNemar's test at the share of rows that only one gets right."""
+def test_needed_rows_have_the_power_that_they_promise(fixes: int, regressions: int) -> None:
+    """Simulated with McNemar's test at the same share of discordant rows."""
     rows = compute_needed_rows((fixes - regressions) / 1000, (fixes + regressions) / 1000)
     assert rows is not None
     generator = np.random.default_rng(0)
     rest = 1 - (fixes + regressions) / 1000
     drawn = generator.multinomial(rows, [fixes / 1000, regressions / 1000, rest], size=4000)[:, :2]
     found, counts = np.unique(drawn, axis=0, return_counts=True)
-    significant = [compute_mcnemar_p(*map(int, pair)) < 0.05 for pair in found]
-    # The exact test is a little weaker than the one that the formula is for.
+    significant = [compute_mcnemar_p([1] * fixed + [-1] * broken) < 0.05 for fixed, broken in found]
+    # The exact test is slightly less powerful than the one that the formula is for.
     assert 0.74 < counts[significant].sum() / 4000 < 0.84
 
 
-def test_needed_rows_of_no_difference_and_of_opposite_ones() -> None:
+def test_needed_rows_of_no_difference_of_opposite_ones_and_of_clusters() -> None:
     assert compute_needed_rows(0.0, 0.1) is None
     assert compute_needed_rows(-0.02, 0.1) == compute_needed_rows(0.02, 0.1)
-    assert compute_needed_rows(0.1, 0.1) is not None  # B breaks nothing: a root of 0, whatever rounding says
+    assert compute_needed_rows(0.1, 0.1) is not None  # no regressions: the root of 0, whatever rounding does
+    assert compute_needed_rows(0.4, 0.5, design_effect=2.0) == 45  # 22.4 * 2
 
 
-def test_who_cannot_tell_is_never_sent_for_fewer_rows_than_there_are() -> None:
+def test_an_inconclusive_result_never_needs_fewer_rows_than_there_are() -> None:
     for fixes in range(9):
         for regressions in range(9):
             for others in (0, 1, 20):
@@ -134,32 +140,90 @@ def test_who_cannot_tell_is_never_sent_for_fewer_rows_than_there_are() -> None:
                         assert outcome["needed_rows"] > outcome["test_rows"], (fixes, regressions, others)
 
 
-def outcome_of(both: int, fixes: int, regressions: int, neither: int) -> dict[str, Any]:
-    return compare_predictions(*make_predictions(both, fixes, regressions, neither))
+# --- clusters ---
 
 
-def test_the_verdict_names_the_one_ahead_first_with_its_own_sign() -> None:
-    there = describe_verdict("e2e", "finetune", outcome_of(840, 80, 40, 40))
-    assert there == "finetune is better than e2e by 4.0 points (95% interval 1.9 to 6.2)."
-    back = describe_verdict("e2e", "finetune", outcome_of(840, 40, 80, 40))
-    assert back.startswith("e2e is better than finetune by 4.0 points (95% interval 1.")
+def test_wilson_interval_of_fractional_counts() -> None:
+    assert compute_wilson_interval(0, 7.5)[0] == 0.0
+    assert compute_wilson_interval(7.5, 7.5)[1] == 1.0
+    low, high = compute_wilson_interval(6.3, 7.9)
+    assert compute_wilson_interval(6, 8)[0] < low < 6.3 / 7.9 < high < 1
 
 
-def test_the_verdict_that_cannot_tell() -> None:
-    sentence = describe_verdict("e2e", "finetune", outcome_of(900, 30, 34, 36))
-    assert sentence.startswith("Cannot tell at this size: e2e is ahead of finetune by 0.4 points (95% interval -1.")
-    assert sentence.endswith(
-        "; about 31,000 test rows would be needed to see a difference of that size four times out of five."
-    )
+def test_one_row_per_cluster_changes_nothing() -> None:
+    labels, first, second = make_predictions(300, 40, 22, 38)
+    ids = np.random.default_rng(0).permutation(400) * 3  # any ids
+    assert compare_predictions(labels, first, second, ids) == compare_predictions(labels, first, second)
+    assert compute_proportion_interval(first == labels, ids) == compute_proportion_interval(first == labels)
 
 
-def test_the_verdict_on_a_tie() -> None:
-    sentence = describe_verdict("e2e", "finetune", outcome_of(900, 30, 30, 40))
-    assert sentence.startswith(
-        "Cannot tell at this size: finetune and e2e are right on equally many rows (95% interval"
-    )
-    assert sentence.endswith(
-        "; about 4,700 test rows would be needed to see a difference of one point four times out of five."
-    )
-    many = describe_verdict("e2e", "finetune", outcome_of(9000, 30, 30, 940))
-    assert many.endswith("where a difference of one point would be seen four times out of five.")
+def test_copies_of_rows_count_once() -> None:
+    """Three copies of every row, in clusters: the estimates and tests of the rows without copies."""
+    predictions = make_predictions(150, 30, 14, 6)
+    copies = [np.repeat(values, 3) for values in predictions]
+    ids = np.repeat(np.arange(200), 3)
+    single, clustered, naive = (
+        compare_predictions(*predictions), compare_predictions(*copies, ids), compare_predictions(*copies),
+    )  # fmt: skip
+    assert (clustered["test_rows"], clustered["test_clusters"], clustered["fixes"]) == (600, 200, 90)
+    assert clustered["mcnemar_p"] == single["mcnemar_p"] > 100 * naive["mcnemar_p"]
+    assert clustered["metrics"] == single["metrics"]  # the same clusters are drawn
+    assert clustered["needed_rows"] == pytest.approx(3 * single["needed_rows"], rel=0.01)
+    correct = predictions[1] == predictions[0]
+    interval = compute_proportion_interval(np.repeat(correct, 3), ids)
+    assert interval == pytest.approx(compute_proportion_interval(correct), abs=1e-3)
+
+
+def test_the_order_and_the_names_of_clusters_do_not_matter() -> None:
+    generator = np.random.default_rng(5)
+    labels, first, second, ids = (generator.integers(0, high, 300) for high in (2, 2, 2, 90))
+    order = generator.permutation(300)
+    shuffled = compare_predictions(labels[order], first[order], second[order], 1000 - 7 * ids[order])
+    assert shuffled == compare_predictions(labels, first, second, ids)
+
+
+@pytest.mark.parametrize("correct", [[True] * 12, [False] * 12, [True] * 6 + [False] * 6])
+def test_few_clusters_give_wide_intervals_within_0_and_1(correct: list[bool]) -> None:
+    independent = compute_proportion_interval(correct)
+    for ids in ([0] * 12, [0] * 6 + [1] * 6, np.arange(12) // 3):
+        low, high = compute_proportion_interval(correct, ids)
+        assert 0 <= low <= np.mean(correct) <= high <= 1
+        assert high - low > independent[1] - independent[0]
+
+
+def test_the_design_effect_of_copies_and_of_opposites() -> None:
+    values, ids = np.array([1.0, 0.0, 1.0, 1.0] * 25), np.arange(100)
+    assert compute_design_effect(values, ids) == 1.0
+    copies = compute_design_effect(np.repeat(values, 4), np.repeat(ids, 4))
+    assert copies == pytest.approx(4, rel=0.02)
+    assert compute_design_effect(np.array([0.0, 1.0] * 50), np.arange(100) // 2) == 1.0  # never below
+
+
+def simulate(generator: np.random.Generator, clusters: int = 150) -> tuple[Predictions, np.ndarray]:
+    """Labels and predictions of two equally good models whose errors are shared by the rows of a cluster."""
+    ids = np.repeat(np.arange(clusters), generator.integers(1, 8, clusters))
+    labels = generator.integers(0, 2, len(ids))
+    difficulty = generator.beta(0.5, 2.0, clusters)[ids]  # the error rate in a cluster; on average 0.2
+    answers = [np.where(generator.random(len(ids)) < difficulty, 1 - labels, labels) for _ in "ab"]
+    for answer in answers:  # and each model misclassifies some clusters completely
+        wrong = (generator.random(clusters) < 0.05)[ids]
+        answer[wrong] = 1 - labels[wrong]
+    return (labels, *answers), ids
+
+
+def test_intervals_and_tests_of_correlated_rows_hold_their_level_only_with_clusters() -> None:
+    """400 simulated test sets of about 600 rows in 150 clusters."""
+    generator, accuracy = np.random.default_rng(11), 0.95 * 0.8
+    hits = {kind: np.zeros(3) for kind in ("clusters", "rows")}
+    for _ in range(400):
+        (labels, first, second), ids = simulate(generator)
+        for kind, clusters in (("clusters", ids), ("rows", None)):
+            outcome = compare_predictions(labels, first, second, clusters, resamples=400)
+            low, high = outcome["metrics"]["accuracy"]["difference_ci95"]
+            own_low, own_high = compute_proportion_interval(first == labels, clusters)
+            hits[kind] += [low <= 0 <= high, outcome["mcnemar_p"] >= 0.05, own_low <= accuracy <= own_high]
+    difference, test, own = hits["clusters"] / 400
+    assert difference >= 0.93
+    assert test >= 0.94
+    assert own >= 0.93
+    assert max(hits["rows"] / 400) < 0.88

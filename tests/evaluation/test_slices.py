@@ -1,23 +1,23 @@
 import pytest
 from transformers import BertTokenizerFast
 
-from sentiment.evaluation.slices import SLICES, assign_slices, describe_texts
+from sentiment.evaluation.slices import SLICES, assign_slices, extract_features
 
-PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "good", "dull", "##ness", "film", "but", "does"]
-PIECES += ["n", "'", "t", "not", "street", "smart", "-", ",", "."]
+VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "good", "dull", "##ness", "film", "but", "does"]
+VOCABULARY += ["n", "'", "t", "not", "street", "smart", "-", ",", "."]
 NEGATION = next(name for name in SLICES if name.startswith("negation"))
 CONTRAST = next(name for name in SLICES if name.startswith("contrast"))
-SPLIT = "a word that the vocabulary splits"
+SPLIT = "a word split into subwords"
 
 
 @pytest.fixture(scope="module")
 def tokenizer() -> BertTokenizerFast:
-    return BertTokenizerFast(vocab={piece: number for number, piece in enumerate(PIECES)})
+    return BertTokenizerFast(vocab={token: index for index, token in enumerate(VOCABULARY)})
 
 
 def slices_of(text: str, tokenizer: BertTokenizerFast) -> set[str]:
-    (described,) = describe_texts([text], tokenizer)
-    return {name for name, belongs in SLICES.items() if belongs(described)}
+    (features,) = extract_features([text], tokenizer)
+    return {name for name, belongs in SLICES.items() if belongs(features)}
 
 
 @pytest.mark.parametrize(
@@ -58,26 +58,26 @@ def test_contrast(tokenizer: BertTokenizerFast) -> None:
      (11, "11-20 words"), (20, "11-20 words"), (21, "over 20 words"), (300, "over 20 words")],
 )  # fmt: skip
 def test_length(words: int, name: str, tokenizer: BertTokenizerFast) -> None:
-    # Free-standing punctuation is no word.
+    # Free-standing punctuation does not count.
     lengths = {found for found in slices_of("film " * words + ", .", tokenizer) if "word" in found} - {
         SPLIT,
-        "only words of the vocabulary",
+        "no word split into subwords",
     }
     assert lengths == {name}
 
 
-def test_text_of_punctuation_alone_counts_among_the_shortest(tokenizer: BertTokenizerFast) -> None:
+def test_a_text_without_words_is_in_the_shortest_slice(tokenizer: BertTokenizerFast) -> None:
     assert "1 word" in slices_of("...", tokenizer)
 
 
 def test_split_words(tokenizer: BertTokenizerFast) -> None:
     assert SPLIT in slices_of("a good dullness", tokenizer)
-    # Punctuation parts words without splitting one; an unknown word is a single [UNK]; twins are two words.
+    # Punctuation separates words; an unknown word is one [UNK]; two equal words are two words.
     for text in ["street-smart", "does n't", "zzz", "good good"]:
         assert SPLIT not in slices_of(text, tokenizer)
 
 
-def test_long_text_neither_warns_nor_keeps_a_former_truncation(
+def test_long_texts_are_not_truncated_and_do_not_warn(
     tokenizer: BertTokenizerFast, caplog: pytest.LogCaptureFixture
 ) -> None:
     tokenizer(["good film"], truncation=True, max_length=3, padding="max_length")
@@ -85,10 +85,10 @@ def test_long_text_neither_warns_nor_keeps_a_former_truncation(
     assert not caplog.records
 
 
-def test_members_of_each_slice_in_order(tokenizer: BertTokenizerFast) -> None:
-    members = assign_slices(["good", "not good"], tokenizer)
-    assert list(members) == ["all texts", *SLICES]
-    assert members["all texts"] == [True, True]
-    assert members["1 word"] == [True, False]
-    assert members[NEGATION] == [False, True]
-    assert assign_slices([], tokenizer)["all texts"] == []
+def test_masks_of_each_slice_in_order(tokenizer: BertTokenizerFast) -> None:
+    masks = {name: mask.tolist() for name, mask in assign_slices(["good", "not good"], tokenizer).items()}
+    assert list(masks) == ["all texts", *SLICES]
+    assert masks["all texts"] == [True, True]
+    assert masks["1 word"] == [True, False]
+    assert masks[NEGATION] == [False, True]
+    assert assign_slices([], tokenizer)["all texts"].shape == (0,)

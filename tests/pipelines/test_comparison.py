@@ -1,4 +1,4 @@
-"""The sequence of a comparison on made-up runs: what it writes, what it refuses, and that refusing writes nothing."""
+"""Comparison of synthetic runs: what is written, what is refused, and that nothing is written then."""
 
 import json
 import subprocess
@@ -6,16 +6,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 from sentiment.exceptions import InputError
-from sentiment.pipelines.comparison import compare_runs
+from sentiment.pipelines.comparison import compare
+from sentiment.reporting.terminal import render_comparison
 
 WRITTEN = {"report.html", "report.md", "verdict.json", "history.png", "test_metrics.png", "before_after.png"}
-
-
-def compare(first: Path, second: Path, output: Path) -> dict[str, object]:
-    return compare_runs(str(first), str(second), str(output))
 
 
 def refusal(first: Path, second: Path, output: Path) -> str:
@@ -26,7 +25,7 @@ def refusal(first: Path, second: Path, output: Path) -> str:
     return str(error.value)
 
 
-def test_what_is_written_and_said(write_finished_run: Callable[..., Path], tmp_path: Path) -> None:
+def test_files_and_verdict(write_finished_run: Callable[..., Path], tmp_path: Path) -> None:
     adaptation = {
         "run_dir": str(tmp_path / "mlm"), "base_model": "minilm", "datasets": ["imdb"], "rows": 8000, "steps": 1520,
         "num_train_epochs": 2, "train_seconds": 400.0, "loss_before": 10.8, "loss_after": 4.1, "test_texts_seen": 0,
@@ -56,27 +55,26 @@ def test_what_is_written_and_said(write_finished_run: Callable[..., Path], tmp_p
         (["e2e", "e2e"], ["x/run", "y/run"], ["x/run", "y/run"]),
     ],
 )
-def test_names(
+def test_names_of_runs(
     strategies: list[str], folders: list[str], names: list[str], write_finished_run: Callable[..., Path],
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     for strategy, folder in zip(strategies, folders, strict=True):
         write_finished_run(folder, strategy=strategy)
     monkeypatch.chdir(tmp_path)
-    comparison = compare_runs(*folders, "out")
+    comparison = compare(*folders, "out")
     assert [run["name"] for run in comparison["runs"].values()] == names
 
 
-def test_an_earlier_comparison_is_replaced_and_nothing_else(
-    write_finished_run: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_only_an_earlier_comparison_is_replaced(write_finished_run: Callable[..., Path], tmp_path: Path) -> None:
     first, second = write_finished_run("a"), write_finished_run("b", wrong=[1])
     output = tmp_path / "out"
     compare(first, second, output)
-    (output / "mlm_loss.png").write_bytes(b"of a comparison before")
+    (output / "mlm_loss.png").write_bytes(b"of an earlier comparison")
     compare(first, second, output)
     assert {path.name for path in output.iterdir()} == WRITTEN
-    (output / "verdict.json").unlink()  # one that was cut short
+    (output / "verdict.json").unlink()  # one that was interrupted
+    (output / "report.html.part").write_text("staged")  # by a process that was killed
     compare(first, second, output)
     (output / "notes.txt").write_text("mine")
     assert "out holds notes.txt, no part of a comparison: pass another --output_dir" in refusal(first, second, output)
@@ -88,20 +86,53 @@ def test_an_earlier_comparison_is_replaced_and_nothing_else(
     assert "is a file" in refusal(first, second, other / "report.md" / "deeper")
 
 
+def test_rows_of_texts_that_contain_each_other_are_resampled_in_clusters(
+    write_finished_run: Callable[..., Path], tmp_path: Path
+) -> None:
+    folders = [write_finished_run("a", wrong=range(12)), write_finished_run("b", wrong=[0, 20])]
+    independent = compare(*folders, tmp_path / "independent")
+    assert (independent["test_rows"], independent["test_clusters"]) == (40, 40)
+    assert "cluster" not in independent["sentence"]
+    for folder in folders:
+        table = pyarrow.parquet.read_table(folder / "predictions.parquet")
+        texts = [f"a long text number {row // 4}" + " and more" * (row % 4) for row in range(40)]
+        table = table.set_column(table.column_names.index("text"), "text", pa.array(texts))
+        pyarrow.parquet.write_table(table, folder / "predictions.parquet")
+    clustered = compare(*folders, tmp_path / "clustered")
+    assert (clustered["test_rows"], clustered["test_clusters"]) == (40, 10)
+    assert "40 test rows in 10 clusters of texts that contain each other" in clustered["sentence"]
+    assert clustered["fixes"] == independent["fixes"]
+    assert clustered["mcnemar_p"] > independent["mcnemar_p"]
+    report = " ".join((tmp_path / "clustered" / "report.md").read_text(encoding="utf-8").split())
+    assert "the same 40 test rows in 10 clusters of texts" in report
+
+
+def test_different_threads_are_a_warning_in_the_verdict_and_the_report(
+    write_finished_run: Callable[..., Path], tmp_path: Path
+) -> None:
+    hardware = [{"hardware": {"device": "cpu", "name": "Chip", "cores": 2, "threads": threads}} for threads in (1, 2)]
+    folders = [write_finished_run(name, record=record) for name, record in zip("ab", hardware, strict=True)]
+    comparison = compare(*folders, tmp_path / "out")
+    (warning,) = comparison["warnings"]
+    assert "not comparable (threads: 1 and 2)" in warning
+    assert warning in render_comparison(comparison)
+    assert "not comparable (threads: 1 and 2)" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+
+
 def test_refused_runs(write_finished_run: Callable[..., Path], tmp_path: Path) -> None:
     first, second = write_finished_run("a"), write_finished_run("b", seed=2)
     output = tmp_path / "out"
-    assert "pass two different ones" in refusal(first, tmp_path / "b" / ".." / "a", output)
+    assert "pass two different runs" in refusal(first, tmp_path / "b" / ".." / "a", output)
     assert "no run in" in refusal(first, tmp_path / "missing", output)
     (second / "model" / "tokenizer.json").write_text("{")
     assert "cannot read the tokenizer" in refusal(second, first, output)
     compare(first, second, output)  # the slices are those of the first
 
 
-def test_the_way_here_loads_neither_torch_nor_the_libraries_of_metrics(
+def test_the_command_imports_neither_torch_nor_the_libraries_of_metrics(
     write_finished_run: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """They take longer to import than a comparison takes."""
+    """Importing them takes longer than a comparison."""
     folders = [str(write_finished_run(name, wrong=wrong)) for name, wrong in (("a", [1]), ("b", [2]))]
     program = (
         "import sys; from sentiment.cli import main; main(sys.argv[1:]); "

@@ -1,4 +1,4 @@
-"""A made-up study, for its report and its pictures."""
+"""A synthetic study for its report and figures."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from sentiment.evaluation.study_effects import summarize_study
+from sentiment.reporting.verdicts import describe_study
 
 ALL_ARMS = ("e2e", "e2e+decay", "mlm", "mlm+decay", "placebo+decay")
 ADAPTATION_SECONDS = {"e2e": 0.0, "e2e+decay": 0.0, "mlm": 1100.0, "mlm+decay": 1100.0, "placebo+decay": 300.0}
@@ -14,16 +15,20 @@ ADAPTATION_SECONDS = {"e2e": 0.0, "e2e+decay": 0.0, "mlm": 1100.0, "mlm+decay": 
 
 @pytest.fixture
 def build_verdict() -> Callable[..., dict[str, Any]]:
-    """`build_verdict(arms, budgets, seeds, gain)` gives a verdict.json; `gain` is adaptation's at 100 labels."""
+    """`build_verdict(arms, budgets, seeds, gain)` gives a verdict.json; `gain` is that of adaptation at 100 labels.
+
+    With `cluster_size`, as many consecutive test rows are one cluster.
+    """
 
     def build(
         arms: Sequence[str] = ALL_ARMS,
         budgets: Sequence[int] = (100, 1000, 8001),
         seeds: Sequence[int] = (1, 2, 3),
         gain: float = 0.1,
+        cluster_size: int = 1,
         **options: Any,
     ) -> dict[str, Any]:
-        generator, runs, right = np.random.default_rng(3), [], []
+        generator, runs, correct = np.random.default_rng(3), [], []
         for seed in seeds:
             for budget in budgets:
                 for arm in arms:
@@ -34,15 +39,16 @@ def build_verdict() -> Callable[..., dict[str, Any]]:
                     runs.append(
                         {"arm": arm, "budget": budget, "seed": seed, "accuracy": float(answers.mean())}
                         | seconds
-                        | {"total_seconds": total, "shared_seconds": total - 0.9 * seconds["adaptation_seconds"]}
+                        | {"total_seconds": total, "amortized_seconds": total - 0.9 * seconds["adaptation_seconds"]}
                     )
-                    right.append(answers)
-        return summarize_study(runs, right) | describe(arms, budgets, seeds, options)
+                    correct.append(answers)
+        summary = summarize_study(runs, correct, np.arange(400) // cluster_size)
+        return describe_study(summary) | summary | describe_setup(arms, budgets, seeds, options)
 
     return build
 
 
-def describe(arms: Sequence[str], budgets: Sequence[int], seeds: Sequence[int], options: Any) -> dict[str, Any]:
+def describe_setup(arms: Sequence[str], budgets: Sequence[int], seeds: Sequence[int], options: Any) -> dict[str, Any]:
     study = {
         "output_dir": "outputs/study", "seeds": list(seeds), "budgets": [*map(str, budgets[:-1]), "all"],
         "arms": list(arms), "layer_decay": 0.9, "adapt_each_seed": False, "jobs": 1, "keep_models": False,
@@ -54,7 +60,7 @@ def describe(arms: Sequence[str], budgets: Sequence[int], seeds: Sequence[int], 
     }  # fmt: skip
     adaptation = {
         "rows": 8000, "dropped_in_test": 3, "steps": 2280, "kept_step": 1170, "tokens": 7.1e6, "train_seconds": 1100.0,
-        "loss_before": 10.8, "loss_after": 4.12, "shared_by": 10,
+        "loss_before": 10.8, "loss_after": 4.12, "num_finetunings": 10,
     }  # fmt: skip
     kinds = {arm.partition("+")[0]: True for arm in arms if not arm.startswith("e2e")}
     return {

@@ -5,10 +5,9 @@ from typing import Any
 
 import matplotlib as mpl
 import pytest
-from matplotlib.figure import Figure
 
-from sentiment.reporting import adaptation_report as adaptation_plots
-from sentiment.reporting.adaptation_report import list_validation_points, plot_masked_loss, smooth
+from sentiment.reporting.adaptation_report import draw_masked_lm_loss, list_validation_points, smooth
+from sentiment.reporting.plots import save_figures
 
 
 def fake_metrics(entries: int, **changes: Any) -> dict[str, Any]:
@@ -23,28 +22,19 @@ def fake_metrics(entries: int, **changes: Any) -> dict[str, Any]:
     return metrics | changes
 
 
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures that are drawn, in place of their files."""
-    figures: list[Figure] = []
-    monkeypatch.setattr(adaptation_plots, "save_figure", lambda figure, _: figures.append(figure))
-    return figures
-
-
 @pytest.mark.parametrize("entries", [1, 14, 15, 500])
-def test_a_picture_of_any_length(entries: int, tmp_path: Path) -> None:
+def test_a_figure_of_any_length(entries: int, tmp_path: Path) -> None:
     settings = dict(mpl.rcParams)
-    plot_masked_loss(fake_metrics(entries), tmp_path / "loss.png")
+    save_figures(tmp_path, {"loss.png": draw_masked_lm_loss(fake_metrics(entries))})
     width, height = struct.unpack(">II", (tmp_path / "loss.png").read_bytes()[16:24])
-    # Wide enough only if the legend did not squeeze the picture.
+    # Only this wide if the legend fits.
     assert width > 900
     assert height > 500
     assert dict(mpl.rcParams) == settings
 
 
-def test_what_the_picture_shows(tmp_path: Path, drawn: list[Figure]) -> None:
-    plot_masked_loss(fake_metrics(40), tmp_path / "loss.png")
-    (axes,) = drawn[0].axes
+def test_lines_and_shading() -> None:
+    (axes,) = draw_masked_lm_loss(fake_metrics(40)).axes
     lines = {line.get_label(): line for line in axes.lines}
     assert list(lines) == ["training", "smoothed", "validation", "restored: epoch 1"]
     assert list(lines["validation"].get_xdata()) == [0, 200, 400]
@@ -55,38 +45,35 @@ def test_what_the_picture_shows(tmp_path: Path, drawn: list[Figure]) -> None:
     assert warmup.get_extents().transformed(axes.transData.inverted()).x1 == pytest.approx(20)
 
 
-def test_what_did_not_happen_is_not_shown(tmp_path: Path, drawn: list[Figure]) -> None:
-    metrics = fake_metrics(5, head_warmup_steps=0, best_epoch=None)
-    plot_masked_loss(metrics, tmp_path / "loss.png")
-    (axes,) = drawn[0].axes
+def test_missing_parts_are_not_drawn() -> None:
+    (axes,) = draw_masked_lm_loss(fake_metrics(5, head_warmup_steps=0, best_epoch=None)).axes
     assert [line.get_label() for line in axes.lines] == ["training", "validation"]
     assert not axes.patches
 
 
-def test_of_a_stream_the_restored_step_is_marked(tmp_path: Path, drawn: list[Figure]) -> None:
+def test_the_restored_step_of_a_stream_is_marked() -> None:
     metrics = fake_metrics(40)
     for entry in metrics["history"]:
         entry["epoch"] = 1
-    plot_masked_loss(metrics, tmp_path / "loss.png")
-    (line,) = [line for line in drawn[0].axes[0].lines if line.get_label() == "restored: step 400"]
+    (axes,) = draw_masked_lm_loss(metrics).axes
+    (line,) = [line for line in axes.lines if line.get_label() == "restored: step 400"]
     assert list(line.get_xdata()) == [400, 400]
 
 
-def test_a_flat_curve_looks_flat(tmp_path: Path, drawn: list[Figure]) -> None:
+def test_the_y_axis_of_a_flat_curve_has_a_smallest_range() -> None:
     metrics = fake_metrics(2, validation={"after": {"loss": 2.0}})
     metrics["steps"] = [{"step": step, "loss": 2.0 + step / 1000} for step in (1, 2)]
     metrics["history"] = [{"epoch": 1, "step": 2, "validation": {"loss": 2.0}}]
-    plot_masked_loss(metrics, tmp_path / "loss.png")
-    low, high = drawn[0].axes[0].get_ylim()
+    low, high = draw_masked_lm_loss(metrics).axes[0].get_ylim()
     assert high - low == pytest.approx(0.5)
 
 
-def test_validation_without_a_figure_from_before() -> None:
+def test_validation_points_without_a_loss_from_before() -> None:
     metrics = fake_metrics(1, validation={"before": None, "after": {"loss": 4.2}})
     assert [step for step, _ in list_validation_points(metrics)] == [5, 10]
 
 
-def test_smoothing_takes_noise_away_and_keeps_the_ends() -> None:
+def test_smoothing_removes_noise_and_keeps_the_ends() -> None:
     generator = random.Random(0)
     straight = [10 - 0.02 * n for n in range(150)]
     noisy = [loss + generator.gauss(0, 0.2) for loss in straight]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from sentiment.reporting.adaptation_report import quote_around_mask, write_adaptation_report
+from sentiment.reporting.adaptation_report import truncate_around_mask, write_adaptation_report
 from sentiment.reporting.model_cards import write_adapted_model_card
 
 ATTACK = "<img src=x onerror=alert(1)>"
@@ -97,22 +97,20 @@ def report_of(folder: Path, run: dict[str, Any], metrics: dict[str, Any]) -> tup
 
 
 def words_of(folder: Path, run: dict[str, Any], metrics: dict[str, Any]) -> tuple[str, str]:
-    """What a reader of either form reads, on one line."""
+    """The text of both reports, on one line each."""
     markdown, html = report_of(folder, run, metrics)
     return " ".join(markdown.split()), " ".join(Page(html).words.split())
 
 
-def test_a_run_folder_gets_both_reports_and_the_picture(
-    tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any]
-) -> None:
+def test_both_reports_and_the_figure_are_written(tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any]) -> None:
     for words in words_of(tmp_path, run, metrics):
-        assert "minilm was adapted to the language of imdb and own.txt" in words
+        assert "minilm was adapted to imdb and own.txt by masked language modelling" in words
         assert "on 7,990 unlabelled reviews (2 epochs, 1,520 steps)" in words
-        assert "On 1,994 held-out reviews, its validation loss fell from 10.80 to 4.20" in words
-        assert "its perplexity from 49,021 to 66.7" in words
+        assert "On 1,994 held-out reviews, the loss fell from 10.80 to 4.20" in words
+        assert "the perplexity from 49,021 to 66.7" in words
         assert "In the first 76 steps" in words
-        assert "true one in 0 of 20 texts before and in 10 after" in words
-        assert "3 were left out because the same text stands in a labelled test or validation split" in words
+        assert "The top prediction is right in 0 of 20 texts before and in 10 after" in words
+        assert "3 reviews were dropped because the same text is in a labelled validation or test split" in words
         assert "Warning." not in words
         for fact in ("2 (restored)", "10,000", "2,404,112", "1,402,000", "58.3%", "4,536", "1.3%", "17 min 40 s",
                      "2,310", "22,713,986", "ab12", "cd34", "imdb, own.txt"):  # fmt: skip
@@ -133,18 +131,20 @@ def test_filled_masks(tmp_path: Path, run: dict[str, Any], metrics: dict[str, An
     page = Page(html)
     assert len([tag for tag, _ in page.found if tag == "mark"]) == 20
     assert html.count("<mark>[MASK]</mark>") == 20
-    # the true word stands out wherever it is; the tick is for first guesses alone
+    # The true word is highlighted anywhere, the tick is for top predictions only.
     assert html.count("<strong>funny ✓</strong>") == 10
     assert html.count("<strong>|</strong>") == 20
 
 
-def test_what_a_review_or_a_guess_says_stays_text(tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any]) -> None:
+def test_the_text_of_reviews_and_predictions_is_escaped(
+    tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any]
+) -> None:
     run["options"]["dataset_name"] = run["data"]["datasets"] = [ATTACK]
     metrics["filled_masks"][0]["word"] = ATTACK
     markdown, html = report_of(tmp_path, run, metrics)
     page = Page(html)
     assert f"{ATTACK} | `x` [MASK] # y" in " ".join(page.words.split())
-    assert f"to the language of {ATTACK}" in " ".join(page.words.split())
+    assert f"was adapted to {ATTACK}" in " ".join(page.words.split())
     assert not [attributes for _, attributes in page.found if "onerror" in attributes]
     assert len([tag for tag, _ in page.found if tag == "img"]) == 1
     assert "<img" not in markdown
@@ -162,7 +162,7 @@ def test_tables_in_markdown_keep_their_columns(tmp_path: Path, run: dict[str, An
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1, table
 
 
-def test_html_asks_for_nothing_outside(tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any]) -> None:
+def test_html_loads_nothing_from_outside(tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any]) -> None:
     _, html = report_of(tmp_path, run, metrics)
     page = Page(html)
     (image,) = [attributes["src"] or "" for tag, attributes in page.found if tag == "img"]
@@ -181,29 +181,31 @@ def test_html_asks_for_nothing_outside(tmp_path: Path, run: dict[str, Any], metr
         (2.3, 0.0005, False, False, True),
     ],
 )
-def test_health(
+def test_warnings_and_notes_on_the_loss(
     before: float, after: float, fresh: bool, worse: bool, copying: bool,
     tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any],
 ) -> None:  # fmt: skip
     metrics["validation"] = {"before": measure(before, 0.1), "after": measure(after, 0.1)}
     run["model"]["has_new_head"] = fresh
     for words in words_of(tmp_path, run, metrics):
-        assert ("The loss before is about ln(30,522) = 10.33" in words) == fresh
+        assert ("The loss before training is about ln(30,522) = 10.33" in words) == fresh
         assert ("The validation loss did not fall" in words) == worse
         assert ("the model may be copying its input" in words) == copying
 
 
-def test_a_fresh_head_over_a_small_vocabulary(tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any]) -> None:
+def test_a_new_head_with_a_small_vocabulary(tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any]) -> None:
     run["model"] |= {"vocab_size": 40, "has_new_head": True}
     metrics["validation"]["before"] = measure(3.7, 0.02)
-    assert "The loss before is about ln(40) = 3.69" in words_of(tmp_path, run, metrics)[0]
+    assert "The loss before training is about ln(40) = 3.69" in words_of(tmp_path, run, metrics)[0]
 
 
-def test_no_review_of_a_labelled_split_is_said(tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any]) -> None:
+def test_a_corpus_without_reviews_of_a_labelled_split(
+    tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any]
+) -> None:
     run["data"]["audit"]["dropped"]["in_test"] = 0
-    assert "None of them stands in a labelled test or validation split" in words_of(tmp_path, run, metrics)[0]
+    assert "No review is in a labelled validation or test split" in words_of(tmp_path, run, metrics)[0]
     del run["data"]["audit"]["dropped"]["in_test"]
-    assert "labelled test" not in words_of(tmp_path, run, metrics)[0]
+    assert "labelled validation" not in words_of(tmp_path, run, metrics)[0]
 
 
 def test_a_stream_has_no_counts_and_no_epochs(tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any]) -> None:
@@ -212,9 +214,9 @@ def test_a_stream_has_no_counts_and_no_epochs(tmp_path: Path, run: dict[str, Any
         entry["epoch"] = 1
     metrics |= {"best_epoch": 1, "resources": metrics["resources"] | {"padding_share": None}}
     for words in words_of(tmp_path, run, metrics):
-        assert "training on a stream of unlabelled reviews (1,520 steps)" in words
-        assert "On held-out reviews, its validation loss fell" in words
-        assert "They were read as a stream" in words
+        assert "modelling on a stream of unlabelled reviews (1,520 steps)" in words
+        assert "On held-out reviews, the loss fell" in words
+        assert "They were streamed" in words
         assert "760 (restored)" not in words
         assert "1,520 (restored)" in words
     markdown, _ = report_of(tmp_path, run, metrics)
@@ -224,46 +226,46 @@ def test_a_stream_has_no_counts_and_no_epochs(tmp_path: Path, run: dict[str, Any
     assert "own.txt, unlabelled reviews of at most" in (tmp_path / "README.md").read_text(encoding="utf-8")
 
 
-def test_a_guess_is_right_whatever_its_case(tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any]) -> None:
+def test_predictions_are_compared_ignoring_case(tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any]) -> None:
     metrics["filled_masks"] = [metrics["filled_masks"][0] | {"word": "Funny"}]
     assert "| Funny | ##ing 0.4% · 1994 0.3% | funny ✓ 41.0%" in report_of(tmp_path, run, metrics)[0]
     assert "in 0 of 1 texts before and in 1 after" in words_of(tmp_path, run, metrics)[1]
 
 
-def test_without_what_is_optional(tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any]) -> None:
+def test_sections_without_data_are_omitted(tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any]) -> None:
     few = {"strategy": "mlm", "options": run["options"]}
     for text in report_of(tmp_path, few, {"validation": {"after": metrics["validation"]["after"]}}):
-        assert "its validation loss is 4.20" in " ".join(text.split())
-        for missing in ("Corpus audit", "Filled masks", "loss.png", "step by step", "Warning.", "Note."):
+        assert "the loss is 4.20" in " ".join(text.split())
+        for missing in ("Corpus audit", "Filled masks", "loss.png", "Loss by step", "Warning.", "Note."):
             assert missing not in text
 
 
-def test_the_text_near_a_mask() -> None:
+def test_texts_are_truncated_around_the_mask() -> None:
     long = "word " * 60 + "[MASK]" + " other" * 60
-    quote = quote_around_mask(long)
+    quote = truncate_around_mask(long)
     assert re.fullmatch(r"… (word )+\[MASK\]( other)+ …", quote)
     assert 150 < len(quote) < 240
-    assert quote_around_mask("[MASK] film") == "[MASK] film"
+    assert truncate_around_mask("[MASK] film") == "[MASK] film"
 
 
-def test_model_card(tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any]) -> None:
+def test_adapted_model_card(tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any]) -> None:
     write_adapted_model_card(tmp_path, run, metrics)
     _, front, body = (tmp_path / "README.md").read_text(encoding="utf-8").split("---\n", 2)
     card = yaml.safe_load(front)
     assert card["library_name"] == "transformers"
     assert card["pipeline_tag"] == "fill-mask"
     assert card["base_model"] == "sentence-transformers/all-MiniLM-L6-v2"
-    assert card["datasets"] == ["stanfordnlp/imdb"]  # a file of one's own is nothing of the Hub's
+    assert card["datasets"] == ["stanfordnlp/imdb"]  # own.txt is not on the Hub
     (result,) = card["model-index"][0]["results"]
     assert {"type": "loss", "value": 4.2} in result["metrics"]
     assert 'pipeline("fill-mask"' in body
     assert "python train_finetune.py --model path/to/this/folder" in body
     assert "| loss per masked token (nats) | 10.8000 | 4.2000 | -6.6000 |" in body
     assert "7,990 unlabelled reviews" in body
-    assert "left out because they stand in a labelled test or validation split: 3" in body
+    assert "dropped because they are in a labelled validation or test split: 3" in body
 
 
-def test_model_card_of_own_files(
+def test_model_card_of_local_files(
     tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -5,13 +5,15 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from sentiment.evaluation.cost import compare_costs
 from sentiment.evaluation.error_analysis import count_fixes_and_regressions, find_most_confident_flips
 from sentiment.evaluation.metrics import compute_metrics
-from sentiment.evaluation.significance import RULE, compare_predictions, describe_verdict
+from sentiment.evaluation.significance import compare_predictions
 from sentiment.reporting.comparison_report import write_comparison_report
+from sentiment.reporting.verdicts import RULE, describe_comparison
 
 ATTACK = "<img src=x onerror=alert(1)> | `dull`"
 LABELS = [0, 1] * 20
@@ -32,19 +34,21 @@ def guess(wrong: list[int]) -> list[int]:
     return [1 - label if row in wrong else label for row, label in enumerate(LABELS)]
 
 
-def build_comparison(wrong_a: list[int], wrong_b: list[int], adaptations: list[Any]) -> dict[str, Any]:
+def build_comparison(
+    wrong_a: list[int], wrong_b: list[int], adaptations: list[Any], clusters: Any = None
+) -> dict[str, Any]:
     predicted = {"a": guess(wrong_a), "b": guess(wrong_b)}
     columns = {
         key: {"row": [100 + row for row in range(40)], "text": [ATTACK] * 40, "label": LABELS, "predicted": answers,
               "probability": [0.9 if answer else 0.2 for answer in answers]}
         for key, answers in predicted.items()
     }  # fmt: skip
-    outcome = compare_predictions(LABELS, predicted["a"], predicted["b"])
+    outcome = compare_predictions(LABELS, predicted["a"], predicted["b"], clusters)
     outcome["metrics"]["loss"] = {"a": 0.3, "b": 0.4, "difference": 0.1}
-    right = [[label == one for label, one in zip(LABELS, answers, strict=True)] for answers in predicted.values()]
+    correct = [[label == one for label, one in zip(LABELS, answers, strict=True)] for answers in predicted.values()]
     seconds = [adaptation["seconds"] if adaptation else 0.0 for adaptation in adaptations]
     return copy.deepcopy({
-        "sentence": describe_verdict("e2e", "finetune", outcome), "rule": RULE, "warnings": [],
+        "sentence": describe_comparison("e2e", "finetune", outcome), "rule": RULE, "warnings": [],
         "runs": {
             key: {"name": name, "folder": f"outputs/{name}", "strategy": name, "model": "minilm", "dataset": "sst2",
                   "seed": 1, "precision": "bf16", "train_rows": 8001, "best_epoch": 2,
@@ -52,7 +56,9 @@ def build_comparison(wrong_a: list[int], wrong_b: list[int], adaptations: list[A
             for key, name, adaptation in zip("ab", ("e2e", "finetune"), adaptations, strict=True)
         },
         **outcome,
-        "slices": count_fixes_and_regressions({"all texts": [True] * 40, "1 word": [False] * 40}, *right),
+        "slices": count_fixes_and_regressions(
+            {"all texts": np.ones(40, dtype=bool), "1 word": np.zeros(40, dtype=bool)}, *correct
+        ),
         "flips": find_most_confident_flips(columns["a"], columns["b"]),
         "cost": compare_costs(100, 100, *seconds),
         "differences": {"options": {"layer_decay": [1.0, 0.9], "head_lr": [None, 1e-3]}, "machine": {}, "versions": {}},
@@ -68,6 +74,7 @@ def write(tmp_path: Path) -> Write:
         wrong_b: list[int],
         adaptations: Any = (None, None),
         found: Any = (None, None),
+        clusters: Any = None,
         **changes: Any,
     ) -> tuple[str, str]:
         test = {
@@ -79,7 +86,7 @@ def write(tmp_path: Path) -> Write:
                   "history": [{"epoch": 1, "validation": after}], "best_epoch": 1}
             for key, after in test.items()
         }  # fmt: skip
-        comparison = build_comparison(wrong_a, wrong_b, list(adaptations)) | changes
+        comparison = build_comparison(wrong_a, wrong_b, list(adaptations), clusters) | changes
         write_comparison_report(tmp_path, comparison, metrics, dict(zip("ab", found, strict=True)))
         return tuple((tmp_path / name).read_text(encoding="utf-8") for name in ("report.md", "report.html"))
 
@@ -103,27 +110,28 @@ class Page(HTMLParser):
         self.words += data
 
 
-def test_both_pages_tell_the_same(write: Write, tmp_path: Path) -> None:
+def test_both_pages_have_the_same_content(write: Write, tmp_path: Path) -> None:
     markdown, html = write(list(range(12)), [0, 20], (None, ADAPTATION), (None, ADAPTATION_METRICS))
-    pictures = {"test_metrics.png", "history.png", "before_after.png", "mlm_loss.png"}
-    assert {path.name for path in tmp_path.iterdir()} == pictures | {"report.md", "report.html"}
-    assert set(re.findall(r"\]\((.*?)\)", markdown)) == pictures
+    figures = {"test_metrics.png", "history.png", "before_after.png", "mlm_loss.png"}
+    assert {path.name for path in tmp_path.iterdir()} == figures | {"report.md", "report.html"}
+    assert set(re.findall(r"\]\((.*?)\)", markdown)) == figures
     for text in (" ".join(markdown.replace("\\", "").split()), Page(html).words):
         for words in (
             "finetune is better than e2e by 25.0 points (95% interval",
-            "finetune mends 11 of the errors of e2e and makes 1 that e2e does not make",
+            "Both runs were tested on the same 40 test rows. finetune fixes 11 of the errors of e2e and makes 1 that",
             "with probability 0.0063 (exact McNemar test, two-sided)",
             RULE,
-            "A difference of one point takes a test of about",
-            "layer_decay (1.0 and 0.9); head_lr (- and 0.001): the difference belongs to all of that together",
+            "To detect a difference of one point with 80% power, about",
+            "layer_decay (1.0 and 0.9); head_lr (- and 0.001). The difference in accuracy is due to all of these",
             "from 10.80 to 4.10 nats per masked token",
-            "finetune took 5.00 times the time of e2e",
-            "From 40 on, finetune takes at most 1.1 times",
+            "finetune took 5.00 times as long as e2e",
+            "From 40 fine-tunings on, finetune takes at most 1.1 times",
             "train-a",
             "test-b",
         ):
             assert words in text, words
         assert "Warning." not in text
+        assert "cluster" not in text
 
 
 def test_tables_in_markdown_keep_their_columns(write: Write) -> None:
@@ -135,7 +143,7 @@ def test_tables_in_markdown_keep_their_columns(write: Write) -> None:
     assert "| all texts | 40 | 2 | 2 | 1 | 1 | 0 |" in markdown
 
 
-def test_review_text_stays_text_and_the_page_asks_for_nothing(write: Write) -> None:
+def test_review_text_is_escaped_and_the_page_loads_nothing(write: Write) -> None:
     markdown, html = write([0, 1], [1, 2])
     page = Page(html)
     assert ATTACK in page.words
@@ -149,8 +157,8 @@ def test_review_text_stays_text_and_the_page_asks_for_nothing(write: Write) -> N
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"better": None, "mcnemar_p": 0.04}, "the p is below 0.05, but the interval holds 0"),
-        ({"better": None, "mcnemar_p": 0.06}, "the interval leaves out 0, but the exact test"),
+        ({"better": None, "mcnemar_p": 0.04}, "p is below 0.05, but the interval contains 0"),
+        ({"better": None, "mcnemar_p": 0.06}, "the interval excludes 0, but the exact test"),
         ({"warnings": ["Other rows <b>."]}, "Warning. Other rows <b>."),
     ],
 )
@@ -159,10 +167,10 @@ def test_borderline_cases_and_warnings(changes: dict[str, Any], words: str, writ
     assert words in Page(html).words
 
 
-def test_runs_that_answer_alike(write: Write) -> None:
+def test_runs_with_the_same_predictions(write: Write) -> None:
     for text in write([3], [3]):
-        assert "right and wrong on the same rows" in text
-        assert "Mended with most confidence" not in text
+        assert "classify the same rows correctly" in text
+        assert "Most confident fixes" not in text
         assert "borderline" not in text
 
 
@@ -176,10 +184,21 @@ def test_two_adapted_runs(shared: bool, write: Write, tmp_path: Path) -> None:
     assert (tmp_path / "mlm_loss.png").exists()
 
 
-def test_an_adaptation_that_is_gone_or_was_never_there(write: Write, tmp_path: Path) -> None:
+def test_a_missing_adaptation_and_none(write: Write, tmp_path: Path) -> None:
     markdown, _ = write([3], [4], (None, ADAPTATION))
-    assert "outputs/mlm cannot be read any more" in markdown
+    assert "outputs/mlm cannot be read, or holds another adaptation now" in markdown
     markdown, _ = write([3], [4])
-    assert "Neither run started from a model that was adapted" in markdown
-    assert "Shared out" not in markdown
+    assert "Neither run started from an adapted model" in markdown
+    assert "Amortized" not in markdown
     assert not (tmp_path / "mlm_loss.png").exists()
+
+
+def test_clusters_are_counted_in_the_report(write: Write) -> None:
+    for text in write(list(range(12)), [0, 20], clusters=np.arange(40) // 2):
+        words = " ".join(text.replace("\\", "").split())
+        assert (
+            "Both runs were tested on the same 40 test rows in 20 clusters of texts that contain each other." in words
+        )
+        assert "the signs of whole clusters are flipped" in words
+        assert "10,000 resamples of the clusters" in words
+        assert "; 40 test rows in 20 clusters of texts that contain each other)" in words  # the verdict

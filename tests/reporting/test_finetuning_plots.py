@@ -3,10 +3,12 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 import pytest
 
 from sentiment.evaluation.metrics import compute_metrics
-from sentiment.reporting import finetuning_report as plots
+from sentiment.reporting.finetuning_report import draw_confusion, draw_loss, draw_metrics
+from sentiment.reporting.plots import draw_before_after, save_figures
 
 
 def fake_history(epochs: int) -> list[dict[str, Any]]:
@@ -23,34 +25,31 @@ def size_of(path: Path) -> tuple[int, int]:
 
 @pytest.mark.parametrize(("epochs", "best"), [(1, 1), (20, 7), (3, None)])
 def test_curves(epochs: int, best: int | None, tmp_path: Path) -> None:
-    plots.plot_loss(fake_history(epochs), best, tmp_path / "loss.png")
-    plots.plot_metrics(fake_history(epochs), best, tmp_path / "metrics.png")
+    history = fake_history(epochs)
+    save_figures(tmp_path, {"loss.png": draw_loss(history, best), "metrics.png": draw_metrics(history, best)})
     assert {path.name for path in tmp_path.iterdir()} == {"loss.png", "metrics.png"}
     assert min(size_of(tmp_path / "loss.png")) > 500
 
 
-def test_curves_mark_the_restored_epoch_and_skip_what_is_not_known(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen = []
-    monkeypatch.setattr(plots, "save_figure", lambda figure, _: seen.append(figure))
+def test_curves_mark_the_restored_epoch_and_skip_missing_values() -> None:
     history = fake_history(4)
     history[0]["train_loss"] = None
-    plots.plot_loss(history, 3, tmp_path / "loss.png")
-    (axes,) = seen[0].axes
+    (axes,) = draw_loss(history, 3).axes
     lines = {line.get_label(): line for line in axes.lines}
-    assert list(lines["training"].get_xdata()) == [2, 3, 4]
+    assert np.isnan(lines["training"].get_ydata()).tolist() == [True, False, False, False]
     assert list(lines["validation"].get_xdata()) == [1, 2, 3, 4]
     assert list(lines["restored: epoch 3"].get_xdata()) == [3, 3]
     assert all(tick == int(tick) for tick in axes.get_xticks())
 
 
-def test_confusion_shows_counts_and_row_shares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
-    monkeypatch.setattr(plots, "save_figure", lambda figure, _: seen.append(figure))
-    plots.plot_confusion({"before": [[0, 4], [0, 6]], "after": [[3, 1], [1, 1499]]}, tmp_path / "confusion.png")
-    before, after = seen[0].axes
-    # Rows are true labels from top to bottom: (column, row) of each text.
+def test_confusion_shows_counts_and_row_shares() -> None:
+    before, after = draw_confusion({"before": [[0, 4], [0, 6]], "after": [[3, 1], [1, 1499]]}).axes
+    assert (before.get_title("left"), after.get_xlabel(), after.get_ylabel()) == (
+        "before",
+        "Predicted label",
+        "True label",
+    )
+    # Positions are (column, row), with true labels from top to bottom.
     texts = {text.get_position(): text.get_text() for text in after.texts}
     assert texts[1, 0] == "1\n25.0%"
     assert texts[1, 1] == "1,499\n99.9%"
@@ -58,17 +57,19 @@ def test_confusion_shows_counts_and_row_shares(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_row_without_texts(tmp_path: Path) -> None:
-    plots.plot_confusion({"after": [[0, 0], [0, 2]]}, tmp_path / "confusion.png")
+    save_figures(tmp_path, {"confusion.png": draw_confusion({"after": [[0, 0], [0, 2]]})})
     assert size_of(tmp_path / "confusion.png")
 
 
 def test_before_after_with_perfect_and_useless_scores(tmp_path: Path) -> None:
     useless, perfect = compute_metrics([0, 0], [1, 1]), compute_metrics([1] * 7, [1] * 7)
-    plots.plot_before_after(useless, perfect, tmp_path / "before_after.png")
+    figure = draw_before_after({"after training": {"before": useless, "after": perfect}})
+    save_figures(tmp_path, {"before_after.png": figure})
     assert size_of(tmp_path / "before_after.png")
 
 
-def test_global_settings_stay(tmp_path: Path) -> None:
+def test_drawing_does_not_change_global_settings(tmp_path: Path) -> None:
     settings = dict(mpl.rcParams)
-    plots.plot_loss(fake_history(2), 1, tmp_path / "loss.png")
+    figures = {"loss.png": draw_loss(fake_history(2), 1), "confusion.png": draw_confusion({"after": [[1, 0], [0, 2]]})}
+    save_figures(tmp_path, figures)
     assert dict(mpl.rcParams) == settings

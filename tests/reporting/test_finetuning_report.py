@@ -112,15 +112,15 @@ class Page(HTMLParser):
         self.words += data
 
 
-def test_a_run_folder_gets_both_reports_and_four_pictures(
+def test_both_reports_and_four_figures_are_written(
     tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any], tokenizer: BertTokenizerFast
 ) -> None:
     write_run(tmp_path, run, metrics)
     markdown, html = report_of(tmp_path, tokenizer)
-    pictures = {"loss.png", "metrics.png", "confusion.png", "before_after.png"}
+    figures = {"loss.png", "metrics.png", "confusion.png", "before_after.png"}
     given = {"run.json", "metrics.json", "predictions.parquet"}
-    assert {path.name for path in tmp_path.iterdir()} == pictures | given | {"report.md", "report.html"}
-    assert set(re.findall(r"\]\((.*?)\)", markdown)) == pictures
+    assert {path.name for path in tmp_path.iterdir()} == figures | given | {"report.md", "report.html"}
+    assert set(re.findall(r"\]\((.*?)\)", markdown)) == figures
     for text in (markdown, Page(html).words):
         assert "accuracy rose from 50.0% to 75.0%" in " ".join(text.split())
         for number in [
@@ -138,10 +138,10 @@ def test_a_run_folder_gets_both_reports_and_four_pictures(
         ]:
             assert number in text, number
         assert "2 (restored)" in text
-        assert "a phrase of sentences that lie on several sides" in text
+        assert "phrase of sentences in different splits" in text
 
 
-def test_review_text_stays_text(
+def test_review_text_is_escaped(
     tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any], tokenizer: BertTokenizerFast
 ) -> None:
     run["options"]["dataset_name"] = run["data"]["dataset"] = ATTACK
@@ -153,7 +153,7 @@ def test_review_text_stays_text(
     assert "<img" not in markdown
 
 
-def test_html_asks_for_nothing_outside(
+def test_html_loads_nothing_from_outside(
     tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any], tokenizer: BertTokenizerFast
 ) -> None:
     write_run(tmp_path, run, metrics)
@@ -180,7 +180,7 @@ def test_tables_in_markdown_keep_their_columns(
 
 
 @pytest.mark.parametrize("leak", [False, True])
-def test_the_leak_is_told_only_where_there_is_one(
+def test_a_leak_is_reported_only_if_there_is_one(
     leak: bool, tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any], tokenizer: BertTokenizerFast
 ) -> None:
     audit = run["data"]["audit"]
@@ -191,32 +191,32 @@ def test_the_leak_is_told_only_where_there_is_one(
     for text in report_of(tmp_path, tokenizer):
         words = " ".join(text.split())
         assert ("Warning." in words) == leak
-        assert ("3.5% of test texts stand word for word in training" in words) == leak
+        assert ("3.5% of test texts also occur in the training split" in words) == leak
         assert ("expect a lower accuracy on new reviews" in words) == leak
-        assert ("38.0% of test texts are part of some training text" in words) == leak
+        assert ("38.0% of test texts are contained in a training text" in words) == leak
     write_model_card(tmp_path, run, metrics)
-    assert ("too good" in (tmp_path / "README.md").read_text(encoding="utf-8")) == leak
+    assert ("too optimistic" in (tmp_path / "README.md").read_text(encoding="utf-8")) == leak
 
 
-def test_duplicates_kept_without_a_leak_are_mentioned(
+def test_duplicates_kept_without_a_leak_are_noted(
     tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any], tokenizer: BertTokenizerFast
 ) -> None:
     run["data"]["audit"]["keep_duplicates"] = True
     write_run(tmp_path, run, metrics)
     markdown, _ = report_of(tmp_path, tokenizer)
-    assert "> **Note.** Equal texts were dealt one by one (duplicates kept)" in markdown
+    assert "> **Note.** Duplicates were kept and assigned to splits independently" in markdown
     assert "Warning." not in markdown
 
 
-def test_a_leak_of_a_few_texts_does_not_read_as_none(
+def test_a_small_leak_is_not_rounded_to_zero(
     tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any], tokenizer: BertTokenizerFast
 ) -> None:
     run["data"]["audit"]["test_in_train"] = {"rows": 1, "share": 1 / 6823}
     write_run(tmp_path, run, metrics)
-    assert "under 0.1% of test texts stand word for word" in report_of(tmp_path, tokenizer)[0]
+    assert "under 0.1% of test texts also occur" in report_of(tmp_path, tokenizer)[0]
 
 
-def test_the_adaptation_before_it(
+def test_the_adaptation_section(
     tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any], tokenizer: BertTokenizerFast
 ) -> None:
     run |= {"strategy": "finetune", "adaptation": ADAPTATION}
@@ -226,35 +226,35 @@ def test_the_adaptation_before_it(
     for text in (markdown, Page(html).words):
         words = " ".join(text.split())
         assert "minilm adapted to imdb, on snippets" in words
-        assert "minilm was first adapted to the domain, on 8,000 unlabelled reviews of imdb" in words
-        assert "the adapted model was fine-tuned on 8,000 texts of snippets" in words
-        assert "The adaptation before it" in words
-        assert "None of this run's test texts stood in the text of the adaptation" in words
+        assert "minilm was adapted to 8,000 unlabelled reviews of imdb" in words
+        assert "and then fine-tuned on 8,000 texts of snippets" in words
+        assert "Before fine-tuning, minilm was adapted to imdb by masked language modelling" in words
+        assert "No test text of this run was in the adaptation corpus" in words
     for row in (
         ["base model", "minilm"],
         ["unlabelled reviews", "8,000"],
         ["epochs", "2"],
-        ["masked-language-model loss after", "4.1000"],
-        ["training of the adaptation", "17 min 40 s"],
-        ["test texts of this run in the adaptation's text", "0"],
-        ["whole run, with the adaptation before it", "21 min 30 s"],
+        ["validation loss after", "4.1000"],
+        ["training time of the adaptation", "17 min 40 s"],
+        ["test texts of this run in the adaptation corpus", "0"],
+        ["total, with the adaptation", "21 min 30 s"],
     ):
         assert f"| {' | '.join(row)} |" in markdown
 
 
-def test_an_adaptation_whose_stream_nobody_counted(
+def test_an_adaptation_on_a_stream_that_was_not_counted(
     tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any], tokenizer: BertTokenizerFast
 ) -> None:
     run["adaptation"] = {**ADAPTATION, "rows": None, "texts": None, "test_texts_seen": None}
     write_run(tmp_path, run, metrics)
     markdown, _ = report_of(tmp_path, tokenizer)
-    assert "first adapted to the domain, on a stream of unlabelled reviews of imdb" in markdown
-    assert "None of this run's test texts" not in markdown
-    assert "Whether test texts of this run stood in its text was not counted" in markdown
+    assert "minilm was adapted to a stream of unlabelled reviews of imdb" in markdown
+    assert "No test text of this run" not in markdown
+    assert "It is unknown whether test texts of this run were in the adaptation corpus" in markdown
     assert "| unlabelled reviews | - |" in markdown
 
 
-def test_no_adaptation_is_claimed_where_there_was_none(
+def test_a_run_without_an_adaptation_does_not_mention_one(
     tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any], tokenizer: BertTokenizerFast
 ) -> None:
     run |= {"strategy": "finetune", "adaptation": None}
@@ -279,22 +279,37 @@ def test_a_label_budget_and_the_seed_of_the_split(
     assert "| seed of the split | 7 |" in markdown
     write_model_card(tmp_path, run, metrics)
     card = (tmp_path / "README.md").read_text(encoding="utf-8")
-    assert "300 texts for training (a label budget)" in card
+    assert "300 training texts (max_train_samples)" in card
     assert "- split: stratified, seed 7" in card
 
 
 @pytest.mark.parametrize("empty", [{}, {"max_train_samples": None, "split_seed": None}])
-def test_no_label_budget_is_no_news(
+def test_default_options_are_not_mentioned(
     empty: dict[str, None], tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any], tokenizer: BertTokenizerFast
 ) -> None:
     run["options"] |= empty
     write_run(tmp_path, run, metrics)
     markdown, _ = report_of(tmp_path, tokenizer)
-    assert "label budget" not in markdown
+    assert "max_train_samples)" not in markdown
     assert "seed of the split" not in markdown
 
 
-def test_errors_carry_the_row_of_the_test_split(
+def test_clusters_are_named_only_if_there_are_fewer_than_rows(
+    tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any], tokenizer: BertTokenizerFast
+) -> None:
+    for clusters, named in ((None, False), ([0, 1, 2, 3], False), ([0, 0, 1, 2], True)):
+        metrics["test"]["after"] |= compute_metrics(PREDICTED, LABELS, clusters)
+        write_run(tmp_path, run, metrics)
+        write_model_card(tmp_path, run, metrics)
+        card = (tmp_path / "README.md").read_text(encoding="utf-8")
+        for text in (*report_of(tmp_path, tokenizer), card):
+            words = " ".join(text.split())
+            assert ("4 test rows in 3 clusters of texts that contain each other" in words) == named
+            assert "4 test rows" in words
+        assert ("interval (Wilson, by cluster)" in card) == named
+
+
+def test_errors_have_the_row_of_the_test_split(
     tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any], tokenizer: BertTokenizerFast
 ) -> None:
     write_run(tmp_path, run, metrics, rows=[10, 771, 12, 13])
@@ -304,7 +319,7 @@ def test_errors_carry_the_row_of_the_test_split(
     assert line in markdown
 
 
-def test_without_what_is_optional(
+def test_sections_without_data_are_omitted(
     tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any], tokenizer: BertTokenizerFast
 ) -> None:
     (tmp_path / "run.json").write_text(json.dumps({"strategy": "e2e", "options": run["options"]}), encoding="utf-8")
@@ -313,7 +328,7 @@ def test_without_what_is_optional(
     assert "accuracy is 75.0%" in markdown
     assert "| accuracy | - | 0.7500 | - |" in markdown
     for text in (markdown, html):
-        for missing in ("Data audit", "Where it errs", "loss.png", "epoch by epoch"):
+        for missing in ("Data audit", "Error analysis", "loss.png", "Training by epoch"):
             assert missing not in text
 
 
@@ -345,10 +360,10 @@ def test_model_card_after_an_adaptation(tmp_path: Path, run: dict[str, Any], met
     card = yaml.safe_load(front)
     assert card["base_model"] == "sentence-transformers/all-MiniLM-L6-v2"
     assert card["datasets"] == ["stanfordnlp/sst2", "stanfordnlp/imdb"]
-    assert "masked-language-model training on 8,000 unlabelled\nreviews of imdb and sst2" in body
+    assert "masked language modelling on 8,000 unlabelled\nreviews of imdb and sst2" in body
 
 
-def test_model_card_names_no_folder_as_a_hub_model(
+def test_model_card_does_not_take_a_folder_for_a_hub_model(
     tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""The story of a study: whole in Markdown and HTML, and honest whichever way it goes."""
+"""The report of a study in Markdown and HTML, for every outcome."""
 
 import html
 import re
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sentiment.reporting.study_report import PICTURES, render_study, write_study_report
+from sentiment.reporting.study_report import FIGURES, render_study, write_study_report
 
 Build = Callable[..., dict[str, Any]]
 
@@ -23,10 +23,10 @@ def words_of(page: str) -> str:
     return " ".join(text.split())
 
 
-def test_it_has_every_number_and_asks_for_nothing(build_verdict: Build, tmp_path: Path) -> None:
+def test_it_has_every_number_and_loads_nothing(build_verdict: Build, tmp_path: Path) -> None:
     verdict = build_verdict()
     markdown, page = write(tmp_path, verdict)
-    assert {path.name for path in tmp_path.iterdir()} == {*PICTURES, "report.md", "report.html"}
+    assert {path.name for path in tmp_path.iterdir()} == {*FIGURES, "report.md", "report.html"}
     assert page.count("data:image/png;base64,") == 3
     assert not re.findall(r"(?:src|href)=\"(?!data:)", page)
     assert "<b>|reviews" not in page
@@ -45,28 +45,32 @@ def test_it_has_every_number_and_asks_for_nothing(build_verdict: Build, tmp_path
     [
         (
             {},
-            ["Student's t-interval over the 3 seeds", "reaches 4.3 standard errors",
-             "1,000 labelled rows that are not counted among the training rows", "There are 21 such intervals",
-             "The placebo took as many steps", "(10 from the one to reviews, 10 from the placebo)", "adapt_each_seed",
-             "(but where all are used)", "num_train_epochs at 100 labels 30", "the effects below tell"],
-            ["With a single seed", "ran side by side"],
+            ["Student's t-interval over the 3 seeds", "is 4.3 standard errors to each side",
+             "1,000 labelled rows that are not part of the budget", "There are 21 such intervals",
+             "The placebo was trained for the same number of steps", "(10 for mlm, 10 for placebo)", "adapt_each_seed",
+             "(except at the budget that uses all)", "num_train_epochs at 100 labels 30", "the effects below separate"],
+            ["only one seed", "ran in parallel", "cluster"],
         ),
         (
             {"arms": ("e2e", "mlm+decay"), "seeds": (1,), "budgets": (100,), "jobs": 4},
-            ["With a single seed", "one seed, and so no interval", "of these very trainings", "4 fine-tunings ran side",
-             "would tell adaptation and decay apart"],
-            ["t-interval over", "such intervals here", "placebo took", "cannot be in"],
+            ["There is only one seed", "one seed, and so no interval", "these trained models", "4 fine-tunings ran in",
+             "to separate adaptation from decay"],
+            ["t-interval over", "such intervals", "The placebo was"],
         ),
         (
             {"arms": ("e2e", "e2e+decay"), "seeds": (1, 2)},
-            ["has not both of e2e and mlm+decay", "reaches 12.7 standard errors"],
-            ["The adaptations", "In full", "counts as paying", "adapted model is one"],
+            ["does not have both e2e and mlm+decay", "is 12.7 standard errors"],
+            ["Adaptations", "Amortized", "Adaptation pays", "share one adapted model"],
         ),
-        ({"adapt_each_seed": True}, ["How it was done"], ["The adapted model is one for all seeds"]),
-        ({"arms": ("e2e",)}, ["Accuracy by number of labels"], ["What each change does"]),
+        (
+            {"cluster_size": 4},
+            ["the 400 test rows in 100 clusters of texts that contain each other count as 100 samples"], [],
+        ),
+        ({"adapt_each_seed": True}, ["Setup"], ["All seeds share one adapted model"]),
+        ({"arms": ("e2e",)}, ["Accuracy by number of labels"], ["Effect of each change"]),
     ],
 )  # fmt: skip
-def test_it_says_what_holds_and_nothing_else(
+def test_statements_depend_on_the_study(
     changes: dict[str, Any], said: list[str], unsaid: list[str], build_verdict: Build, tmp_path: Path
 ) -> None:
     for text in map(words_of, write(tmp_path, build_verdict(**changes))):
@@ -76,16 +80,16 @@ def test_it_says_what_holds_and_nothing_else(
 
 @pytest.mark.parametrize(
     ("gain", "words"),
-    [(0.1, "mlm+decay beats e2e"), (-0.2, "It loses to e2e by"), (0.0, "is mlm+decay shown to beat e2e.")],
+    [(0.1, "mlm+decay beats e2e"), (-0.2, "It loses to e2e by"), (0.0, "mlm+decay is not shown to beat e2e")],
 )
-def test_the_verdict_goes_with_the_results(gain: float, words: str, build_verdict: Build, tmp_path: Path) -> None:
+def test_the_verdict_follows_the_results(gain: float, words: str, build_verdict: Build, tmp_path: Path) -> None:
     verdict = build_verdict(arms=("e2e", "mlm+decay"), budgets=(100,), gain=gain)
     assert words in verdict["sentence"]
     assert verdict["sentence"] in words_of(write(tmp_path, verdict)[0])
 
 
-def test_on_a_terminal(build_verdict: Build) -> None:
+def test_terminal_summary(build_verdict: Build) -> None:
     lines = render_study(build_verdict(arms=("e2e", "mlm"), budgets=(100, 8001))).splitlines()
-    assert lines[0].startswith("The study has not both")
+    assert lines[0].startswith("The study does not have both")
     assert lines[1].startswith("Adaptation, without decay (mlm against e2e): ")
     assert [line.split()[0] for line in lines[3:]] == ["labels", "100", "8,001"]

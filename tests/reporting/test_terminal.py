@@ -3,7 +3,13 @@ from typing import Any
 import pytest
 
 from sentiment.evaluation.metrics import compute_metrics
-from sentiment.reporting.terminal import render_audit, render_before_after, render_comparison, render_metrics
+from sentiment.reporting.terminal import (
+    render_adaptation,
+    render_audit,
+    render_before_after,
+    render_comparison,
+    render_metrics,
+)
 
 LABELS, PREDICTED = [1, 0, 0, 1], [1, 1, 0, 1]
 
@@ -15,7 +21,7 @@ def metrics() -> dict[str, Any]:
     return {"test": {"before": before, "after": after}}
 
 
-def test_before_after(metrics: dict[str, Any]) -> None:
+def test_before_after_table(metrics: dict[str, Any]) -> None:
     lines = render_before_after(metrics).splitlines()
     assert [line.split()[0] for line in lines] == [
         "test", "accuracy", "precision", "recall", "F1", "macro", "loss", "accuracy",
@@ -27,6 +33,17 @@ def test_before_after(metrics: dict[str, Any]) -> None:
     assert render_before_after(metrics).splitlines()[1].split() == ["accuracy", "-", "0.7500", "-"]
 
 
+def test_clusters_are_named_only_if_there_are_fewer_than_rows(metrics: dict[str, Any]) -> None:
+    words = "(4 test rows in 3 clusters of texts that contain each other)"
+    after = metrics["test"]["after"]
+    assert "cluster" not in render_before_after(metrics) + render_metrics(after)
+    after |= {"test_rows": 4, "test_clusters": 3}
+    assert render_before_after(metrics).endswith(words)
+    assert words in render_metrics(after)
+    after |= {"test_clusters": 4}
+    assert "cluster" not in render_before_after(metrics) + render_metrics(after)
+
+
 def test_metrics_of_a_checkpoint(metrics: dict[str, Any]) -> None:
     lines = [line.split() for line in render_metrics(metrics["test"]["after"]).splitlines()]
     assert ["accuracy", "0.7500"] in lines
@@ -34,7 +51,7 @@ def test_metrics_of_a_checkpoint(metrics: dict[str, Any]) -> None:
     assert lines[-2:] == [["negative", "1", "1"], ["positive", "0", "2"]]  # rows true, columns predicted
 
 
-def test_audit() -> None:
+def test_audit_table() -> None:
     part = {
         "rows": 10, "labels": {"negative": 3, "positive": 6, "unlabelled": 1}, "empty": 0, "duplicates": 2,
         "both_labels": 0, "tokens": {"mean": 5.25, "median": 5.0, "p95": 9.0, "max": 12}, "share_cut": 0.015,
@@ -52,13 +69,13 @@ def test_audit() -> None:
     assert ["reviews", "train", "test"] in lines
     assert ["unlabelled", "1", "10"] in lines
     assert ["positive", "share", "of", "labelled", "66.7%", "-"] in lines
-    assert ["cut", "at", "128", "tokens", "1.50%", "1.50%"] in lines
-    assert "test rows whose text stands in train: 4" in table
-    assert "part of one: 5 (50.0%)" in table
-    assert "rows left out, on several sides: 7" in table
+    assert ["truncated", "to", "128", "tokens", "1.50%", "1.50%"] in lines
+    assert "test rows whose text is also in train: 4" in table
+    assert "test rows contained in a training text: 5 (50.0%)" in table
+    assert "dropped rows, phrase of sentences in different splits: 7" in table
 
 
-def test_comparison() -> None:
+def test_comparison_lines() -> None:
     score = {"a": 0.9, "b": 0.92, "difference": 0.02, "difference_ci95": [-0.01, 0.05]}
     loss = {"a": 0.3, "b": 0.25, "difference": -0.05}
     costs = {"train_seconds": 518.2, "adaptation_seconds": 0.0, "seconds": 518.2}
@@ -70,11 +87,35 @@ def test_comparison() -> None:
     }  # fmt: skip
     lines = render_comparison(comparison).splitlines()
     assert lines[0] == "Cannot tell."
-    assert "On 1,994 test rows finetune mends 50 errors of e2e and makes 10 others" in lines[1]
+    assert "On 1,994 test rows, finetune fixes 50 of the errors of e2e and makes 10 that e2e does not make" in lines[1]
     assert "p under 0.001" in lines[1]
-    assert lines[2:4] == ["Warning: Other rows.", "Options that differ: lr."]
+    assert lines[2:4] == ["Warning: Other rows.", "Options that differ: learning_rate."]
     assert ["accuracy", "0.9000", "0.9200", "+0.0200", "-0.0100", "to", "+0.0500"] in [line.split() for line in lines]
     assert ["loss", "0.3000", "0.2500", "-0.0500", "-"] in [line.split() for line in lines]
-    assert lines[-1].split() == ["training", "(s)", "518", "518", "1.00", "times"]
+    assert lines[-1].split() == ["training", "(s)", "518", "518", "1.00x"]
     comparison["cost"]["b"] = {"train_seconds": 400.0, "adaptation_seconds": 1000.0, "seconds": 1400.0}
     assert render_comparison(comparison).splitlines()[-1].split()[:5] == ["with", "adaptation", "(s)", "518", "1,400"]
+
+
+ADAPTATION_METRICS: dict[str, Any] = {
+    "validation": {
+        "before": {"loss": 10.8, "perplexity": 49020.8, "accuracy": 0.0001, "masked_tokens": 41210},
+        "after": {"loss": 4.2, "perplexity": 66.69, "accuracy": 0.3111, "masked_tokens": 41210},
+    }
+}
+
+
+def test_adaptation_table() -> None:
+    title, *rows, tokens = [line.split() for line in render_adaptation(ADAPTATION_METRICS).splitlines()]
+    assert title == ["validation", "before", "after", "change"]
+    assert [row[-3:] for row in rows] == [
+        ["10.8000", "4.2000", "-6.6000"],
+        ["49,020.8", "66.7", "-48,954.1"],
+        ["0.0001", "0.3111", "+0.3110"],
+    ]
+    assert tokens == ["masked", "tokens:", "41,210"]
+
+
+def test_an_adaptation_without_metrics_from_before() -> None:
+    metrics = {"validation": {"after": ADAPTATION_METRICS["validation"]["after"]}}
+    assert render_adaptation(metrics).splitlines()[1].split()[-3:] == ["-", "4.2000", "-"]

@@ -11,7 +11,7 @@ from sentiment.runs.results import FinishedRun, read_finished_run
 
 @pytest.fixture
 def read_runs(write_finished_run: Callable[..., Path]) -> Callable[..., list[FinishedRun]]:
-    """`read_runs(learning_rate=1)`: two runs, of which the second has these options."""
+    """`read_runs(learning_rate=1)`: two runs, the second with these options."""
 
     def read(record: Any = None, **options: Any) -> list[FinishedRun]:
         first, second = write_finished_run("a"), write_finished_run("b", record=record, **options)
@@ -27,13 +27,13 @@ def refusal(runs: list[FinishedRun]) -> str:
     return str(error.value)
 
 
-def test_same_rows_pass_whatever_else_differs(read_runs: Callable[..., list[FinishedRun]]) -> None:
+def test_equal_test_rows_are_accepted_with_any_other_difference(read_runs: Callable[..., list[FinishedRun]]) -> None:
     check_same_test(
         *read_runs(seed=9, split_seed=1, learning_rate=3.0, model_name_or_path="outputs/mlm", dataset_name="copy.csv")
     )
 
 
-def test_other_rows_are_refused_with_the_options_that_explain_it(
+def test_different_rows_are_refused_with_the_options_that_explain_them(
     read_runs: Callable[..., list[FinishedRun]],
 ) -> None:
     runs = read_runs(seed=9, max_rows="all", learning_rate=3.0)
@@ -48,7 +48,7 @@ def test_changed_data_is_refused(column: str, value: Any, read_runs: Callable[..
     runs = read_runs()
     assert runs[1].predictions[column][0] != value
     runs[1].predictions[column][0] = value
-    assert "their options agree: the data changed" in refusal(runs)
+    assert "with the same options, so the data changed" in refusal(runs)
 
 
 def test_another_order_is_refused(read_runs: Callable[..., list[FinishedRun]]) -> None:
@@ -58,17 +58,17 @@ def test_another_order_is_refused(read_runs: Callable[..., list[FinishedRun]]) -
     refusal(runs)
 
 
-def test_another_cleaning_may_change_the_texts_and_nothing_else(read_runs: Callable[..., list[FinishedRun]]) -> None:
+def test_a_different_cleaning_may_change_only_the_texts(read_runs: Callable[..., list[FinishedRun]]) -> None:
     runs = read_runs(cleaning="classic")
     runs[1].predictions["text"][0] = "cleaned another way"
     check_same_test(*runs)
     (warning,) = list_warnings(*runs, "a", "b")
-    assert "cleaned in two ways (light and classic)" in warning
+    assert "cleaned differently (light and classic)" in warning
     runs[1].options["dataset_name"] = "imdb"
     assert "dataset_name snippets and imdb" in refusal(runs)
 
 
-def test_no_warnings_where_method_alone_differs(read_runs: Callable[..., list[FinishedRun]]) -> None:
+def test_no_warnings_if_only_the_method_differs(read_runs: Callable[..., list[FinishedRun]]) -> None:
     adaptation = {"base_model": "minilm", "test_texts_seen": 0}
     runs = read_runs(record={"adaptation": adaptation}, model_name_or_path="outputs/mlm", layer_decay=0.9)
     assert list_warnings(*runs, "e2e", "finetune") == []
@@ -82,14 +82,29 @@ def test_warnings(read_runs: Callable[..., list[FinishedRun]]) -> None:
     warnings = list_warnings(*read_runs(record=record, seed=2, split_seed=1), "e2e", "finetune")
     for words in (
         "not trained on the same rows (fingerprints ab12 and ffff)",
-        "go back to different models (minilm and bert)",
+        "different base models (minilm and bert)",
         "different seeds (1 and 2)",
     ):
         assert [warning for warning in warnings if words in warning], words
     assert len(warnings) == 3
 
 
-def test_differences_leave_out_what_changes_no_number(read_runs: Callable[..., list[FinishedRun]]) -> None:
+def test_training_times_are_not_comparable_if_threads_or_the_machine_differ(
+    read_runs: Callable[..., list[FinishedRun]],
+) -> None:
+    runs = read_runs()
+    for run, threads in zip(runs, (1, 2), strict=True):
+        run.hardware.update({"threads": threads, "memory_mb": threads})
+    (warning,) = list_warnings(*runs, "e2e", "finetune")
+    assert warning == "The training times of e2e and finetune are not comparable (threads: 1 and 2)."
+    runs[1].hardware.update({"name": "GPU", "device": "cuda", "threads": 1})
+    (warning,) = list_warnings(*runs, "e2e", "finetune")
+    assert "(device: cpu and cuda; name: Chip and GPU)" in warning
+    runs[1].hardware.update(runs[0].hardware | {"memory_mb": 9})
+    assert list_warnings(*runs, "e2e", "finetune") == []
+
+
+def test_options_without_effect_on_results_are_not_listed(read_runs: Callable[..., list[FinishedRun]]) -> None:
     record = {"precision": "fp32", "versions": {"torch": "2.12.0", "datasets": "5.2.0"}}
     found = list_differences(*read_runs(record=record, max_seq_length=64, head_lr=0.1, preprocessing_num_workers=3))
     assert found == {

@@ -2,12 +2,14 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from datasets import Dataset
 
 from sentiment.exceptions import InputError
-from sentiment.runs.results import read_adaptation_metrics, read_finished_run
+from sentiment.runs.results import read_adaptation_metrics, read_finished_run, read_predictions, write_predictions
 
 ADAPTATION = {"run_dir": "gone/mlm", "loss_after": 4.1}
 
@@ -20,13 +22,13 @@ def refusal(folder: Path) -> str:
     return str(error.value)
 
 
-def test_a_run_is_read_whole(write_finished_run: Callable[..., Path]) -> None:
+def test_a_finished_run_is_read(write_finished_run: Callable[..., Path]) -> None:
     run = read_finished_run(write_finished_run("e2e", wrong=[3, 8], seed=7))
     assert (run.options["seed"], run.adaptation, run.metrics["best_epoch"]) == (7, None, 2)
-    assert [row for row, right in enumerate(run.right) if not right] == [3, 8]
+    assert [row for row, is_correct in enumerate(run.correct) if not is_correct] == [3, 8]
 
 
-def test_what_is_no_finished_fine_tuning(write_finished_run: Callable[..., Path], tmp_path: Path) -> None:
+def test_folders_without_a_finished_fine_tuning(write_finished_run: Callable[..., Path], tmp_path: Path) -> None:
     assert "pass the folder of a fine-tuning" in refusal(tmp_path / "missing")
     assert "no run in" in refusal(tmp_path)
     assert "holds an adaptation" in refusal(write_finished_run("mlm", strategy="mlm"))
@@ -52,12 +54,12 @@ def test_damaged_files(file: str, content: str, message: str, write_finished_run
     assert "train that run again, with --overwrite" in refusal(folder)
 
 
-def test_predictions_that_are_missing_or_of_another_run(write_finished_run: Callable[..., Path]) -> None:
+def test_missing_predictions_and_those_of_another_run(write_finished_run: Callable[..., Path]) -> None:
     folder, other = write_finished_run("e2e"), write_finished_run("other", wrong=[2])
     (folder / "predictions.parquet").unlink()
     assert "predictions.parquet is missing or damaged" in refusal(folder)
     (other / "predictions.parquet").rename(folder / "predictions.parquet")
-    assert "metrics.json counts other labels" in refusal(folder)
+    assert "its labels do not match metrics.json" in refusal(folder)
     pyarrow.parquet.write_table(pa.table({"row": [1], "label": [0]}), folder / "predictions.parquet")
     assert "predictions.parquet is missing or damaged" in refusal(folder)
 
@@ -70,6 +72,15 @@ def test_metrics_of_the_adaptation(write_finished_run: Callable[..., Path], tmp_
     beside.parent.mkdir()
     beside.write_text(json.dumps(metrics))
     assert read_adaptation_metrics(run) == metrics
-    beside.write_text(json.dumps(metrics | {"validation": {"after": {"loss": 3.9}}}))  # of another adaptation
+    beside.write_text(json.dumps(metrics | {"validation": {"after": {"loss": 3.9}}}))  # another adaptation
     assert read_adaptation_metrics(run) is None
     assert read_adaptation_metrics(read_finished_run(write_finished_run("e2e"))) is None
+
+
+def test_written_predictions_are_read_back(tmp_path: Path) -> None:
+    split = Dataset.from_dict({"row": [4, 7], "text": ["good", "bad"], "label": [1, 0], "key": ["x", "y"]})
+    write_predictions(tmp_path / "predictions.parquet", split, np.array([0.75, 0.5]))
+    assert read_predictions(tmp_path / "predictions.parquet") == {
+        "row": [4, 7], "text": ["good", "bad"], "label": [1, 0], "predicted": [1, 0], "probability": [0.75, 0.5],
+    }  # fmt: skip
+    assert [path.name for path in tmp_path.iterdir()] == ["predictions.parquet"]

@@ -142,7 +142,7 @@ def check_results(folder: Path, verdict: Any) -> None:
         seconds = read(folder / "mlm" / "metrics.json")["resources"]["train_seconds"] if "mlm" in name else 0.0
         assert row["adaptation_seconds"] == seconds
         assert row["total_seconds"] == row["train_seconds"] + seconds
-        assert row["shared_seconds"] == pytest.approx(row["train_seconds"] + seconds / 4)
+        assert row["amortized_seconds"] == pytest.approx(row["train_seconds"] + seconds / 4)
         assert not (folder / "runs" / name / "checkpoints").exists()
         assert not list((folder / "runs" / name / "model").glob("*.safetensors"))
         assert (folder / "runs" / name / "model" / "tokenizer.json").exists()
@@ -152,7 +152,7 @@ def check_results(folder: Path, verdict: Any) -> None:
     assert [found["train"] for found in fingerprints[::2]] == [found["train"] for found in fingerprints[1::2]]
     assert len({found["train"] for found in fingerprints}) == 3
     adaptation = verdict["adaptations"][0]
-    assert (adaptation["name"], adaptation["shared_by"]) == ("mlm", 4)
+    assert (adaptation["name"], adaptation["num_finetunings"]) == ("mlm", 4)
     assert adaptation["dropped_in_test"] == 50  # the reviews that are validated and tested on
     assert not (folder / "mlm" / "checkpoints").exists()
 

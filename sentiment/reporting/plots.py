@@ -1,0 +1,116 @@
+"""The common look of all figures, which are not registered with pyplot, so there is no global state."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from sentiment.reporting.rendering import METRIC_NAMES
+from sentiment.storage import write_atomically
+
+# The colour-blind-safe palette of Okabe and Ito.
+BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#AA4499", "#8A8F98"
+INK, FAINT = "#1F2328", "#E3E6EA"
+RUN_STYLES = ((BLUE, "o"), (ORANGE, "s"))
+DOTS_PER_INCH = 144
+
+
+def new_figure(title: str) -> tuple[Figure, Axes]:
+    """A figure of the report's width with one set of axes."""
+    figure = Figure(figsize=(7.2, 4.0), layout="constrained")
+    axes = figure.add_subplot()
+    style_axes(axes, title)
+    return figure, axes
+
+
+def style_axes(axes: Axes, title: str, pad: float = 28) -> None:
+    """Give axes a title on the left, a faint grid and no box."""
+    axes.set_title(title, loc="left", color=INK, fontsize=12, fontweight="bold", pad=pad)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(GREY)
+    axes.grid(color=FAINT, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=INK, labelsize=10)
+    axes.xaxis.label.set_color(INK)
+    axes.yaxis.label.set_color(INK)
+
+
+def add_legend(axes: Axes) -> None:
+    """Put the legend between the title and the axes, where it hides no line."""
+    axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=5, frameon=False, fontsize=9.5, columnspacing=1.4)
+
+
+def use_percent(axis: Axis, label: str = "score (%)") -> None:
+    """Show shares as percentages on an axis."""
+    axis.set_major_formatter(PercentFormatter(xmax=1, symbol=""))
+    axis.set_label_text(label)
+
+
+def use_epochs(axes: Axes, epochs: Sequence[int]) -> None:
+    """Scale the x axis to epochs, with whole numbers as ticks."""
+    axes.set_xlabel("epoch")
+    axes.set_xlim(min(epochs) - 0.5, max(epochs) + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+
+
+def ensure_y_range(axes: Axes, smallest: float) -> None:
+    """Widen the y axis to the smallest range, so that a flat curve looks flat."""
+    low, high = axes.get_ylim()
+    margin = max(0.0, smallest - (high - low)) / 2
+    axes.set_ylim(low - margin, high + margin)
+
+
+def mark_restored(axes: Axes, place: float, label: str) -> None:
+    """Draw a dashed vertical line at the restored epoch or step."""
+    axes.axvline(place, color=INK, linestyle=(0, (4, 3)), linewidth=1.2, zorder=1, label=label)
+
+
+def draw_before_after(tests: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Figure:
+    """Test scores before and after training of one run or two, with the 95% intervals of accuracy.
+
+    `tests` maps the label of a run to the `before` and `after` of its test metrics.
+    """
+    figure, axes = new_figure("Test metrics before and after training")
+    shifts = (-0.17, 0.17) if len(tests) > 1 else (0.0,)
+    for (label, test), (colour, marker), shift in zip(tests.items(), RUN_STYLES[: len(tests)], shifts, strict=True):
+        for position, metric in enumerate(METRIC_NAMES):
+            place, before, after = position + shift, test["before"][metric], test["after"][metric]
+            outward = 1 if after >= before else -1
+            axes.plot([before, after], [place, place], color=colour, linewidth=2, alpha=0.45, zorder=1)
+            axes.plot([before], [place], color=GREY, marker=marker, markersize=7, linestyle="none")
+            name = label if position == 0 else None
+            axes.plot([after], [place], color=colour, marker=marker, markersize=8, linestyle="none", label=name)
+            for moment, score, direction in (("before", before, -outward), ("after", after, outward)):
+                low, high = test[moment]["accuracy_ci95"] if metric == "accuracy" else (score, score)
+                band: dict[str, Any] = {"color": colour if moment == "after" else GREY, "linewidth": 7, "alpha": 0.25}
+                axes.plot([low, high], [place, place], solid_capstyle="butt", zorder=1, **band)
+                label_score(axes, score, (high if direction > 0 else low, place), direction)
+    axes.plot([], [], color=GREY, marker="o", markersize=7, linestyle="none", label="before training")
+    axes.set_yticks(range(len(METRIC_NAMES)), list(METRIC_NAMES.values()))
+    axes.set_ylim(len(METRIC_NAMES) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(visible=False, axis="y")
+    axes.set_xlim(-0.09, 1.09)
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
+    use_percent(axes.xaxis, "score (%); bands: 95% interval of accuracy")
+    add_legend(axes)
+    return figure
+
+
+def label_score(axes: Axes, score: float, point: tuple[float, float], direction: int) -> None:
+    """Write a score in percent to the right (1) or to the left (-1) of a point."""
+    axes.annotate(
+        f"{100 * score:.1f}", point, (8 * direction, 0), textcoords="offset points", va="center",
+        ha="left" if direction > 0 else "right", fontsize=9.5, color=INK,
+    )  # fmt: skip
+
+
+def save_figures(folder: Path, figures: Mapping[str, Figure]) -> None:
+    """Write figures as PNG under their file names."""
+    for name, figure in figures.items():
+        with write_atomically(folder / name) as staged:
+            figure.savefig(staged, format="png", dpi=DOTS_PER_INCH, bbox_inches="tight", pad_inches=0.15)

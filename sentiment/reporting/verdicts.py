@@ -1,0 +1,101 @@
+"""Results in sentences: which of two runs is better, and what a study shows."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sentiment.evaluation.study_effects import EFFECTS, STRATEGIES, classify_effect
+from sentiment.reporting.rendering import describe_test_rows, format_points, round_for_reading
+
+RULE = (
+    "One run is called better only if both tests agree: the 95% interval of the accuracy difference excludes 0, and "
+    "the exact McNemar p-value is below 0.05."
+)
+
+
+def describe_comparison(name_a: str, name_b: str, outcome: Mapping[str, Any]) -> str:
+    """The verdict on the result of `compare_predictions` in one sentence, with the run that is ahead first."""
+    accuracy, rows = outcome["metrics"]["accuracy"], outcome["test_rows"]
+    ahead, behind, sign = (name_b, name_a, 1) if accuracy["difference"] >= 0 else (name_a, name_b, -1)
+    interval = sorted(sign * end for end in accuracy["difference_ci95"])
+    points, low, high = format_points(sign * accuracy["difference"], *interval)
+    clusters = f"; {describe_test_rows(rows, outcome['test_clusters'])}" if outcome["test_clusters"] < rows else ""
+    interval_in_words = f"(95% interval {low} to {high}{clusters})"
+    if outcome["better"]:
+        return f"{ahead} is better than {behind} by {points} points {interval_in_words}."
+    if not outcome["fixes"] + outcome["regressions"]:
+        return f"Inconclusive: {name_b} and {name_a} classify the same rows correctly."
+    if accuracy["difference"]:
+        needed, size = outcome["needed_rows"], "that size"
+        found = f"{ahead} is ahead of {behind} by {points} points {interval_in_words}"
+    else:
+        needed, size = outcome["needed_rows_for_one_point"], "one point"
+        found = f"{name_b} and {name_a} classify equally many rows correctly {interval_in_words}"
+    if needed <= rows:
+        return f"Inconclusive: {found}; a difference of {size} would be detected with 80% power."
+    return (
+        f"Inconclusive: {found}; about {round_for_reading(needed)} test rows are needed to detect a difference of "
+        f"{size} with 80% power."
+    )
+
+
+def describe_study(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """The verdict of `summarize_study` as a `sentence`, and `effects_in_words`, one sentence per effect."""
+    effects = summary["effects"]
+    return {
+        "sentence": describe_strategies(effects, summary["adaptation_pays"]),
+        "effects_in_words": [
+            describe_effect([effect for effect in effects if effect["effect"] == name])
+            for name in dict.fromkeys(effect["effect"] for effect in effects)
+        ],
+    }
+
+
+def describe_strategies(effects: Sequence[Mapping[str, Any]], paying: Mapping[str, Any] | None) -> str:
+    """The budgets at which mlm+decay beats e2e and at which it loses to it."""
+    if paying is None:
+        return "The study does not have both e2e and mlm+decay, so it does not compare the two strategies."
+    found = {effect["budget"]: effect for effect in effects if effect["effect"] == STRATEGIES}
+    budget, sentences = paying["budget"], []
+    if budget is None:
+        sentences.append(f"mlm+decay is not shown to beat e2e at any budget tried ({name_budgets([*found])}).")
+    else:
+        lead = f"The largest budget at which mlm+decay is shown to beat e2e is {budget:,} labels"
+        if budget == max(found):
+            lead = f"mlm+decay beats e2e at {budget:,} labels, the largest budget tried"
+        sentences.append(f"{lead}, by {_format_difference(found[budget])}.")
+        if paying["exceptions"]:
+            sentences.append(f"It is not shown to beat e2e at {name_budgets(paying['exceptions'])}.")
+        elif budget > min(found):
+            sentences.append("It also beats e2e at every smaller budget tried.")
+    worse = [size for size, verdict in paying["by_budget"].items() if verdict == "worse"]
+    if worse:
+        sizes = " and ".join(f"by {_format_difference(found[size], -1)} at {size:,} labels" for size in worse)
+        sentences.append(f"It loses to e2e {sizes}.")
+    return " ".join(sentences)
+
+
+def describe_effect(effects: Sequence[Mapping[str, Any]]) -> str:
+    """One sentence about one effect at all budgets."""
+    name = effects[0]["effect"]
+    first, second = EFFECTS[name]
+    parts = []
+    for verdict, words in (("better", "helps"), ("worse", "hurts"), ("inconclusive", "inconclusive")):
+        if budgets := [effect["budget"] for effect in effects if classify_effect(effect) == verdict]:
+            is_every = len(budgets) == len(effects) > 1
+            parts.append(f"{words} at {'every budget tried' if is_every else name_budgets(budgets)}")
+    return f"{name[0].upper()}{name[1:]} ({second} against {first}): {'; '.join(parts)}."
+
+
+def name_budgets(budgets: Sequence[int]) -> str:
+    """Label budgets as a list in words.
+
+    >>> name_budgets([100, 1000])
+    '100 and 1,000 labels'
+    """
+    *most, last = (f"{budget:,}" for budget in budgets)
+    return f"{', '.join(most)} and {last} labels" if most else f"{last} labels"
+
+
+def _format_difference(effect: Mapping[str, Any], sign: int = 1) -> str:
+    points, low, high = format_points(sign * effect["difference"], *sorted(sign * end for end in effect["ci95"]))
+    return f"{points} points (95% interval {low} to {high})"

@@ -1,0 +1,105 @@
+"""The words of a verdict for every outcome."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sentiment.evaluation.significance import compare_predictions
+from sentiment.evaluation.study_effects import find_paying_budget
+from sentiment.reporting.verdicts import (
+    describe_comparison,
+    describe_effect,
+    describe_strategies,
+    describe_study,
+    name_budgets,
+)
+
+
+def compare(both: int, fixes: int, regressions: int, neither: int, clusters: Any = None) -> str:
+    """The verdict where both, only B (finetune), only A (e2e) and neither classify so many rows correctly."""
+    counts = [both, fixes, regressions, neither]
+    labels = np.resize([0, 1, 1], sum(counts))
+    wrong_a, wrong_b = np.repeat([0, 1, 0, 1], counts), np.repeat([0, 0, 1, 1], counts)
+    return describe_comparison(
+        "e2e", "finetune", compare_predictions(labels, labels ^ wrong_a, labels ^ wrong_b, clusters)
+    )
+
+
+def test_the_run_that_is_ahead_comes_first_with_a_positive_difference() -> None:
+    assert compare(840, 80, 40, 40) == "finetune is better than e2e by 4.0 points (95% interval 1.9 to 6.2)."
+    assert compare(840, 40, 80, 40).startswith("e2e is better than finetune by 4.0 points (95% interval 1.")
+
+
+def test_an_inconclusive_difference() -> None:
+    sentence = compare(900, 30, 34, 36)
+    assert sentence.startswith("Inconclusive: e2e is ahead of finetune by 0.4 points (95% interval -1.")
+    assert sentence.endswith("; about 31,000 test rows are needed to detect a difference of that size with 80% power.")
+
+
+def test_a_tie() -> None:
+    sentence = compare(900, 30, 30, 40)
+    assert sentence.startswith("Inconclusive: finetune and e2e classify equally many rows correctly (95% interval")
+    assert sentence.endswith("; about 4,700 test rows are needed to detect a difference of one point with 80% power.")
+    assert compare(9000, 30, 30, 940).endswith("a difference of one point would be detected with 80% power.")
+    assert compare(90, 0, 0, 10) == "Inconclusive: finetune and e2e classify the same rows correctly."
+
+
+def test_clusters_are_named_only_if_there_are_fewer_than_rows() -> None:
+    words = "; 1,000 test rows in 500 clusters of texts that contain each other)."
+    assert words in compare(840, 80, 40, 40, np.arange(1000) // 2)
+    assert "cluster" not in compare(840, 80, 40, 40, np.arange(1000))
+
+
+def effect(budget: int, low: float, high: float, name: str = "both changes") -> dict[str, Any]:
+    return {"effect": name, "budget": budget, "difference": (low + high) / 2, "ci95": [low, high]}
+
+
+BETTER, OPEN, WORSE = (0.01, 0.03), (-0.01, 0.01), (-0.03, -0.01)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "words"),
+    [
+        ([OPEN, OPEN], ["mlm+decay is not shown to beat e2e at any budget tried (100 and 300 labels)."]),
+        (
+            [BETTER, OPEN],
+            ["The largest budget at which mlm+decay is shown to beat e2e is 100 labels, by 2.0 points (95%"],
+        ),
+        (
+            [BETTER, BETTER],
+            ["mlm+decay beats e2e at 300 labels, the largest budget tried", "also beats e2e at every smaller budget"],
+        ),
+        ([OPEN, BETTER], ["the largest budget tried", "It is not shown to beat e2e at 100 labels."]),
+        ([BETTER, WORSE], ["is 100 labels", "It loses to e2e by 2.0 points (95% interval 1.0 to 3.0) at 300 labels."]),
+        ([WORSE, WORSE], ["not shown to beat e2e", "at 100 labels and by 2.0 points", "at 300 labels."]),
+    ],
+)
+def test_the_verdict_on_the_strategies(outcomes: list[tuple[float, float]], words: list[str]) -> None:
+    effects = [effect(budget, *ends) for budget, ends in zip((100, 300), outcomes, strict=True)]
+    sentence = describe_strategies(effects, find_paying_budget(effects))
+    assert [word for word in words if word not in sentence] == []
+
+
+def test_an_effect_in_one_sentence() -> None:
+    name = "decay, with adaptation"
+    effects = [effect(100, *BETTER, name), effect(300, *OPEN, name), effect(1000, *WORSE, name)]
+    assert describe_effect(effects) == (
+        "Decay, with adaptation (mlm+decay against mlm): helps at 100 labels; hurts at 1,000 labels; "
+        "inconclusive at 300 labels."
+    )
+    assert describe_effect([effect(100, *OPEN), effect(300, *OPEN)]).endswith(": inconclusive at every budget tried.")
+
+
+def test_a_study_without_both_strategies() -> None:
+    sentences = describe_study(
+        {"effects": [effect(100, *BETTER, "adaptation, without decay")], "adaptation_pays": None}
+    )
+    assert "does not have both e2e and mlm+decay" in sentences["sentence"]
+    assert sentences["effects_in_words"] == ["Adaptation, without decay (mlm against e2e): helps at 100 labels."]
+
+
+def test_budgets_in_words() -> None:
+    assert [name_budgets(budgets) for budgets in ([100], [100, 300], [100, 300, 1000])] == [
+        "100 labels", "100 and 300 labels", "100, 300 and 1,000 labels",
+    ]  # fmt: skip
