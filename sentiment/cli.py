@@ -229,6 +229,7 @@ def audit(flags: Sequence[str]) -> None:
 
 def evaluate(model: str, dataset: str, data_dir: str | None, split: str | None, output: Path | None) -> None:
     """Prints the metrics of a checkpoint on the labelled rows of a split."""
+    from sentiment.data.leaks import assign_clusters
     from sentiment.data.sources import load_reviews
     from sentiment.data.splits import choose_labelled_split, join_labelled
     from sentiment.evaluation.metrics import evaluate_probabilities
@@ -240,7 +241,8 @@ def evaluate(model: str, dataset: str, data_dir: str | None, split: str | None, 
     reviews = load_reviews(dataset, data_dir)
     name = choose_labelled_split(reviews, [split] if split else ["test", "validation", "train"])
     part = join_labelled(reviews, [name])
-    metrics = evaluate_probabilities(predictor.predict_probabilities(part["text"][:]), part["label"][:])
+    texts = part["text"][:]
+    metrics = evaluate_probabilities(predictor.predict_probabilities(texts), part["label"][:], assign_clusters(texts))
     print(f"{dataset}, split {name}: {len(part):,} labelled rows\n{render_metrics(metrics)}")
     if output:
         write_json(output, {"model": model, "dataset": dataset, "split": name, "rows": len(part)} | metrics)

@@ -1,5 +1,6 @@
 """Fine-tuning on labelled reviews: strategy A (`e2e`), and the second half of strategy B (`finetune`)."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from transformers.utils import logging as transformers_logging
 from sentiment.config.arguments import DataArguments, FinetuningArguments, ModelArguments
 from sentiment.config.parsing import build_arguments, parse_arguments
 from sentiment.data.finetuning_data import RunData, compute_fingerprints, load_split_reviews, prepare_data
+from sentiment.data.leaks import assign_clusters
 from sentiment.environment import is_main_process
 from sentiment.evaluation.metrics import evaluate_probabilities
 from sentiment.inference.batching import predict_probabilities
@@ -121,7 +123,11 @@ class FinetuningRun(Run):
     ) -> dict[str, Any]:
         """Test metrics before training, in the main process."""
         assert isinstance(trainer.model, BertSentimentClassifier)
-        return evaluate(trainer.model, data.tokenized["test"], tokenizer)[0] if is_main_process() else {}
+        return (
+            evaluate(trainer.model, data.tokenized["test"], tokenizer, data.splits["test"]["text"][:])[0]
+            if is_main_process()
+            else {}
+        )
 
     def summarize(
         self, trainer: SentimentTrainer, data: RunData, tokenizer: PreTrainedTokenizerBase, before: dict[str, Any]
@@ -129,7 +135,7 @@ class FinetuningRun(Run):
         """Test metrics before and after, validation metrics, history and resources; writes the test predictions."""
         # The saved model, not the Trainer's: that one's forward pass keeps rounding to the precision of training.
         trained = load_trained_classifier(str(self.run_dir / "model"), trainer.args.device)
-        after, probabilities = evaluate(trained, data.tokenized["test"], tokenizer)
+        after, probabilities = evaluate(trained, data.tokenized["test"], tokenizer, data.splits["test"]["text"][:])
         write_predictions(self.run_dir / "predictions.parquet", data.splits["test"], probabilities)
         history = build_history(trainer.state.log_history)
         best = get_best_evaluation(trainer, history)
@@ -165,8 +171,8 @@ def compute_trainer_metrics(prediction: EvalPrediction) -> dict[str, Any]:
 
 
 def evaluate(
-    model: BertSentimentClassifier, part: Dataset, tokenizer: PreTrainedTokenizerBase
+    model: BertSentimentClassifier, part: Dataset, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]
 ) -> tuple[dict[str, Any], np.ndarray]:
     """Metrics of the model on a tokenized split, and the probability of `positive` for each of its rows."""
     probabilities = predict_probabilities(model, part["input_ids"][:], tokenizer.pad_token_id)
-    return evaluate_probabilities(probabilities, part["labels"][:]), probabilities
+    return evaluate_probabilities(probabilities, part["labels"][:], assign_clusters(texts)), probabilities

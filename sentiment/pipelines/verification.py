@@ -76,7 +76,7 @@ def verify_finetuning(
     model = load_trained_classifier(model_dir, torch.device(find_device()))
     tokenizer = load_tokenizer(model_dir, data_args.max_seq_length)
     test = tokenize_reviews(splits, tokenizer, data_args.max_seq_length, data_args.preprocessing_num_workers)["test"]
-    found, probabilities = evaluate(model, test, tokenizer)
+    found, probabilities = evaluate(model, test, tokenizer, splits["test"]["text"][:])
     differences += compare_values(metrics["test"]["after"], found, "test", TOLERANCE)
     recorded = np.asarray(read_predictions(run_dir / "predictions.parquet")["probability"])
     if recorded.shape == probabilities.shape:
