@@ -442,6 +442,9 @@ class AdaptationArguments(RunArguments):
 
     output_dir: str = field(default="outputs/mlm", metadata={"help": "Folder of the run."})
     num_train_epochs: float = field(default=3, metadata={"help": "Number of epochs."})
+    objective: str = field(
+        default="mlm", metadata={"choices": ["mlm"], "help": "What to train for. mlm: masked language modelling."}
+    )
     mlm_probability: float = field(default=0.15, metadata={"help": "Share of tokens to mask and predict."})
     head_warmup_ratio: float = field(
         default=0.1,

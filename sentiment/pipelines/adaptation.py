@@ -1,4 +1,4 @@
-"""Adaptation to unlabelled reviews by masked-language modelling: the first half of strategy B (`mlm`)."""
+"""Adaptation to unlabelled reviews: the first half of strategy B (`mlm`)."""
 
 import logging
 import math
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset
-from transformers import EvalPrediction, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from sentiment.config.arguments import AdaptationArguments, CorpusArguments, ModelArguments
@@ -15,21 +15,18 @@ from sentiment.config.parsing import build_arguments, parse_arguments
 from sentiment.data.adaptation_data import AdaptationData, compute_fingerprints, prepare_adaptation_data
 from sentiment.environment import is_main_process
 from sentiment.exceptions import require
-from sentiment.inference.fill_mask import fill_masks, mask_words
-from sentiment.models.masked_lm import IGNORE_INDEX, BertForSparseMaskedLM, load_masked_lm
+from sentiment.pipelines.objectives import OBJECTIVES, Objective
 from sentiment.pipelines.run import Run
 from sentiment.reporting.adaptation_report import write_adaptation_report
 from sentiment.reporting.model_cards import write_adapted_model_card
 from sentiment.reporting.terminal import render_adaptation
 from sentiment.runs.lineage import KEYS_FILE
 from sentiment.training.history import build_history, get_best_evaluation, get_epoch_timer, summarize_resources
-from sentiment.training.masking import SeededMaskingCollator, apply_static_masking
 from sentiment.training.trainer import SentimentTrainer
 
 ARGUMENTS = (ModelArguments, CorpusArguments, AdaptationArguments)
 LOGGED_STEPS = 200  # points of the loss curve
 STREAM_EVALUATIONS = 5  # of a stream, which has no epochs
-MAX_EXPONENT = 700.0  # of a float
 logger = logging.getLogger(__name__)
 
 
@@ -69,10 +66,19 @@ def adapt(
 
 
 class AdaptationRun(Run):
-    """An adaptation, judged by its loss on held-out reviews with static masks."""
+    """An adaptation, judged by its loss on held-out reviews."""
 
-    progress_metric = "perplexity"
     has_new_head = False
+
+    @property
+    def objective(self) -> Objective:
+        """What is trained for."""
+        return OBJECTIVES[self.args.objective](self.args)
+
+    @property
+    def progress_metric(self) -> str:
+        """The metric of the progress bar."""
+        return self.objective.progress_metric
 
     def check_model(self) -> None:
         """Any BERT can be adapted."""
@@ -89,21 +95,15 @@ class AdaptationRun(Run):
         )
         return prepare_adaptation_data(self.data_args, self.args, tokenizer)
 
-    def load_model(self, model_path: str, revision: str | None = None) -> BertForSparseMaskedLM:
-        """The pretrained BERT with a head for masked tokens."""
+    def load_model(self, model_path: str, revision: str | None = None) -> PreTrainedModel:
+        """The pretrained BERT with the head of the objective."""
         preprocessing = {name: getattr(self.data_args, name) for name in ("cleaning", "max_seq_length")}
-        model, self.has_new_head = load_masked_lm(model_path, preprocessing, revision)
+        model, self.has_new_head = self.objective.load_model(model_path, preprocessing, revision)
         return model
 
     def get_trainer_options(self, data: AdaptationData, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-        """Arguments of the Trainer: dynamic masks for training, static ones for validation."""
-        args = self.args
-        validation = apply_static_masking(data.validation, tokenizer, args.mlm_probability, args.seed)
-        require(
-            any(label != IGNORE_INDEX for labels in validation["labels"] for label in labels),
-            "no token of the validation texts is masked: pass more or longer reviews",
-        )
-        steps = args.max_steps
+        """Arguments of the Trainer; a stream is evaluated every so many steps, as it has no epochs."""
+        args, steps = self.args, self.args.max_steps
         if steps <= 0:
             assert isinstance(data.train, Dataset)
             steps = math.ceil(len(data.train) / args.global_batch_size * args.num_train_epochs)
@@ -119,15 +119,15 @@ class AdaptationRun(Run):
             logger.warning("the head is new: only the head is trained in the first %.0f%%", 100 * head_warmup_ratio)
         return {
             "train_dataset": data.train,
-            "eval_dataset": validation,
-            "data_collator": SeededMaskingCollator(tokenizer, args.mlm_probability, args.seed, self.tracker),
-            "compute_metrics": compute_trainer_metrics,
+            "eval_dataset": self.objective.build_validation(data.validation, tokenizer),
+            "data_collator": self.objective.build_collator(tokenizer, self.tracker),
+            "compute_metrics": self.objective.compute_metrics,
             "head_warmup_ratio": head_warmup_ratio,
             "argument_changes": changes,
         }
 
     def describe(self, data: AdaptationData, model_path: str) -> dict[str, Any]:
-        """The data."""
+        """The data, and whether the head is new."""
         return {
             "data": {
                 "datasets": self.data_args.dataset_name,
@@ -136,37 +136,38 @@ class AdaptationRun(Run):
             }
         }
 
+    def evaluate(self, trainer: SentimentTrainer) -> dict[str, float]:
+        """The validation metrics of the objective."""
+        logged = trainer.evaluate()
+        return {name: logged[f"eval_{name}"] for name in self.objective.metric_names}
+
     def evaluate_before(
         self, trainer: SentimentTrainer, data: AdaptationData, tokenizer: PreTrainedTokenizerBase
     ) -> dict[str, Any]:
-        """Validation metrics and guesses for some masked words; writes the hashes of the training texts."""
-        masks = mask_words(data.held_out_texts, tokenizer, seed=self.args.seed)
-        guesses: list[Any] = []
+        """Validation metrics and answers to examples; writes the hashes of the training texts."""
+        examples = self.objective.choose_examples(data.held_out_texts, tokenizer)
+        answers: list[Any] = []
         if is_main_process():
             if data.text_keys is not None:
                 np.save(self.run_dir / KEYS_FILE, data.text_keys, allow_pickle=False)
-            assert isinstance(trainer.model, BertForSparseMaskedLM)
-            guesses = fill_masks(trainer.model, tokenizer, [mask["text"] for mask in masks])
-        return {"metrics": extract_eval_metrics(trainer.evaluate()), "masks": masks, "guesses": guesses}
+            model: Any = trainer.model
+            answers = self.objective.answer_examples(model, tokenizer, examples)
+        return {"metrics": self.evaluate(trainer), "examples": examples, "answers": answers}
 
     def summarize(
-        self,
-        trainer: SentimentTrainer,
-        data: AdaptationData,
-        tokenizer: PreTrainedTokenizerBase,
-        before: dict[str, Any],
+        self, trainer: SentimentTrainer, data: AdaptationData, tokenizer: PreTrainedTokenizerBase, before: Any
     ) -> dict[str, Any]:
         """Validation metrics before and after, history, loss curve, filled masks and resources."""
         log = trainer.state.log_history
         history = build_history(log)
         best = get_best_evaluation(trainer, history)
-        examples = trainer.state.global_step * self.args.global_batch_size
+        texts = trainer.state.global_step * self.args.global_batch_size
         if self.args.max_steps <= 0 and isinstance(trainer.train_dataset, Dataset):
-            examples = len(trainer.train_dataset) * get_epoch_timer(trainer).epochs  # the last batches may be smaller
+            texts = len(trainer.train_dataset) * get_epoch_timer(trainer).epochs  # the last batches may be smaller
         # The saved model, not the Trainer's: that one's forward pass keeps rounding to the precision of training.
-        adapted, _ = load_masked_lm(str(self.run_dir / "model"))
-        guesses = fill_masks(adapted, tokenizer, [mask["text"] for mask in before["masks"]])
-        resources = summarize_resources(trainer, examples, trainer.state.num_input_tokens_seen)
+        adapted, _ = self.objective.load_model(str(self.run_dir / "model"))
+        answers = self.objective.answer_examples(adapted, tokenizer, before["examples"])
+        resources = summarize_resources(trainer, texts, trainer.state.num_input_tokens_seen)
         return {
             "validation": {"before": before["metrics"], "after": best["validation"]},
             "history": history,
@@ -180,8 +181,8 @@ class AdaptationRun(Run):
             "resources": resources
             | {"padding_share": get_padding_share(data.audit, trainer.args.train_sampling_strategy)},
             "filled_masks": [
-                mask | {"before": old, "after": new}
-                for mask, old, new in zip(before["masks"], before["guesses"], guesses, strict=True)
+                example | {"before": old, "after": new}
+                for example, old, new in zip(before["examples"], before["answers"], answers, strict=True)
             ],
         }
 
@@ -192,22 +193,6 @@ class AdaptationRun(Run):
         record["model"]["has_new_head"] = self.has_new_head
         write_adapted_model_card(self.run_dir / "model", record, metrics)
         write_adaptation_report(self.run_dir, record, metrics)
-
-
-def compute_trainer_metrics(prediction: EvalPrediction) -> dict[str, float]:
-    """Loss (nats per masked token), perplexity, and accuracy at masked tokens, from the sums of each row.
-
-    The Trainer's own loss is a mean over batches, in which a masked token of a short batch has more weight.
-    """
-    losses, correct, masked = (np.asarray(values, dtype=np.float64).sum() for values in prediction.predictions)
-    loss = float(losses / masked)
-    perplexity = math.exp(min(loss, MAX_EXPONENT))
-    return {"loss": loss, "perplexity": perplexity, "accuracy": float(correct / masked), "masked_tokens": int(masked)}
-
-
-def extract_eval_metrics(logged: dict[str, float]) -> dict[str, float]:
-    """The metrics of `compute_trainer_metrics` in what `Trainer.evaluate` returns."""
-    return {name: logged[f"eval_{name}"] for name in ("loss", "perplexity", "accuracy", "masked_tokens")}
 
 
 def get_padding_share(audit: dict[str, Any], sampling_strategy: str) -> float | None:

@@ -75,7 +75,10 @@ def finetune(
 class FinetuningRun(Run):
     """A fine-tuning, tested before and after training."""
 
-    progress_metric = "accuracy"
+    @property
+    def progress_metric(self) -> str:
+        """The metric of the progress bar."""
+        return "accuracy"
 
     def compute_fingerprints(self) -> dict[str, str]:
         """Fingerprints of the labelled splits."""

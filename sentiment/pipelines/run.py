@@ -53,8 +53,6 @@ class Run(ABC):
         args: how to train.
     """
 
-    progress_metric: str
-
     def __init__(
         self,
         strategy: str,
@@ -69,6 +67,11 @@ class Run(ABC):
         self.run_dir = Path(args.output_dir)
         self.options = collect_options(model_args, data_args, args)
         self.tracker = EpochTracker()
+
+    @property
+    @abstractmethod
+    def progress_metric(self) -> str:
+        """The metric of the progress bar."""
 
     @abstractmethod
     def compute_fingerprints(self) -> dict[str, str]:

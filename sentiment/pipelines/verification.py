@@ -18,7 +18,7 @@ from sentiment.exceptions import require
 from sentiment.models.classifier import load_trained_classifier
 from sentiment.models.loading import load_tokenizer
 from sentiment.pipelines import adaptation, finetuning
-from sentiment.pipelines.adaptation import AdaptationRun, extract_eval_metrics
+from sentiment.pipelines.adaptation import AdaptationRun
 from sentiment.pipelines.finetuning import evaluate
 from sentiment.runs.folder import read_run
 from sentiment.runs.results import read_predictions
@@ -98,7 +98,7 @@ def verify_adaptation(
         tokenizer = load_tokenizer(model_dir, run.data_args.max_seq_length)
         data = run.prepare_data(tokenizer)
         trainer = run.build_trainer(run.load_model(model_dir), data, tokenizer)
-        found = extract_eval_metrics(trainer.evaluate())
+        found = run.evaluate(trainer)
     differences = list(compare_values(record["data"]["fingerprints"], data.fingerprints, "fingerprint", 0.0))
     recorded = {name: metrics["validation"]["after"][name] for name in found}
     differences += compare_values(recorded, found, "validation", TOLERANCE)
