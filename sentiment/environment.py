@@ -60,8 +60,10 @@ def choose_precision(requested: str = "auto") -> str:
 
 
 def has_bf16_units() -> bool:
-    """Whether this CPU multiplies bf16 matrices in hardware (AVX512-BF16 or AMX)."""
+    """Whether this CPU multiplies bf16 matrices in hardware (AVX512-BF16 or AMX), and oneDNN may use it."""
     import torch
 
     capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
+    is_limited = limit not in ("", "ALL", "DEFAULT") and not any(unit in limit for unit in ("BF16", "FP16", "AMX"))
+    return not is_limited and bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
