@@ -1,4 +1,4 @@
-"""Documents: commands are parsed by the real parsers, links and files exist, and both READMEs show the same commands."""
+"""Documents: commands are accepted by the real parsers, links and files exist, both READMEs say the same."""
 
 import json
 import re
@@ -215,7 +215,7 @@ def test_links_lead_to_files_and_headings(page: Path) -> None:
         path, _, anchor = link.partition("#")
         target = (page.parent / path).resolve() if path else page
         assert target.exists(), link
-        assert page.parent.name != "docs" or target.is_relative_to(ROOT / "docs"), f"{link}: not part of the site"
+        assert page not in DOCS or target.is_relative_to(ROOT / "docs"), f"{link}: not part of the site"
         assert not anchor or anchor in list_headings(target), link
 
 
@@ -239,8 +239,12 @@ def test_both_readmes_have_the_same_commands_tables_and_links() -> None:
     english, chinese = READMES
     assert list_commands(english) == list_commands(chinese)
     numbers = [re.findall(r"^\|.*\d\.\d{4}.*$", read(page), re.MULTILINE) for page in READMES]
-    assert [re.findall(r"[\d.,]{3,}", row) for row in numbers[0]] == [re.findall(r"[\d.,]{3,}", row) for row in numbers[1]]
-    links = [{link.partition("#")[0] for link in LINK.findall(read(page))} - {p.name for p in READMES} for page in READMES]
+    assert [re.findall(r"[\d.,]{3,}", row) for row in numbers[0]] == [
+        re.findall(r"[\d.,]{3,}", row) for row in numbers[1]
+    ]
+    links = [
+        {link.partition("#")[0] for link in LINK.findall(read(page))} - {p.name for p in READMES} for page in READMES
+    ]
     assert links[0] == links[1]
 
 
@@ -250,16 +254,24 @@ def test_architecture_lists_every_module() -> None:
     assert sorted(listed) == sorted(name_page(path) for path in [*modules, *ROOT.glob("train_*.py")])
 
 
-@pytest.mark.xfail(reason="finetune, adapt, compare and Predictor are not exported yet", raises=ImportError, strict=True)
+@pytest.mark.xfail(
+    reason="finetune, adapt, compare and Predictor are not exported yet", raises=ImportError, strict=True
+)
 def test_python_api_page(
-    tiny_bert: Path, reviews_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tiny_bert: Path,
+    reviews_csv: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Runs the page's script on a tiny model, with positions for the default length, and few reviews."""
     model = tmp_path / "model"
     shutil.copytree(tiny_bert, model)
     config = BertConfig(**json.loads(read(model / "config.json")) | {"max_position_embeddings": 128})
     BertModel(config).save_pretrained(model)
-    (code,) = [block for language, block in FENCE.findall(read(ROOT / "docs" / "python-api.md")) if language == "python"]
+    (code,) = [
+        block for language, block in FENCE.findall(read(ROOT / "docs" / "python-api.md")) if language == "python"
+    ]
     for name, path in (("minilm", model), ("snippets", reviews_csv)):
         assert f'"{name}"' in code
         code = code.replace(f'"{name}"', repr(str(path)))
