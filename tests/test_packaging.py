@@ -73,7 +73,6 @@ def test_the_wheel_is_what_runs(installed: Path, tmp_path: Path) -> None:
     assert run(installed / "sentiment", "--version", cwd=tmp_path).stdout.startswith("sentiment 0.")
 
 
-@pytest.mark.xfail(reason="bare names of ready-made configurations are not resolved yet", strict=True)
 def test_the_demo_configuration_runs_from_another_folder(
     installed: Path, tiny_bert: Path, reviews_csv: Path, tmp_path: Path
 ) -> None:
