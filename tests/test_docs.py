@@ -254,9 +254,6 @@ def test_architecture_lists_every_module() -> None:
     assert sorted(listed) == sorted(name_page(path) for path in [*modules, *ROOT.glob("train_*.py")])
 
 
-@pytest.mark.xfail(
-    reason="finetune, adapt, compare and Predictor are not exported yet", raises=ImportError, strict=True
-)
 def test_python_api_page(
     tiny_bert: Path,
     reviews_csv: Path,
