@@ -9,8 +9,9 @@ ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_
 RUN useradd --create-home --uid 10001 sentiment
 WORKDIR /app
 COPY pyproject.toml constraints.txt README.md LICENSE ./
-# Before the code, so that a change of the code does not install them again. Groups need pip 25.1.
+# Before the code, so that a change of the code does not reinstall the dependencies. Groups need pip 25.1.
 RUN pip install --upgrade "pip>=25.1" && pip install --constraint constraints.txt --group serving
+COPY train_*.py ./
 COPY sentiment sentiment
 RUN pip install --no-deps .
 

@@ -1,10 +1,13 @@
-# make demo: train and report the offline example; make verdict: the second strategy too, and which is better;
-# make test: every test. All set up .venv first, once.
+# make demo: train and report the offline example.   make verdict: strategy B too, and the comparison.
+# make test: every test.   make check: lint and test.   make docs: the site, in site/.
+# All create .venv first, once.
 PYTHON ?= python3
 BIN := .venv/bin
 SETUP := .venv/.installed
+DOCS_SETUP := .venv/.installed-docs
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
-.PHONY: demo verdict test lint check setup clean
+.PHONY: demo verdict test lint check docs setup clean
 
 demo: setup
 	@$(BIN)/accelerate launch --quiet --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
@@ -15,8 +18,9 @@ verdict: demo
 	@$(BIN)/python train_finetune.py sentiment/config/offline_finetune.yaml --resume
 	@$(BIN)/sentiment compare outputs/e2e outputs/finetune
 
+# PYTEST_OPTIONS: for example PYTEST_OPTIONS="-n 2 --dist loadfile".
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
 
 lint: setup
 	$(BIN)/ruff format --check .
@@ -25,6 +29,9 @@ lint: setup
 
 check: lint test
 
+docs: $(DOCS_SETUP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
 setup: $(SETUP)
 	@$(BIN)/sentiment fetch minilm > /dev/null
 	@$(BIN)/sentiment fetch snippets > /dev/null
@@ -32,8 +39,12 @@ setup: $(SETUP)
 $(SETUP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	$(INSTALL) ".[dev]"
 	@touch $(SETUP)
 
+$(DOCS_SETUP): $(SETUP)
+	$(INSTALL) ".[docs]"
+	@touch $(DOCS_SETUP)
+
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build *.egg-info
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build site *.egg-info

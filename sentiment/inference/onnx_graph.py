@@ -67,7 +67,7 @@ def check_packages() -> None:
     """
     for name in PACKAGES:
         found = importlib.util.find_spec(name)
-        require(found is not None, f"sentiment export needs {name}: pip install 'sentiment[onnx]'")
+        require(found is not None, f"sentiment export needs {name}: pip install 'adapt-or-finetune[onnx]'")
 
 
 def prepare_for_export(model: BertSentimentClassifier) -> BertSentimentClassifier:

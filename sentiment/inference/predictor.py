@@ -107,7 +107,7 @@ def load_backend(checkpoint: Checkpoint, name: str, precision: str, threads: int
 
         return TorchBackend(checkpoint, precision, threads)
     except ModuleNotFoundError as error:
-        raise InputError(f"--backend {name} needs {error.name}: pip install 'sentiment[onnx]'") from error
+        raise InputError(f"--backend {name} needs {error.name}: pip install 'adapt-or-finetune[onnx]'") from error
 
 
 def compute_probabilities(logits: np.ndarray) -> np.ndarray:

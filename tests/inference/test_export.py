@@ -252,7 +252,7 @@ def test_what_cannot_be_exported(
     with pytest.raises(InputError, match="holds no trained classifier"):
         sentiment.inference.export.export_model(str(tiny_bert), dataset=str(reviews_csv))
     monkeypatch.setattr(export_graph, "PACKAGES", ("onnx", "no_such_package"))
-    with pytest.raises(InputError, match=r"needs no_such_package: pip install 'sentiment\[onnx\]'"):
+    with pytest.raises(InputError, match=r"needs no_such_package: pip install 'adapt-or-finetune\[onnx\]'"):
         sentiment.inference.export.export_model(str(tiny_classifier))
 
 

@@ -31,7 +31,10 @@ SECONDS = 60  # nothing here takes so long, unless it would take for ever
 TOKEN = "café secret"
 HOSTILE = "good <img src=x onerror=\"document.title='hacked'\"> film"
 NUMBER_OF_ROWS = "find('results').children.length"
-in_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the PATH: the page is not opened")
+IS_REQUIRED = os.environ.get("SENTIMENT_REQUIRE_BROWSER") == "1"  # in CI these tests fail without a browser
+in_chromium = pytest.mark.skipif(
+    CHROMIUM is None and not IS_REQUIRED, reason="no chromium on the PATH: the page is not opened"
+)
 
 
 class Chromium:

@@ -1,4 +1,4 @@
-"""The README's examples of the service, run as they stand there."""
+"""The documents' examples of the service, run as they are there."""
 
 import json
 import re
@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-CURLS = re.findall(r"^curl (?:.*\\\n)*.*$", README, re.MULTILINE)
+ROOT = Path(__file__).parents[2]
+PAGES = [(ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/serving.md")]
+CURLS = [curl for page in PAGES for curl in re.findall(r"^curl (?:.*\\\n)*.*$", page, re.MULTILINE)]
 KEYS = {"/query": {"results", "labels", "scores"}, "/explain": {"label", "score", "words"}}
 
 
@@ -31,13 +32,3 @@ def test_curl(example: str, listen: Callable[..., Any]) -> None:
         assert [{answer["label"] for answer in answers} for answers in found] == [{"negative", "positive"}]
     else:
         assert found.keys() == KEYS[path[1]]
-
-
-def test_three_lines_of_python(tiny_classifier: Path) -> None:
-    (example,) = [
-        code for code in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "SentimentPredictor" in code
-    ]
-    *lines, last = example.replace("outputs/e2e", str(tiny_classifier)).strip().splitlines()
-    names: dict[str, Any] = {}
-    exec("\n".join([*lines, f"found = {last}"]), names)
-    assert [prediction.label in ("negative", "positive") for prediction in names["found"]] == [True]
