@@ -10,6 +10,7 @@ from sentiment.exceptions import InputError
 def pretend(monkeypatch: pytest.MonkeyPatch, cuda: bool, **capabilities: bool) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": "x86_64", **capabilities})
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
 
 
 @pytest.mark.parametrize(
@@ -29,6 +30,13 @@ def test_the_fastest_format_of_each_machine(
     pretend(monkeypatch, cuda, **capabilities)
     assert choose_precision() == choose_precision("auto") == expected
     assert has_bf16_units() == any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16"))
+
+
+@pytest.mark.parametrize(("limit", "expected"), [("AVX2", "fp32"), ("AVX512_CORE_BF16", "bf16"), ("DEFAULT", "bf16")])
+def test_a_limit_on_instructions_is_respected(limit: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, cuda=False, avx512_bf16=True)
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+    assert choose_precision() == expected
 
 
 @pytest.mark.parametrize("cuda", [False, True])
