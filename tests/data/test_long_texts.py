@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from sentiment.data import tokenization as blocks
 from sentiment.data.tokenization import (
+    LONG_TEXTS,
     chunk_tokens,
     compare_long_text_modes,
     compute_padding_share,
@@ -45,7 +45,7 @@ def test_blocks_lose_and_double_no_token(tokens: list[int], max_seq_length: int)
 
 @given(st.lists(st.integers(0, 30_000)), st.integers(3, 64))
 def test_cut_keeps_the_beginning(tokens: list[int], max_seq_length: int) -> None:
-    assert chunk_tokens(tokens, max_seq_length, "cut") == ([tokens[: max_seq_length - 2]] if tokens else [])
+    assert chunk_tokens(tokens, max_seq_length, "truncate") == ([tokens[: max_seq_length - 2]] if tokens else [])
 
 
 @pytest.mark.parametrize("long_texts", ["chunk", "truncate"])
@@ -70,7 +70,7 @@ def test_columns_of_both_ways(tokenizer: PreTrainedTokenizerBase, long_texts: st
 
 def test_cut_texts_are_those_of_a_truncating_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
     splits = build_splits(3, 60, 6)
-    part = tokenize_long_texts(splits, tokenizer, max_seq_length=16, long_texts="cut")["train"]
+    part = tokenize_long_texts(splits, tokenizer, max_seq_length=16, long_texts="truncate")["train"]
     expected = tokenizer(splits["train"]["text"][:], truncation=True, max_length=16, return_special_tokens_mask=True)
     assert part["input_ids"][:] == expected["input_ids"]
     assert part["special_tokens_mask"][:] == expected["special_tokens_mask"]
@@ -78,7 +78,7 @@ def test_cut_texts_are_those_of_a_truncating_tokenizer(tokenizer: PreTrainedToke
 
 def test_review_without_a_token_gives_no_text(tokenizer: PreTrainedTokenizerBase) -> None:
     splits = DatasetDict({"train": Dataset.from_dict({"text": ["\u200b", "a film"]})})
-    for way in ("chunk", "cut"):
+    for way in ("chunk", "truncate"):
         assert tokenize_long_texts(splits, tokenizer, 8, way)["train"]["length"][:] == [4]
 
 
@@ -99,7 +99,7 @@ def test_text_is_tokenized_once(
     monkeypatch.setattr(PreTrainedTokenizerBase, "__call__", None)
     again = tokenize_long_texts(splits, tokenizer, 8, "chunk")["train"]
     assert again.cache_files == first.cache_files
-    assert compare_long_text_modes(splits["train"], tokenizer, 8, 4)["cut"]["texts"] == 12
+    assert compare_long_text_modes(splits["train"], tokenizer, 8, 4)["truncate"]["texts"] == 12
 
 
 def test_ways_are_counted_as_by_hand(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -112,7 +112,7 @@ def test_ways_are_counted_as_by_hand(tokenizer: PreTrainedTokenizerBase) -> None
 def test_counts_are_those_of_the_texts(tokenizer: PreTrainedTokenizerBase) -> None:
     splits = build_splits(*range(1, 60))
     ways = compare_long_text_modes(splits["train"], tokenizer, max_seq_length=16, batch_size=8)
-    for way in blocks.LONG_TEXTS:
+    for way in LONG_TEXTS:
         lengths = tokenize_long_texts(splits, tokenizer, 16, way)["train"]["length"][:]
         assert (ways[way]["texts"], ways[way]["tokens"]) == (len(lengths), sum(lengths))
         assert ways[way]["padding_share"] == compute_padding_share(lengths, 8)

@@ -16,8 +16,9 @@ from datasets.packaged_modules.parquet.parquet import Parquet
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
 from sentiment.data import hub, sources
-from sentiment.data.files import FEATURES, read_file
+from sentiment.data.files import read_file
 from sentiment.data.hub import check_hub
+from sentiment.data.labels import FEATURES
 from sentiment.data.sources import NEUTRAL_BOUND, SNIPPETS, load_reviews
 from sentiment.demo import embedded
 from sentiment.demo.embedded import cached_package
@@ -195,7 +196,7 @@ def test_changed_file_is_read_again(folder: Path, suffix: str) -> None:
 def test_second_load_comes_from_the_cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "a.csv").write_text("text,label\ngood,1\n")
     first = load_reviews(str(folder / "a.csv"))["train"]
-    monkeypatch.setattr("sentiment.data.files.read_delimited", None)
+    monkeypatch.setattr("sentiment.data.files.READERS", {})
     second = load_reviews(str(folder / "a.csv"))["train"]
     assert second.cache_files == first.cache_files
 
@@ -232,7 +233,7 @@ FAULTS: dict[str, tuple[str, bytes, list[str]]] = {
     "utf-16": ("a.csv", "text,label\nx,1\n".encode("utf-16"), ["row 1", "UTF-16", "save it as UTF-8"]),
     "text number": ("a.jsonl", b'{"text": "x"}\n{"text": 5}\n', ["row 2", "column 'text'", "found 5"]),
     "text list": ("a.jsonl", b'{"text": ["x"]}\n', ["row 1", "column 'text'", "['x']"]),
-    "regressions json": ("a.jsonl", b'{"text": "x"}\n{"text": \n', ["line 2", "not JSON"]),
+    "broken json": ("a.jsonl", b'{"text": "x"}\n{"text": \n', ["line 2", "not JSON"]),
     "json array": ("a.jsonl", b'["x", 1]\n', ["line 1", "not a JSON object"]),
     "json twice": ("a.jsonl", b'{"text": "x", "text": "y"}\n', ["line 1", "twice"]),
     "json lost column": ("a.jsonl", b'{"text": "x"}\n{"review": "y"}\n', ["row 2", "'text'"]),
@@ -363,7 +364,7 @@ def test_fault_in_a_later_part_is_named_with_its_own_row(folder: Path) -> None:
         (["a/train-00000-of-00001.parquet", "b/train-00000-of-00001.parquet"], ["train more than once"]),
         (
             ["train-00001-of-00003.parquet", "train-00002-of-00003.parquet"],
-            ["part 00000", "train", "missing"],
+            ["shard 00000", "train", "missing"],
         ),
     ],
 )
@@ -510,7 +511,7 @@ def test_reachable_hub_is_loaded(tmp_path: Path, answer: dict[str, Any], monkeyp
     answer["error"] = None
     write_parquet(tmp_path / "hub.parquet", sentence=["a"], label=[1], idx=[0])
     raw = datasets.DatasetDict({"train": datasets.Dataset.from_parquet(str(tmp_path / "hub.parquet"))})
-    monkeypatch.setattr(sources, "load_dataset", {"stanfordnlp/sst2": raw}.__getitem__)
+    monkeypatch.setattr(hub, "load_dataset", lambda repo_id, **_: {"stanfordnlp/sst2": raw}[repo_id])
     assert load_reviews("sst2")["train"].to_dict() == {"text": ["a"], "label": [1]}
 
 
