@@ -101,7 +101,7 @@ def read_ratings(path: str, bound: float, neutral: bool) -> Iterator[dict[str, A
 
 
 def find_files(dataset: str, data_dir: str | None = None) -> dict[str, list[Path]] | None:
-    """The files of each split of a file, folder or local copy; None for a Hub dataset without a local copy.
+    """The files of each split of a file, folder or local copy, or None for a dataset to load from the Hub.
 
     Raises:
         InputError: no such source, or a folder without splits.
@@ -135,49 +135,34 @@ def find_files(dataset: str, data_dir: str | None = None) -> dict[str, list[Path
 
 
 def find_splits(folder: Path) -> dict[str, list[Path]]:
-    """The files of each split in a folder, found by their names.
+    """The files of each split in a folder, by their names.
 
     Raises:
         InputError: there are none, or a split occurs twice or lacks a shard.
     """
+    files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES and path.is_file()]
+    files = [path for path in files if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
     splits: dict[str, list[Path]] = {}
-    files = [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in SUFFIXES
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    ]
     for path in files:
         shard = SHARD.fullmatch(path.stem)
         split = shard["split"] if shard else SPLIT_NAMES.get(path.stem.lower())
         if split is not None:
             splits.setdefault(split, []).append(path)
     if not splits:
-        found = shorten(", ".join(path.name for path in files), 200) or "none"
         raise InputError(
-            f"folder {folder} has no splits: name its files train.csv, validation.csv, test.csv (or .tsv, "
-            f".jsonl, .parquet, .txt), or train-00000-of-00001.parquet as on the Hub; found data files: {found}"
+            f"folder {folder} has no splits: name its files train.csv, validation.csv, test.csv (or .tsv, .jsonl, "
+            ".parquet, .txt), or train-00000-of-00001.parquet as on the Hub; found data files: "
+            f"{shorten(', '.join(path.name for path in files), 200) or 'none'}"
         )
     for split, paths in splits.items():
-        check_shards(folder, split, paths)
+        shard, expected = SHARD.fullmatch(paths[0].stem), paths[:1]
+        if shard:
+            names = [f"{split}-{index:05d}-of-{shard['count']}" for index in range(int(shard["count"]))]
+            expected = [paths[0].with_name(name + paths[0].suffix) for name in names]
+        if set(paths) - set(expected):
+            found = shorten(", ".join(str(path.relative_to(folder)) for path in paths), 200)
+            raise InputError(f"folder {folder} has split {split} more than once: {found}; keep one, or pass its folder")
+        for path in expected:
+            require(path in paths, f"folder {folder}: shard {path.name} of split {split} is missing")
     order = [*SPLIT_ORDER, *sorted(splits)]
     return dict(sorted(splits.items(), key=lambda item: order.index(item[0])))
-
-
-def check_shards(folder: Path, split: str, paths: list[Path]) -> None:
-    """Raises InputError unless the files are one file, or all shards of one split."""
-    shards = [SHARD.fullmatch(path.stem) for path in paths]
-    numbers = [(int(shard["index"]), int(shard["count"])) for shard in shards if shard]
-    if len(paths) == 1 and not numbers:
-        return
-    counts = {count for _, count in numbers}
-    same_kind = len({path.parent for path in paths}) == len({path.suffix for path in paths}) == len(counts) == 1
-    if not same_kind or len(set(numbers)) < len(paths):
-        names = shorten(", ".join(str(path.relative_to(folder)) for path in paths), 200)
-        raise InputError(f"folder {folder} has split {split} more than once: {names}; keep one, or pass its folder")
-    missing = set(range(counts.pop())) - {index for index, _ in numbers}
-    if missing:
-        raise InputError(
-            f"folder {folder}: shard {min(missing):05d} of split {split} is missing beside {paths[0].name}"
-        )

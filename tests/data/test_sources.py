@@ -364,7 +364,7 @@ def test_fault_in_a_later_part_is_named_with_its_own_row(folder: Path) -> None:
         (["a/train-00000-of-00001.parquet", "b/train-00000-of-00001.parquet"], ["train more than once"]),
         (
             ["train-00001-of-00003.parquet", "train-00002-of-00003.parquet"],
-            ["shard 00000", "train", "missing"],
+            ["train-00000-of-00003.parquet", "split train is missing"],
         ),
     ],
 )
