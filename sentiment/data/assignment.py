@@ -57,11 +57,7 @@ def assign_grouped(keys: Sequence[str], labels: np.ndarray, ratios: Sequence[int
 
 
 def assign_units(labels: np.ndarray, ratios: Sequence[int], seed: int) -> np.ndarray:
-    """The split of each unit, shape (units,), by scikit-learn's stratified splitting.
-
-    Raises:
-        InputError: one label only, or fewer units of a label than the sum of the ratios.
-    """
+    """The split of each unit, shape (units,), stratified by label; raises InputError if a label has too few units."""
     negative, positive = np.bincount(labels, minlength=2)[:2]
     require(len(labels) > 0, "no usable rows: no text has exactly one label")
     if not negative or not positive:
@@ -94,8 +90,7 @@ def limit_rows(pool: Dataset, max_rows: int | None, sample: str, seed: int) -> D
 def sample_training_rows(part: Dataset, rows: int, seed: int) -> Dataset:
     """A random sample of the split with its label shares; smaller samples of a seed are subsets of larger ones.
 
-    Raises:
-        InputError: the split has fewer rows, or the sample would lack a label.
+    Raises InputError if the split has fewer rows, or the sample would lack a label.
     """
     labels = np.asarray(part["label"][:])
     require(rows <= len(part), f"--max_train_samples {rows:,}: the training split has {len(part):,} rows")

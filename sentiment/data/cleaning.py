@@ -47,10 +47,9 @@ CLEANINGS: dict[str, Callable[[str], str]] = {"light": clean_light, "classic": c
 
 
 def compute_text_key(text: str) -> str:
-    """The normalised form by which texts are compared in splits and audits: the classic cleaning of any text.
+    """The normalised text by which rows are compared, whatever the cleaning: without case, punctuation and tags.
 
-    Texts that differ only in case, punctuation or spacing share a key, and runs with different cleaning get the same
-    splits. A text of punctuation alone (":-)") is its own key.
+    A text of punctuation alone (":-)") is its own key.
 
     >>> compute_text_key("A FINE film .") == compute_text_key("a fine film")
     True

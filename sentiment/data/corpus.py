@@ -59,20 +59,13 @@ def load_corpus(
 
 
 def choose_splits(dataset: str, names: Sequence[str], split: str) -> list[str]:
-    """The splits of a source that a corpus reads.
+    """The splits of a source that a corpus reads; raises InputError if there is none.
 
-    - `auto`: `unsupervised` if there is one, except for the embedded sentences, whose `unsupervised` has only those of
-      uncertain rating; else `all`.
-    - `all`: every split but validation and test.
-    - else the split of this name.
+    `all` are all but validation and test; `auto` is `unsupervised` if there is one, else `all`, and `all` for the
+    embedded sentences, whose `unsupervised` has only those of uncertain rating.
 
     >>> choose_splits("imdb", ["train", "test", "unsupervised"], "auto")
     ['unsupervised']
-    >>> choose_splits("sst2", ["train", "validation", "test"], "auto")
-    ['train']
-
-    Raises:
-        InputError: there is none.
     """
     chosen = [name for name in names if name == split]
     if split == "auto" and "unsupervised" in names and dataset not in SNIPPETS:
@@ -86,8 +79,7 @@ def choose_splits(dataset: str, names: Sequence[str], split: str) -> list[str]:
 def prepare_corpus(corpus: Dataset, corpus_args: CorpusArguments, held_out_keys: Collection[str], seed: int) -> Corpus:
     """The reviews of `load_corpus`, limited to `max_rows`, cleaned, and split at random into train and validation.
 
-    Reviews that are empty, repeat an earlier one or have one of the `held_out_keys` are dropped; texts are compared by
-    `hash_keys`.
+    Empty reviews, duplicates and reviews with one of the `held_out_keys` are dropped, compared by `hash_keys`.
 
     Raises:
         InputError: too few reviews are left, or the first rows lack a source.
@@ -144,9 +136,7 @@ def collect_published_test_keys(splits: Mapping[str, Any]) -> set[str]:
 
 
 def compute_corpus_key(text: str) -> str:
-    """`compute_text_key` of the text with decoded character references and tags as spaces.
-
-    Copies of a review from different places differ in these.
+    """`compute_text_key` after the light cleaning: copies of a review differ in tags and character references.
 
     >>> compute_corpus_key("It&#39;s love &amp; war") == compute_corpus_key("It's love & war")
     True
@@ -157,11 +147,8 @@ def compute_corpus_key(text: str) -> str:
 def hash_keys(keys: Iterable[str]) -> np.ndarray:
     """The distinct hashes of these keys, sorted, as uint64.
 
-    Spaces are ignored: SST-2 writes `does n't` where other copies of its sentences have `doesn't`. Of its 872
-    validation sentences, 339 are among the embedded film sentences by their keys, and 692 by these hashes.
-
-    >>> bool(hash_keys(["does n t"]) == hash_keys(["doesn t"]))
-    True
+    Spaces are ignored, since SST-2 writes `does n't` for `doesn't`: of its 872 validation sentences, 339 are among the
+    embedded film sentences by their keys, and 692 by these hashes.
     """
     return np.unique(hash_in_order(keys))
 

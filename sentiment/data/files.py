@@ -15,46 +15,34 @@ import pyarrow.parquet as pq
 from datasets import Features
 
 from sentiment.data.labels import UNLABELLED, ColumnOptions, Columns, match_columns, parse_row, shorten
-from sentiment.exceptions import InputError
+from sentiment.exceptions import InputError, require
 
 TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
 SUFFIXES = (*TABLES, ".txt")
 Rows = Iterator[dict[str, Any]]
 
 
-def read_files(paths: list[str], stamps: list[tuple[int, int]], **options: Any) -> Rows:
-    """Yield the rows of files one after the other, see `read_file`.
-
-    `stamps` (modification time and size of each file) are not used: they are part of the cache's key.
-    """
+def read_files(paths: list[str], stamps: list[tuple[int, int]], options: ColumnOptions) -> Rows:
+    """Yield the rows of files one after the other; `stamps` (time and size) are only part of the cache's key."""
     del stamps
     for path in paths:
-        rows = read_file(path, **options)
-        first = next(rows, None)
-        if first is None:
-            raise InputError(f"{path}: no rows")
-        yield first
-        yield from rows
+        row = None
+        for row in READERS[Path(path).suffix.lower()](path, options):
+            yield row
+        require(row is not None, f"{path}: no rows")
 
 
-def read_file(
-    path: str, with_labels: bool = True, text_column_names: str | None = None, label_column_name: str | None = None
-) -> Rows:
+def read_file(path: str, with_labels: bool = True) -> Rows:
     """Yield rows `{"text": str, "label": 0, 1 or -1}`; without `with_labels` the label column is ignored.
 
     Raises:
         InputError: the file cannot be read; names file, row and column.
     """
-    options = ColumnOptions(text_column_names, label_column_name, with_labels)
-    return READERS[Path(path).suffix.lower()](path, options)
+    return READERS[Path(path).suffix.lower()](path, ColumnOptions(with_labels=with_labels))
 
 
 def read_delimited(path: str, options: ColumnOptions) -> Rows:
-    """Yield the rows of a UTF-8 file whose first line names the columns.
-
-    Comma-separated: quoted as in RFC 4180. Tab-separated: a cell ends at a tab or at the end of the line; quotes
-    around a whole cell are removed if the quotes inside are doubled.
-    """
+    """Yield the rows of a UTF-8 file whose first line names the columns; commas are quoted as in RFC 4180."""
     csv.field_size_limit(2**31 - 1)  # the default is 131,072 characters
     refuse_utf16(path)
     header: list[str] = []
@@ -82,14 +70,14 @@ def read_delimited(path: str, options: ColumnOptions) -> Rows:
 
 
 def unquote(cell: str) -> str:
-    """The cell without the quotes around it, if the quotes inside are doubled."""
+    """The cell of a tab-separated file without the quotes around it, if the quotes inside are doubled."""
     inner = cell[1:-1]
     is_quoted = len(cell) > 1 and cell[0] == cell[-1] == '"' and '"' not in inner.replace('""', "")
     return inner.replace('""', '"') if is_quoted else cell
 
 
 def read_jsonl(path: str, options: ColumnOptions) -> Rows:
-    """Yield the rows of a UTF-8 file with one JSON object per line; a row has the number of its line."""
+    """Yield the rows of a UTF-8 file with one JSON object per line; rows are numbered by line."""
     names: list[str] = []
     columns = Columns(())
     refuse_utf16(path)
@@ -162,11 +150,7 @@ def read_text(path: str, options: ColumnOptions) -> Rows:
 
 
 def read_lines(lines: BinaryIO, name: str) -> Iterator[str]:
-    """Yield the lines of a UTF-8 stream, without their ends.
-
-    Raises:
-        InputError: a line is not UTF-8; names the stream and the line.
-    """
+    """Yield the lines of a stream without their ends; raises InputError with name and line if one is not UTF-8."""
     for number, line in enumerate(lines, start=1):
         try:
             yield line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")

@@ -26,11 +26,7 @@ OFFLINE_YAML = {"train_e2e.py": "offline", "train_mlm.py": "offline_mlm", "train
 
 
 def load_hub_dataset(repo_id: str, options: ColumnOptions, revision: str | None, streaming: bool) -> dict[str, Any]:
-    """The splits of a dataset, each with the columns `text` and `label`, as `Dataset` or `IterableDataset`.
-
-    Raises:
-        InputError: it can be loaded neither from the Hub nor from the cache, or has wrong columns or labels.
-    """
+    """The splits of a dataset, each with the columns `text` and `label`; raises InputError as `load_reviews`."""
     online = check_hub(repo_id, "dataset", revision)
     try:
         with nullcontext() if online else offline_datasets():
@@ -72,9 +68,7 @@ def find_revisions(*parts: Dataset) -> list[str]:
 
 
 def check_hub(repo_id: str, repo_type: RepoType, revision: str | None = None) -> bool:
-    """True if the Hub answers for this repository, False if only the local cache has it.
-
-    If False, pass `local_files_only=True` to the libraries, so that they do not ask the Hub again.
+    """True if the Hub has this repository, False if only the local cache has it: pass `local_files_only=True` then.
 
     Raises:
         InputError: within seconds, if the repository is in neither.

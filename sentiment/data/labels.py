@@ -50,8 +50,7 @@ def match_columns(
 ) -> Columns:
     """Find the text columns and the label column, if any; case and surrounding spaces are ignored.
 
-    Raises:
-        InputError: a column is missing or ambiguous, or the label column seems misnamed; lists the columns.
+    Raises InputError with the list of columns if one is missing or ambiguous, or the label column seems misnamed.
     """
     found = list(names)
     listing = f"found columns: {shorten(', '.join(map(repr, found)), 200) or 'none'}"
@@ -88,8 +87,7 @@ def match_columns(
 def parse_row(where: str, row: int, columns: Columns, record: Mapping[str, Any]) -> dict[str, Any]:
     """One row as `{"text": str, "label": 0, 1 or -1}`: texts joined by a space, missing values empty or -1.
 
-    Raises:
-        InputError: a text is no string or not Unicode, or a label is neither of the two; names file, row and column.
+    Raises InputError with file, row and column if a text is no string or not Unicode, or for any other label.
     """
     texts = [parse_text(where, row, name, record[name]) for name in columns.texts]
     label = record.get(columns.label)

@@ -3,7 +3,6 @@
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -74,12 +73,9 @@ def load_reviews(
 
 def load_files(split: str, paths: list[Path], options: ColumnOptions, streaming: bool) -> Any:
     """The rows of one split from its files."""
-    stats = [path.stat() for path in paths]
-    arguments = {
-        "paths": [str(path.absolute()) for path in paths],
-        "stamps": [(stat.st_mtime_ns, stat.st_size) for stat in stats],
-    }
-    return generate_rows(split, read_files, arguments | asdict(options), streaming)
+    stamps = [(stat.st_mtime_ns, stat.st_size) for stat in map(Path.stat, paths)]
+    arguments = {"paths": [str(path.absolute()) for path in paths], "stamps": stamps, "options": options}
+    return generate_rows(split, read_files, arguments, streaming)
 
 
 def load_snippets(file: str, streaming: bool) -> dict[str, Any]:
@@ -101,11 +97,7 @@ def read_ratings(path: str, bound: float, neutral: bool) -> Iterator[dict[str, A
 
 
 def find_files(dataset: str, data_dir: str | None = None) -> dict[str, list[Path]] | None:
-    """The files of each split of a file, folder or local copy, or None for a dataset to load from the Hub.
-
-    Raises:
-        InputError: no such source, or a folder without splits.
-    """
+    """The files of each split of a file, folder or local copy; None for the Hub; raises InputError if there are none."""
     data_dir = data_dir or os.environ.get("SENTIMENT_DATA_DIR")
     path = Path(os.path.expanduser(dataset))  # noqa: PTH111 - Path.expanduser fails if there is no such user
     if dataset not in HUB_IDS and dataset:  # Path("") is the working folder
@@ -135,11 +127,7 @@ def find_files(dataset: str, data_dir: str | None = None) -> dict[str, list[Path
 
 
 def find_splits(folder: Path) -> dict[str, list[Path]]:
-    """The files of each split in a folder, by their names.
-
-    Raises:
-        InputError: there are none, or a split occurs twice or lacks a shard.
-    """
+    """The files of each split in a folder, by name; raises InputError if a split occurs twice or lacks a shard."""
     files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES and path.is_file()]
     files = [path for path in files if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
     splits: dict[str, list[Path]] = {}

@@ -18,10 +18,9 @@ SPLIT_NAMES = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class SplitReviews:
-    """Train, validation and test with the columns `text` (cleaned), `label`, `row` and `key`.
+    """Train, validation and test with `text` (cleaned), `label`, `row` and `key`; the number of dropped rows by reason.
 
-    `row` counts the rows of the published splits from 0; equal texts share a `key` (`compute_text_key`); `dropped`
-    counts the unused rows by reason.
+    `row` counts the rows of the published splits from 0; equal texts share a `key` (`compute_text_key`).
     """
 
     splits: DatasetDict
@@ -86,11 +85,7 @@ def split_reviews(
 
 
 def choose_labelled_split(reviews: DatasetDict, names: Iterable[str]) -> str:
-    """The first of these splits that has labelled rows.
-
-    Raises:
-        InputError: there is none.
-    """
+    """The first of these splits that has labelled rows; raises InputError if none has."""
     for name in names:
         if name in reviews and any(label >= 0 for label in reviews[name]["label"]):
             return name
@@ -101,11 +96,7 @@ def choose_labelled_split(reviews: DatasetDict, names: Iterable[str]) -> str:
 
 
 def join_labelled(reviews: DatasetDict, names: Iterable[str], first_row: int = 0) -> Dataset:
-    """The labelled rows of these splits in one dataset; its column `row` counts all rows, labelled or not.
-
-    Raises:
-        InputError: there are no rows, or none is labelled.
-    """
+    """The labelled rows of these splits, with a column `row` that counts all rows; raises InputError if none is."""
     parts = [reviews[name] for name in names if name in reviews]
     if not sum(len(part) for part in parts):
         raise InputError(f"no {' or '.join(names)} rows: the dataset has the splits {', '.join(reviews) or 'none'}")
@@ -159,12 +150,9 @@ def drop_unusable(pool: Dataset, keep_duplicates: bool) -> tuple[Dataset, Counte
 
 
 def check_split(name: str, part: Dataset, dropped: Counter[str], keep_duplicates: bool) -> Dataset:
-    """The split without texts that this run's cleaning empties (classic: punctuation alone); counts them in `dropped`.
+    """The split without texts that this run's cleaning empties; raises InputError if it lacks a label.
 
-    They are dropped after the assignment, so that it is the same for every cleaning.
-
-    Raises:
-        InputError: the split lacks a label.
+    They are dropped (and counted) after the assignment, so that it is the same for every cleaning.
     """
     filled = np.flatnonzero([keep_duplicates or bool(text) for text in part["text"][:]])
     if len(filled) < len(part):

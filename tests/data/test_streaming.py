@@ -1,8 +1,10 @@
 """Streams: the same texts as in memory, in an order of the seed, from every kind of source, in flat memory."""
 
+import itertools
 import json
 import subprocess
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -11,14 +13,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from datasets import ClassLabel, Dataset, Features, IterableDataset, Value
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from torch.utils.data import DataLoader
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, Trainer, TrainingArguments
 
 from sentiment.config.arguments import CorpusArguments
 from sentiment.data import hub, sources
 from sentiment.data.corpus import collect_published_test_keys, load_corpus, prepare_corpus
 from sentiment.data.sources import load_reviews
-from sentiment.data.streaming import stream_corpus
+from sentiment.data.streaming import EndlessDataset, stream_corpus
 from sentiment.data.tokenization import tokenize_long_texts
 from sentiment.exceptions import InputError
 
@@ -219,3 +223,86 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path, tiny_bert: Path) -> 
     assert (few, many) == (490, 4990)
     # Measured: below 1. Holding the texts of the large file adds 9 and more.
     assert later_megabytes - megabytes < 4
+
+
+# --- passes without end ---
+
+
+def batches_of(rows: Any, skip: int = 0) -> list[list[tuple[int, ...]]]:
+    """The first batches of a data loader, as the Trainer reads them; those skipped are read and left out."""
+    loader = DataLoader(rows, batch_size=8, collate_fn=ids_of)
+    return list(itertools.islice(loader, skip, 30))
+
+
+def test_passes_follow_each_other_in_the_orders_of_their_epochs(stream: Stream, tmp_path: Path) -> None:
+    path = write_reviews(tmp_path / "reviews.txt", range(60))
+    train, _ = stream(path)
+    count = len(list(train))
+    rows = ids_of(itertools.islice(EndlessDataset(train), 3 * count))
+    expected = []
+    for epoch in range(3):
+        again, _ = stream(path)
+        again.set_epoch(epoch)
+        expected.append(ids_of(again))
+    assert rows == [ids for order in expected for ids in order]
+    assert len({tuple(order) for order in expected}) == 3
+
+
+def test_skipped_batches_resume_the_stream_after_it_has_wrapped_around(stream: Stream, tmp_path: Path) -> None:
+    path = write_reviews(tmp_path / "reviews.txt", range(60))
+    first = batches_of(EndlessDataset(stream(path)[0]))
+    assert len(first) == 30  # of 8 texts: several passes
+    assert first == batches_of(EndlessDataset(stream(path)[0]))
+    assert first[17:] == batches_of(EndlessDataset(stream(path)[0]), skip=17)
+    assert first != batches_of(EndlessDataset(stream(path, seed=2)[0]))
+    used = EndlessDataset(stream(path)[0])
+    next(iter(used))
+    assert batches_of(used) == first, "each iteration starts with the first pass"
+
+
+def test_a_pass_without_rows_ends_the_stream_with_an_error(stream: Stream, tmp_path: Path) -> None:
+    path = write_reviews(tmp_path / "reviews.txt", range(60))
+    rows = EndlessDataset(stream(path)[0].filter(lambda _: False))
+    with pytest.raises(InputError, match="no review to train on in pass 1"):
+        next(iter(rows))
+
+
+def test_workers_without_a_shard_stop(stream: Stream, tmp_path: Path) -> None:
+    path = write_reviews(tmp_path / "reviews.txt", range(60))
+    train, _ = stream(path)  # one file is one shard: the second of two workers has nothing to read
+    loader = DataLoader(EndlessDataset(train), batch_size=1, collate_fn=ids_of, num_workers=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # fork after threads
+        first, again = ([ids for batch in itertools.islice(loader, 100) for ids in batch] for _ in range(2))
+    assert first == again
+    one_pass = ids_of(train)
+    assert Counter(first[: len(one_pass)]) == Counter(one_pass)
+    assert len(first) == 100 > len(one_pass)
+
+
+def test_trainer_reads_a_stream_as_one_endless_epoch(stream: Stream, tmp_path: Path) -> None:
+    train, _ = stream(write_reviews(tmp_path / "reviews.txt", range(30)))
+    seen: list[tuple[int, ...]] = []
+
+    def collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        seen.extend(ids_of(rows))
+        return {"values": torch.tensor([[float(row["length"])] for row in rows])}
+
+    args = TrainingArguments(
+        str(tmp_path / "run"), max_steps=12, per_device_train_batch_size=8, report_to=[], use_cpu=True,
+        save_strategy="no", disable_tqdm=True, dataloader_pin_memory=False, remove_unused_columns=False,
+    )  # fmt: skip
+    trainer = Trainer(Regression(), args, data_collator=collate, train_dataset=EndlessDataset(train))
+    trainer.train()
+    assert trainer.state.global_step == 12
+    assert seen[:96] == [ids for batch in batches_of(EndlessDataset(train))[:12] for ids in batch]
+    assert len(list(train)) < 96 / 2
+
+
+class Regression(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(1, 1)
+
+    def forward(self, values: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"loss": self.linear(values).pow(2).mean()}
