@@ -1,5 +1,6 @@
 """Rows computed once and kept in the cache of `datasets`, under a version of the code that computed them."""
 
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -28,7 +29,11 @@ def map_batches(
     if isinstance(rows, Dataset):
         options["num_proc"] = choose_num_proc(len(rows), num_proc)
     versioned = {"function": function, "version": VERSION, **(fn_kwargs or {})}
-    return rows.map(call_function, batched=True, fn_kwargs=versioned, **options)
+    mapped = rows.map(call_function, batched=True, fn_kwargs=versioned, **options)
+    # With num_proc, `datasets` turns the threads of tokenizers off, and on again only for Python's own os.environ.
+    parallelism = os.environ.get("TOKENIZERS_PARALLELISM")
+    os.unsetenv("TOKENIZERS_PARALLELISM") if parallelism is None else os.putenv("TOKENIZERS_PARALLELISM", parallelism)
+    return mapped
 
 
 def generate_rows(

@@ -97,7 +97,7 @@ def read_ratings(path: str, bound: float, neutral: bool) -> Iterator[dict[str, A
 
 
 def find_files(dataset: str, data_dir: str | None = None) -> dict[str, list[Path]] | None:
-    """The files of each split of a file, folder or local copy; None for the Hub; raises InputError if there are none."""
+    """The files of each split of a file, folder or local copy; None for the Hub; raises InputError if none exist."""
     data_dir = data_dir or os.environ.get("SENTIMENT_DATA_DIR")
     path = Path(os.path.expanduser(dataset))  # noqa: PTH111 - Path.expanduser fails if there is no such user
     if dataset not in HUB_IDS and dataset:  # Path("") is the working folder

@@ -1,5 +1,6 @@
 """Cached rows are used again, unless the version of the code that computed them has changed."""
 
+import ctypes
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,6 +71,19 @@ def test_each_step_of_the_preparation_is_computed_again_under_a_new_version(
     assert prepare() == before
     monkeypatch.setattr(caching, "VERSION", caching.VERSION + 1)
     assert prepare() == {"cleaning": "review 0 is good !", "tokens": 7, "chunks": 7}
+
+
+@pytest.mark.parametrize("value", [None, "true"])
+def test_processes_of_a_map_leave_the_threads_of_tokenizers_on(
+    reviews: Dataset, value: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TOKENIZERS_PARALLELISM", raising=False)
+    if value:
+        monkeypatch.setenv("TOKENIZERS_PARALLELISM", value)
+    map_batches(reviews, add_suffix, 2, {"separator": "-"})
+    getenv = ctypes.CDLL(None).getenv  # what tokenizers reads
+    getenv.restype = ctypes.c_char_p
+    assert getenv(b"TOKENIZERS_PARALLELISM") == (value and value.encode())
 
 
 def test_every_map_and_generator_has_the_version() -> None:
