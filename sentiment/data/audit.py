@@ -1,6 +1,8 @@
-"""What a reader must know about the data before believing a number: sizes, lengths, duplicates and leaks."""
+"""Audit of splits: sizes, lengths, duplicates and leaks."""
 
 from collections import defaultdict
+from collections.abc import Iterable
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -8,46 +10,46 @@ from datasets import Dataset, DatasetDict
 from transformers import PreTrainedTokenizerBase
 
 from sentiment.data.leaks import SpanIndex
-from sentiment.data.word_pieces import TextEncoder
+from sentiment.data.tokenization import SPECIAL_TOKENS, encode_texts
 
 
 def audit_splits(splits: DatasetDict, tokenizer: PreTrainedTokenizerBase, max_seq_length: int) -> dict[str, Any]:
-    """Counts of each split, and of what splits share; needs the columns `text`, `key` and `label`.
+    """Counts of each split and of overlaps between splits; needs the columns `text`, `key` and `label`.
 
-    `splits`: rows, label counts, empty texts, duplicates within the split, texts with both labels, length in tokens
-    (special tokens included) and the share of texts that are cut at `max_seq_length`.
-    `across`: for each two splits, how many rows of the second have a text that stands in the first.
-    `test_in_train` and `test_contained_in_train`: rows of the test split that stand word for word in training, and
-    rows that are a training text or a part of one. Texts are compared by their key.
+    - `splits`: see `audit_split`.
+    - `across`: for each two splits, the rows of the second whose text is in the first.
+    - `test_in_train`, `test_contained_in_train`: test rows whose text is a training text, or one or a part of one.
+
+    Texts are compared by their key.
     """
-    encoder = TextEncoder(tokenizer)
     keys = {name: part["key"][:] for name, part in splits.items()}
     distinct = {name: set(values) for name, values in keys.items()}
-    names = list(splits)
-    across = {
-        f"{first} & {second}": sum(key in distinct[first] for key in keys[second])
-        for position, first in enumerate(names)
-        for second in names[position + 1 :]
-    }
     report: dict[str, Any] = {
         "max_seq_length": max_seq_length,
-        "splits": {name: audit_split(part, keys[name], encoder, max_seq_length) for name, part in splits.items()},
-        "across": across,
+        "splits": {name: audit_split(part, keys[name], tokenizer, max_seq_length) for name, part in splits.items()},
+        "across": {
+            f"{first} & {second}": sum(key in distinct[first] for key in keys[second])
+            for first, second in combinations(splits, 2)
+        },
     }
     if "train" in splits and "test" in splits:
-        report["test_in_train"] = count_share(key in distinct["train"] for key in keys["test"])
         contained = find_contained(distinct["test"], distinct["train"])
+        report["test_in_train"] = count_share(key in distinct["train"] for key in keys["test"])
         report["test_contained_in_train"] = count_share(key in contained for key in keys["test"])
     return report
 
 
-def audit_split(part: Dataset, keys: list[str], encoder: TextEncoder, max_seq_length: int) -> dict[str, Any]:
-    """The counts of one split, see `audit_splits`."""
+def audit_split(
+    part: Dataset, keys: list[str], tokenizer: PreTrainedTokenizerBase, max_seq_length: int
+) -> dict[str, Any]:
+    """Rows, labels, empty texts, duplicates, texts with both labels, lengths in tokens, share of truncated texts."""
     labels = np.asarray(part["label"][:], dtype=int)
     labels_of: dict[str, set[int]] = defaultdict(set)
     for key, label in zip(keys, labels.tolist(), strict=True):
         labels_of[key].add(label)
-    lengths = count_tokens(part, encoder)
+    batches = part.select_columns(["text"]).iter(batch_size=1000)
+    tokens = [len(ids) for batch in batches for ids in encode_texts(batch["text"], tokenizer)]
+    lengths = np.array(tokens) + SPECIAL_TOKENS
     return {
         "rows": len(part),
         "labels": {
@@ -68,19 +70,13 @@ def audit_split(part: Dataset, keys: list[str], encoder: TextEncoder, max_seq_le
     }
 
 
-def count_tokens(part: Dataset, encoder: TextEncoder) -> np.ndarray:
-    """Length of each text in tokens, special tokens included, nothing cut; shape (rows,)."""
-    batches = part.select_columns(["text"]).iter(batch_size=1000)
-    return np.array([len(ids) + len(encoder.special) for batch in batches for ids in encoder.encode(batch["text"])])
-
-
 def find_contained(phrases: set[str], texts: set[str]) -> set[str]:
-    """The phrases that are a text or, as whole words, a part of one."""
+    """The phrases that are one of the texts or, as whole words, a part of one."""
     index = SpanIndex(phrases)
     return {phrase for text in texts for phrase in index.find_in(text)}
 
 
-def count_share(flags: Any) -> dict[str, Any]:
-    """How many flags are set, as `rows` and as `share` of all."""
+def count_share(flags: Iterable[bool]) -> dict[str, Any]:
+    """The number of flags that are set, `rows`, and their `share`."""
     values = list(flags)
     return {"rows": sum(values), "share": sum(values) / len(values) if values else 0.0}

@@ -1,29 +1,30 @@
-"""Unlabelled reviews become the texts of an adaptation: chosen, cleaned, freed of test texts, dealt to two sides."""
+"""Unlabelled reviews as a corpus: which are read, cleaned, kept apart from test texts and split in two."""
 
 import hashlib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from datasets import Dataset, DatasetDict, IterableDataset, concatenate_datasets
+from datasets import Dataset, DatasetDict, concatenate_datasets, interleave_datasets
 from sklearn.model_selection import train_test_split
 
+from sentiment.config.arguments import CorpusArguments
 from sentiment.data.assignment import limit_rows
+from sentiment.data.caching import map_batches
 from sentiment.data.cleaning import CLEANINGS, clean_light, compute_text_key
 from sentiment.data.sources import SNIPPETS, load_reviews
-from sentiment.environment import choose_num_proc
 from sentiment.exceptions import require
 
 HELD_OUT = ("validation", "test")
-LEAST_REVIEWS = 10
+MIN_REVIEWS = 10
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Reviews to train on and to validate with, the columns `text` (cleaned) and `key`, and what was left out.
+    """Train and validation with the columns `text` (cleaned) and `key`.
 
-    `dropped` counts the rows of each reason, `empty`, `duplicates` and `in_test`, among the `rows_read`.
+    `dropped` counts the unused rows, `empty`, `duplicates` and `in_test`, among `rows_read`.
     """
 
     splits: DatasetDict
@@ -31,35 +32,40 @@ class Corpus:
     rows_read: int
 
 
-def load_corpus(datasets: Sequence[str], data_dir: str | None = None, split: str = "auto") -> Dataset:
-    """All rows of these sources in order, as they were published: `text` and `source`, the name of the dataset.
+def load_corpus(
+    datasets: Sequence[str],
+    data_dir: str | None = None,
+    split: str = "auto",
+    revision: str | None = None,
+    streaming: bool = False,
+) -> Any:
+    """The raw reviews of these sources in order: `text` and `source`, the name of the dataset.
 
-    `split`: see `choose_splits`. Raises `InputError` as `load_reviews` does, and for a source without such a split.
+    With `streaming`, an `IterableDataset` of `text` that takes turns between the sources until all are read.
+
+    Raises:
+        InputError: see `load_reviews` and `choose_splits`.
     """
+    require(not revision or len(datasets) == 1, f"--dataset_revision {revision}: pass one dataset, not several")
     parts = []
     for dataset in datasets:
-        reviews = load_reviews(dataset, data_dir, with_labels=False)
+        reviews = load_reviews(dataset, data_dir, with_labels=False, revision=revision, streaming=streaming)
         for name in choose_splits(dataset, list(reviews), split):
             part = reviews[name].select_columns(["text"])
-            parts.append(part.add_column("source", [dataset] * len(part)))
+            parts.append(part if streaming else part.add_column("source", [dataset] * len(part)))
+    if streaming:
+        return interleave_datasets(parts, stopping_strategy="all_exhausted_without_replacement")
     return concatenate_datasets(parts)
 
 
 def choose_splits(dataset: str, names: Sequence[str], split: str) -> list[str]:
-    """Which of a source's splits a corpus takes.
+    """The splits of a source that a corpus reads; raises InputError if there is none.
 
-    - `auto`: `unsupervised` where there is one; of the embedded sentences, whose `unsupervised` holds only those of
-      uncertain rating, and of all other sources: `all`.
-    - `all`: every split but validation and test, since models are tested on either (`--split official`).
-    - else the split of this name, whichever it is; texts that a source is tested on are `prepare_corpus`'s to drop.
+    `all` are all but validation and test; `auto` is `unsupervised` if there is one, else `all`, and `all` for the
+    embedded sentences, whose `unsupervised` has only those of uncertain rating.
 
     >>> choose_splits("imdb", ["train", "test", "unsupervised"], "auto")
     ['unsupervised']
-    >>> choose_splits("sst2", ["train", "validation", "test"], "auto")
-    ['train']
-
-    Raises:
-        InputError: there is none.
     """
     chosen = [name for name in names if name == split]
     if split == "auto" and "unsupervised" in names and dataset not in SNIPPETS:
@@ -70,54 +76,39 @@ def choose_splits(dataset: str, names: Sequence[str], split: str) -> list[str]:
     return chosen
 
 
-def prepare_corpus(
-    corpus: Dataset,
-    *,
-    max_rows: int | None,
-    sample: str,
-    cleaning: str,
-    seed: int,
-    held_out_keys: Collection[str],
-    validation_share: float = 0.2,
-    num_proc: int | None = None,
-) -> Corpus:
-    """The first `max_rows` rows (or as many at random), cleaned, without unusable ones, dealt at random by the seed.
+def prepare_corpus(corpus: Dataset, corpus_args: CorpusArguments, held_out_keys: Collection[str], seed: int) -> Corpus:
+    """The reviews of `load_corpus`, limited to `max_rows`, cleaned, and split at random into train and validation.
 
-    Left out are rows that hold no text, that repeat an earlier row, or whose text has one of the `held_out_keys`.
-    Texts are compared as `hash_keys` does.
+    Empty reviews, duplicates and reviews with one of the `held_out_keys` are dropped, compared by `hash_keys`.
 
     Raises:
-        InputError: hardly any row is left, or the first rows leave a whole source out.
+        InputError: too few reviews are left, or the first rows lack a source.
     """
-    read = limit_rows(corpus, max_rows, sample, seed)
+    read = limit_rows(corpus, corpus_args.row_limit, corpus_args.sample, seed)
     missing = set(corpus.unique("source")) - set(read.unique("source"))
     require(
-        not missing or sample != "first",
+        not missing or corpus_args.sample != "first",
         f"the first {len(read):,} of {len(corpus):,} reviews hold none of {', '.join(sorted(missing))}: "
         "pass --sample random or --max_rows all",
     )
-    cleaned = read.select_columns(["text"]).map(
-        hash_batch,
-        batched=True,
-        num_proc=choose_num_proc(len(read), num_proc),
-        fn_kwargs={"cleaning": cleaning},
-        desc="Cleaning",
-    )
+    columns, workers = read.select_columns(["text"]), corpus_args.preprocessing_num_workers
+    cleaned = map_batches(columns, hash_batch, workers, {"cleaning": corpus_args.cleaning}, desc="Cleaning")
     usable, dropped = find_usable(cleaned, hash_keys(held_out_keys))
-    reasons = ", ".join(f"{reason} {count:,}" for reason, count in dropped.items())
+    reasons = ", ".join(f"{reason} {number:,}" for reason, number in dropped.items())
     require(
-        len(usable) >= LEAST_REVIEWS,
-        f"only {len(usable)} of {len(read):,} reviews can be used ({reasons}), and {LEAST_REVIEWS} are needed: "
+        len(usable) >= MIN_REVIEWS,
+        f"only {len(usable)} of {len(read):,} reviews can be used ({reasons}), and {MIN_REVIEWS} are needed: "
         "pass more, or another --dataset, --split or --max_rows",
     )
-    train, validation = train_test_split(usable, test_size=validation_share, random_state=seed)
+    share = corpus_args.validation_split_percentage / 100
+    train, validation = train_test_split(usable, test_size=share, random_state=seed)
     texts = cleaned.select_columns(["text", "key"])
     splits = {"train": texts.select(np.sort(train)), "validation": texts.select(np.sort(validation))}
     return Corpus(DatasetDict(splits), dropped, len(read))
 
 
 def find_usable(cleaned: Dataset, forbidden: np.ndarray) -> tuple[np.ndarray, dict[str, int]]:
-    """The numbers of the rows that are used, in order, and how many rows are not, by reason."""
+    """The positions of the usable rows, in order, and the number of dropped rows by reason."""
     columns = cleaned.select_columns(["hash", "filled"]).with_format("arrow")[:]
     hashes, filled = columns["hash"].to_numpy(), np.flatnonzero(columns["filled"].to_numpy())
     _, first = np.unique(hashes[filled], return_index=True)
@@ -132,33 +123,20 @@ def find_usable(cleaned: Dataset, forbidden: np.ndarray) -> tuple[np.ndarray, di
 
 
 def hash_batch(batch: dict[str, list[str]], cleaning: str) -> dict[str, Any]:
-    """One batch of `datasets.map`: raw texts become cleaned texts, their keys and hashes, and whether they hold any."""
+    """The cleaned texts of a batch, the keys of the raw ones and their hashes, and whether any text is left."""
     light = [clean_light(text) for text in batch["text"]]
     texts = light if cleaning == "light" else [CLEANINGS[cleaning](text) for text in batch["text"]]
-    keys = [compute_text_key(text) for text in light]  # `compute_corpus_key`, with what is cleaned already
+    keys = [compute_text_key(text) for text in light]  # compute_corpus_key without cleaning again
     return {"text": texts, "key": keys, "hash": hash_in_order(keys), "filled": [bool(text) for text in texts]}
 
 
-def collect_published_test_keys(reviews: DatasetDict | dict[str, IterableDataset]) -> set[str]:
-    """Keys of the labelled texts of a source's published validation and test splits.
-
-    Of what `stream_splits` gives, where labels are not read, keys of all texts of these splits.
-    """
-    held_out = [reviews[name] for name in HELD_OUT if name in reviews]
-    keyed = [part.map(key_labelled_batch, batched=True, remove_columns=part.column_names) for part in held_out]
-    return {row["key"] for part in keyed for row in part}
-
-
-def key_labelled_batch(batch: dict[str, list[Any]]) -> dict[str, list[str]]:
-    """One batch of `map`: texts become their keys, but for those that have a label column and no label."""
-    labels = batch.get("label", [0] * len(batch["text"]))
-    return {"key": [compute_corpus_key(text) for text, label in zip(batch["text"], labels, strict=True) if label >= 0]}
+def collect_published_test_keys(splits: Mapping[str, Any]) -> set[str]:
+    """Keys (`compute_corpus_key`) of all texts of a source's published validation and test splits."""
+    return {compute_corpus_key(row["text"]) for name in HELD_OUT if name in splits for row in splits[name]}
 
 
 def compute_corpus_key(text: str) -> str:
-    """`compute_text_key` of the text with its character references decoded and its tags as spaces.
-
-    Copies of a review from different places differ in these, and a text that is tested on must be found in any.
+    """`compute_text_key` after the light cleaning: copies of a review differ in tags and character references.
 
     >>> compute_corpus_key("It&#39;s love &amp; war") == compute_corpus_key("It's love & war")
     True
@@ -167,19 +145,16 @@ def compute_corpus_key(text: str) -> str:
 
 
 def hash_keys(keys: Iterable[str]) -> np.ndarray:
-    """The distinct hashes of these keys, sorted, as uint64: 8 bytes a text, to save and to look texts up in.
+    """The distinct hashes of these keys, sorted, as uint64.
 
-    Spaces do not count: SST-2 writes `does n't` where other copies of its sentences have `doesn't`. Of its 872
-    validation sentences 339 stand among the embedded film sentences by their keys, and 692 by these hashes.
-
-    >>> bool(hash_keys(["does n t"]) == hash_keys(["doesn t"]))
-    True
+    Spaces are ignored, since SST-2 writes `does n't` for `doesn't`: of its 872 validation sentences, 339 are among the
+    embedded film sentences by their keys, and 692 by these hashes.
     """
     return np.unique(hash_in_order(keys))
 
 
 def count_seen(keys: Iterable[str], hashes: np.ndarray) -> int:
-    """How many of these keys are among those that were hashed by `hash_keys`."""
+    """The number of these keys whose hashes are among those of `hash_keys`."""
     return int(np.isin(hash_in_order(keys), hashes).sum())
 
 

@@ -1,4 +1,4 @@
-"""From the options of a run to its data: loaded, cleaned, split, audited, tokenized."""
+"""The data of a fine-tuning, from its options: loaded, cleaned, split, audited, tokenized."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 from sentiment.config.arguments import DataArguments
 from sentiment.data.assignment import sample_training_rows
 from sentiment.data.audit import audit_splits
+from sentiment.data.hub import find_revisions
 from sentiment.data.sources import load_reviews
 from sentiment.data.splits import SplitReviews, add_keys, compute_fingerprint, split_reviews
 from sentiment.data.tokenization import tokenize_reviews
@@ -16,7 +17,7 @@ from sentiment.data.tokenization import tokenize_reviews
 
 @dataclass
 class RunData:
-    """The data of a run: splits with texts, the same tokenized, the audit, and a fingerprint of each split."""
+    """Splits with texts, the same tokenized, the audit, and a fingerprint of each split."""
 
     splits: DatasetDict
     tokenized: DatasetDict
@@ -25,16 +26,13 @@ class RunData:
 
 
 def prepare_data(data_args: DataArguments, seed: int, tokenizer: PreTrainedTokenizerBase) -> RunData:
-    """Labelled reviews, split, audited and tokenized as the options say."""
+    """The data of a run."""
     reviews = load_split_reviews(data_args, seed)
-    return RunData(
-        splits=reviews.splits,
-        tokenized=tokenize_reviews(
-            reviews.splits, tokenizer, data_args.max_seq_length, data_args.preprocessing_num_workers
-        ),
-        audit=audit_reviews(reviews, data_args, tokenizer),
-        fingerprints=compute_fingerprints(reviews.splits),
+    tokenized = tokenize_reviews(
+        reviews.splits, tokenizer, data_args.max_seq_length, data_args.preprocessing_num_workers
     )
+    audit = audit_reviews(reviews, data_args, tokenizer)
+    return RunData(reviews.splits, tokenized, audit, compute_fingerprints(reviews.splits))
 
 
 def compute_fingerprints(splits: DatasetDict) -> dict[str, str]:
@@ -42,13 +40,24 @@ def compute_fingerprints(splits: DatasetDict) -> dict[str, str]:
     return {name: compute_fingerprint(part) for name, part in splits.items()}
 
 
-def load_split_reviews(data_args: DataArguments, seed: int) -> SplitReviews:
-    """The labelled reviews, cleaned and split as the options say.
+def load_published_reviews(data_args: DataArguments) -> DatasetDict:
+    """The splits of the dataset as they were published."""
+    return load_reviews(
+        data_args.dataset_name,
+        data_args.data_dir,
+        text_column_names=data_args.text_column_names,
+        label_column_name=data_args.label_column_name,
+        revision=data_args.dataset_revision,
+    )
 
-    The training split is cut to the label budget by `seed`; the split itself is by `split_seed` where that is given.
+
+def load_split_reviews(data_args: DataArguments, seed: int) -> SplitReviews:
+    """The labelled reviews, cleaned and split.
+
+    `split_seed`, or else `seed`, decides the split; `seed` samples the label budget from its training rows.
     """
     reviews = split_reviews(
-        load_reviews(data_args.dataset_name, data_args.data_dir),
+        load_published_reviews(data_args),
         split=data_args.split,
         max_rows=data_args.row_limit,
         sample=data_args.sample,
@@ -65,19 +74,17 @@ def load_split_reviews(data_args: DataArguments, seed: int) -> SplitReviews:
 def audit_reviews(
     reviews: SplitReviews, data_args: DataArguments, tokenizer: PreTrainedTokenizerBase
 ) -> dict[str, Any]:
-    """The audit of a run's splits, with how they came about."""
-    how = {name: getattr(data_args, name) for name in ("cleaning", "split", "keep_duplicates")}
+    """The audit of a run's splits, with the options that made them."""
+    options = {name: getattr(data_args, name) for name in ("cleaning", "split", "keep_duplicates")}
     counts = audit_splits(reviews.splits, tokenizer, data_args.max_seq_length)
-    return how | counts | {"dropped": reviews.dropped}
+    revisions = find_revisions(*reviews.splits.values())
+    return options | counts | {"dropped": reviews.dropped, "dataset_revisions": revisions}
 
 
 def audit_published(data_args: DataArguments, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    """The audit of a dataset as it was published: every row of every split, cleaned but not dealt."""
-    published = load_reviews(data_args.dataset_name, data_args.data_dir)
-    splits = DatasetDict(
-        {
-            name: add_keys(part, data_args.cleaning, data_args.preprocessing_num_workers)
-            for name, part in published.items()
-        }
-    )
-    return {"cleaning": data_args.cleaning} | audit_splits(splits, tokenizer, data_args.max_seq_length)
+    """The audit of all rows of a dataset as published, cleaned but not split again."""
+    workers = data_args.preprocessing_num_workers
+    splits = {
+        name: add_keys(part, data_args.cleaning, workers) for name, part in load_published_reviews(data_args).items()
+    }
+    return {"cleaning": data_args.cleaning} | audit_splits(DatasetDict(splits), tokenizer, data_args.max_seq_length)

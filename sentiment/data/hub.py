@@ -1,92 +1,143 @@
-"""Whether the Hugging Face Hub can be reached, found out in seconds rather than by its libraries' retries."""
+"""Datasets of the Hugging Face Hub, or of its cache if the Hub cannot be reached, which is found out in seconds."""
 
+import re
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import datasets
 import huggingface_hub
-from datasets.naming import camelcase_to_snakecase
-from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+from datasets import Dataset, load_dataset, load_dataset_builder
+from datasets.exceptions import DatasetsError
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
-from sentiment.exceptions import InputError
+from sentiment.data.caching import map_batches
+from sentiment.data.labels import FEATURES, ColumnOptions, Columns, match_columns, parse_row, shorten
+from sentiment.exceptions import InputError, first_line
 
 RepoType = Literal["dataset", "model"]
+LOADING_ERRORS = (DatasetsError, OSError, ValueError)
 TIMEOUT_SECONDS = 5.0
-# What to start instead, by the script that was started.
-OFFLINE_RUNS = {
-    "train_mlm.py": "python train_mlm.py sentiment/config/offline_mlm.yaml",
-    "train_finetune.py": "python train_finetune.py sentiment/config/offline_finetune.yaml",
-}
-OFFLINE_RUN = "accelerate launch --quiet train_e2e.py sentiment/config/offline.yaml"
+# Options that need no Hub, by script.
+OFFLINE_YAML = {"train_e2e.py": "offline", "train_mlm.py": "offline_mlm", "train_finetune.py": "offline_finetune"}
 
 
-def check_hub(repo_id: str, repo_type: RepoType) -> bool:
-    """True if the Hub answers for this repository, False if only the local cache holds it.
-
-    Where it is False, `local_files_only=True` keeps the libraries from asking the Hub again.
-    Raises `InputError`, in seconds, if the repository can be had from neither.
-    """
-    problem: Exception | None = None
-    if not huggingface_hub.is_offline_mode():
-        problem = _ask_hub(repo_id, repo_type)
-        if problem is None:
-            return True
-    if is_cached(repo_id, repo_type):
-        return False
-    own = "--data_dir with a local copy"
-    if repo_type == "model":
-        own = "--model with a local folder (and --data_dir, if the data is not to come from the Hub either)"
-    offline_run = OFFLINE_RUNS.get(Path(sys.argv[0]).name, OFFLINE_RUN)
-    ways = f"pass {own}, or run `{offline_run}`, which needs no Hub"
-    if isinstance(problem, GatedRepoError):
-        raise InputError(f"{repo_type} {repo_id} is gated on the Hugging Face Hub: log in with access to it; or {ways}")
-    if isinstance(problem, RepositoryNotFoundError):
+def load_hub_dataset(repo_id: str, options: ColumnOptions, revision: str | None, streaming: bool) -> dict[str, Any]:
+    """The splits of a dataset, each with the columns `text` and `label`; raises InputError as `load_reviews`."""
+    online = check_hub(repo_id, "dataset", revision)
+    try:
+        with nullcontext() if online else offline_datasets():
+            published = load_dataset(repo_id, revision=revision, streaming=streaming and online)
+    except LOADING_ERRORS as error:
         raise InputError(
-            f"{repo_type} {repo_id} is not on the Hugging Face Hub, or is private: check the name; or {ways}"
-        )
-    if problem is None:
-        raise InputError(f"HF_HUB_OFFLINE is set and {repo_type} {repo_id} is not in the local cache: {ways}")
+            f"cannot load dataset {repo_id} from the Hugging Face Hub: {shorten(first_line(error), 200)}"
+        ) from error
+    splits = {split: normalise(rows, f"{repo_id} ({split})", options) for split, rows in published.items()}
+    if not streaming:
+        return splits
+    return {name: part.to_iterable_dataset() if isinstance(part, Dataset) else part for name, part in splits.items()}
+
+
+def normalise(rows: Any, place: str, options: ColumnOptions) -> Any:
+    """The rows with `text` and `label` alone; messages call them `place`."""
+    columns = match_columns(place, rows.column_names or list(next(iter(rows))), options, rows.features)
+    return map_batches(
+        rows.select_columns(columns.names),
+        parse_batch,
+        with_indices=True,
+        remove_columns=columns.names,
+        features=FEATURES,
+        fn_kwargs={"place": place, "columns": columns},
+    )
+
+
+def parse_batch(batch: dict[str, list[Any]], indices: list[int], place: str, columns: Columns) -> dict[str, list[Any]]:
+    """The rows of a batch as `text` and `label`."""
+    records = (dict(zip(batch, cells, strict=True)) for cells in zip(*batch.values(), strict=True))
+    rows = [parse_row(place, index + 1, columns, record) for index, record in zip(indices, records, strict=True)]
+    return {name: [row[name] for row in rows] for name in FEATURES}
+
+
+def find_revisions(*parts: Dataset) -> list[str]:
+    """The commits of the Hub datasets that the rows were loaded from: each has a folder of that name in the cache."""
+    folders = {Path(file["filename"]).parent.name for part in parts for file in part.cache_files}
+    return sorted(folder for folder in folders if re.fullmatch("[0-9a-f]{40}", folder))
+
+
+def check_hub(repo_id: str, repo_type: RepoType, revision: str | None = None) -> bool:
+    """True if the Hub has this repository, False if only the local cache has it: pass `local_files_only=True` then.
+
+    Raises:
+        InputError: within seconds, if the repository is in neither.
+    """
+    offline = huggingface_hub.is_offline_mode()
+    problem = None if offline else ask_hub(repo_id, repo_type, revision)
+    if not offline and problem is None:
+        return True
+    if is_cached(repo_id, repo_type, revision):
+        return False
+    what = f"{repo_type} {repo_id}" + (f" at revision {revision}" if revision else "")
     status = f" (HTTP status {problem.response.status_code})" if isinstance(problem, HfHubHTTPError) else ""
-    raise InputError(f"cannot reach the Hugging Face Hub for {repo_type} {repo_id}{status}: {ways}")
+    reason = f"cannot reach the Hugging Face Hub for {what}{status}"
+    if offline:
+        reason = f"HF_HUB_OFFLINE is set and {what} is not in the local cache"
+    elif isinstance(problem, GatedRepoError):
+        reason = f"{what} is gated on the Hugging Face Hub (log in with access to it)"
+    elif isinstance(problem, RepositoryNotFoundError | RevisionNotFoundError):
+        reason = f"{what} is not on the Hugging Face Hub, or is private (check the name)"
+    script = Path(sys.argv[0]).name if Path(sys.argv[0]).name in OFFLINE_YAML else "train_e2e.py"
+    local = "--model with a local folder" if repo_type == "model" else "--data_dir with a local copy"
+    raise InputError(
+        f"{reason}: pass {local}, or run `python {script} sentiment/config/{OFFLINE_YAML[script]}.yaml`, which needs "
+        "no Hub"
+    )
 
 
-def is_cached(repo_id: str, repo_type: RepoType) -> bool:
-    """Whether an earlier run left this repository in the caches of `datasets` or `huggingface_hub`."""
+def ask_hub(repo_id: str, repo_type: RepoType, revision: str | None) -> Exception | None:
+    """The error of a request for this repository; None if the Hub has it."""
+    outcome: list[Exception | None] = []
+
+    def ask() -> None:
+        try:
+            api = huggingface_hub.HfApi()
+            api.repo_info(repo_id, repo_type=repo_type, revision=revision, timeout=TIMEOUT_SECONDS)
+            outcome.append(None)
+        except Exception as error:  # of the HTTP client, the operating system or the Hub
+            outcome.append(error)
+
+    # In a thread, because the request's own timeout does not cover the look-up of the host name.
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(TIMEOUT_SECONDS)
+    return outcome[0] if outcome else TimeoutError("no answer")
+
+
+def is_cached(repo_id: str, repo_type: RepoType, revision: str | None = None) -> bool:
+    """Whether the cache of `datasets` or `huggingface_hub` has this repository, at this commit if one is given."""
     if repo_type == "model":
-        return isinstance(huggingface_hub.try_to_load_from_cache(repo_id, "config.json"), str)
-    # the folder that `load_dataset` itself looks for when it is offline
-    owner, _, name = repo_id.rpartition("/")
-    folder = "___".join(part for part in (owner, camelcase_to_snakecase(name)) if part)
-    return any(path.is_dir() for path in Path(datasets.config.HF_DATASETS_CACHE, folder).glob("*/*/*"))
+        return isinstance(huggingface_hub.try_to_load_from_cache(repo_id, "config.json", revision=revision), str)
+    try:
+        with offline_datasets():
+            builder = load_dataset_builder(repo_id)
+    except LOADING_ERRORS:
+        return False
+    return revision in (None, builder.hash)
 
 
 @contextmanager
 def offline_datasets() -> Iterator[None]:
-    """Within it, `load_dataset` goes to its cache at once instead of retrying the Hub for a minute."""
+    """Make `load_dataset` use its cache without asking the Hub.
+
+    Sets a private switch of `datasets`, which it reads from the environment when imported: the public
+    `DownloadConfig(local_files_only=True)` does not apply to its first request, which is repeated for 23 s. See
+    `test_warm_cache_serves_without_the_hub`.
+    """
     before = datasets.config.HF_HUB_OFFLINE
     datasets.config.HF_HUB_OFFLINE = True
     try:
         yield
     finally:
         datasets.config.HF_HUB_OFFLINE = before
-
-
-def _ask_hub(repo_id: str, repo_type: RepoType) -> Exception | None:
-    outcome: list[Exception | None] = []
-
-    def ask() -> None:
-        try:
-            huggingface_hub.HfApi().repo_info(repo_id, repo_type=repo_type, timeout=TIMEOUT_SECONDS)
-            outcome.append(None)
-        except Exception as error:  # of the HTTP client, the operating system or the Hub; all mean no
-            outcome.append(error)
-
-    # A thread, because the request's own timeout leaves out the look-up of the host name.
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(TIMEOUT_SECONDS)
-    return outcome[0] if outcome else TimeoutError("no answer")

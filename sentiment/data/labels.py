@@ -1,87 +1,130 @@
-"""Labels and the columns of a row of reviews."""
+"""Text and label columns of a dataset, and the values of a label."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sentiment.exceptions import InputError
+from datasets import ClassLabel, Features, Value
 
+from sentiment.exceptions import InputError, require
+
+LABEL_NAMES = ("negative", "positive")  # label 0, label 1
+UNLABELLED = -1
+FEATURES = Features({"text": Value("string"), "label": ClassLabel(names=list(LABEL_NAMES))})
 TEXT_COLUMNS = ("text", "sentence", "review")
 LABEL_COLUMN = "label"
-# A label under another name would pass for "unlabelled", so these stop the reading.
+# A label under another name would be read as "unlabelled": these names are refused.
 NEAR_LABEL_COLUMNS = ("labels", "sentiment", "sentiments", "polarity", "class", "target")
-UNLABELLED = -1
-_LABELS = {
+LABEL_VALUES = {
     **dict.fromkeys(("negative", "neg", "0", "0.0", "false"), 0),
     **dict.fromkeys(("positive", "pos", "1", "1.0", "true"), 1),
     **dict.fromkeys(("", "-1", "-1.0", "nan"), UNLABELLED),  # a missing number in a Parquet file is nan
 }
-LABEL_NAMES = ("negative", "positive")  # label 0, label 1
 
 
-def match_columns(where: str, names: Iterable[str], with_labels: bool = True) -> tuple[str, str | None]:
-    """Names of the text column and, if there is one, of the label column; case and spaces do not count.
+@dataclass(frozen=True)
+class ColumnOptions:
+    """Which columns to read: names as on the command line, or the usual ones; labels, or text alone."""
 
-    Without `with_labels` only the text column is looked for, and None given for the other.
-    Raises `InputError` if there is no text column or more than one, or if a label column seems misnamed.
+    text_column_names: str | None = None
+    label_column_name: str | None = None
+    with_labels: bool = True
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a source, `label` empty if there is none; `class_names` name the numbers in the label column."""
+
+    texts: tuple[str, ...] = ()
+    label: str = ""
+    class_names: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> list[str]:
+        """Text columns and label column."""
+        return [*self.texts, *([self.label] if self.label else [])]
+
+
+def match_columns(
+    where: str, names: Iterable[str], options: ColumnOptions, features: Mapping[str, Any] | None = None
+) -> Columns:
+    """Find the text columns and the label column, if any; case and surrounding spaces are ignored.
+
+    Raises InputError with the list of columns if one is missing or ambiguous, or the label column seems misnamed.
     """
     found = list(names)
-    keys = [name.strip().lower() for name in found]
-    listing = shorten(", ".join(repr(name) for name in found), 200) or "none"
-    texts = [name for name, key in zip(found, keys, strict=True) if key in TEXT_COLUMNS]
-    labels = [name for name, key in zip(found, keys, strict=True) if with_labels and key == LABEL_COLUMN]
-    if not texts:
-        raise InputError(
-            f"{where}: no text column; one must be named text, sentence or review; found columns: {listing}"
-        )
-    if len(texts) > 1 or len(labels) > 1:
-        several = " and ".join(repr(name) for name in (texts if len(texts) > 1 else labels))
-        raise InputError(f"{where}: columns {several} stand for the same thing; keep one; found columns: {listing}")
-    near = [name for name, key in zip(found, keys, strict=True) if key in NEAR_LABEL_COLUMNS]
-    if with_labels and not labels and near:
-        raise InputError(
-            f"{where}: no column 'label', but {near[0]!r}; rename it to 'label', or remove it if the reviews "
-            f"are unlabelled; found columns: {listing}"
-        )
-    return texts[0], labels[0] if labels else None
+    listing = f"found columns: {shorten(', '.join(map(repr, found)), 200) or 'none'}"
+
+    def find(candidates: Sequence[str], error: str = "") -> str:
+        matches = [name for name in found if name.strip().lower() in candidates]
+        several = " and ".join(map(repr, matches))
+        require(len(matches) < 2, f"{where}: columns {several} are ambiguous: keep one, or pass its name; {listing}")
+        require(bool(matches) or not error, f"{where}: {error}; {listing}")
+        return matches[0] if matches else ""
+
+    def find_option(name: str, option: str) -> str:
+        return find([name.strip().lower()], f"no column {name.strip()!r} for --{option}")
+
+    if options.text_column_names:
+        texts = [find_option(name, "text_column_names") for name in options.text_column_names.split(",")]
+    else:
+        texts = [find(TEXT_COLUMNS, "no text column: name it text, sentence or review, or pass --text_column_names")]
+    if not options.with_labels:
+        return Columns(tuple(texts))
+    if options.label_column_name:
+        label = find_option(options.label_column_name, "label_column_name")
+    else:
+        label = find([LABEL_COLUMN])
+        near = [name for name in found if name.strip().lower() in NEAR_LABEL_COLUMNS and name not in texts]
+        if near and not label:
+            raise InputError(
+                f"{where}: no column 'label', but {near[0]!r}: rename it, pass --label_column_name {near[0]}, or "
+                f"remove it if the reviews are unlabelled; {listing}"
+            )
+    return Columns(tuple(texts), label, tuple(getattr((features or {}).get(label), "names", ())))
 
 
-def parse_row(where: str, row: int, columns: tuple[str, str | None], text: Any, label: Any) -> dict[str, Any]:
-    """One row as `{"text": str, "label": int}`; a missing text is empty, a missing label is -1.
+def parse_row(where: str, row: int, columns: Columns, record: Mapping[str, Any]) -> dict[str, Any]:
+    """One row as `{"text": str, "label": 0, 1 or -1}`: texts joined by a space, missing values empty or -1.
 
-    Raises `InputError` with file, row and column if the text is no string or not Unicode, or if the label
-    is neither of the two.
+    Raises InputError with file, row and column if a text is no string or not Unicode, or for any other label.
     """
-    text = "" if text is None else text
-    if not isinstance(text, str):
-        raise InputError(f"{where}: row {row}, column {columns[0]!r}: expected a text, found {shorten(repr(text))}")
-    if not text.isascii():
-        _check_unicode(where, row, columns[0], text)
-    number = UNLABELLED if label is None else _LABELS.get(str(label).strip().lower())
+    texts = [parse_text(where, row, name, record[name]) for name in columns.texts]
+    label = record.get(columns.label)
+    if columns.class_names and label is not None and 0 <= label < len(columns.class_names):
+        label = columns.class_names[label]  # 0 may mean "positive"
+    number = UNLABELLED if label is None else LABEL_VALUES.get(str(label).strip().lower())
     if number is None:
         raise InputError(
-            f"{where}: row {row}, column {columns[1]!r}: label {shorten(repr(label))} is neither 0/negative "
-            "nor 1/positive; leave it empty or -1 for an unlabelled review"
+            f"{where}: row {row}, column {columns.label!r}: label {shorten(repr(label))} is neither 0/negative nor "
+            "1/positive; leave it empty or -1 for an unlabelled review"
         )
-    return {"text": text, "label": number}
+    return {"text": " ".join(texts), "label": number}
 
 
-def shorten(text: str, length: int = 60) -> str:
-    """Text that fits into one line of a message.
-
-    >>> shorten("wonderful", 6)
-    'won...'
-    """
-    return text if len(text) <= length else text[: length - 3] + "..."
-
-
-def _check_unicode(where: str, row: int, column: str, text: str) -> None:
+def parse_text(where: str, row: int, column: str, text: Any) -> str:
+    """The text of a cell; raises InputError if it is no string or not Unicode."""
+    if text is None:
+        return ""
+    if not isinstance(text, str):
+        raise InputError(f"{where}: row {row}, column {column!r}: expected a text, found {shorten(repr(text))}")
     try:
         text.encode()
     except UnicodeEncodeError as error:
         code = ord(text[error.start])
-        # errors="surrogateescape" turns an undecodable byte b into the lone surrogate 0xDC00 + b
+        # errors="surrogateescape" decodes an invalid byte b as the lone surrogate 0xDC00 + b
         found = f"byte 0x{code - 0xDC00:02X}" if 0xDC80 <= code <= 0xDCFF else f"a lone surrogate \\u{code:04x}"
         raise InputError(
             f"{where}: row {row}, column {column!r}: {found} at character {error.start + 1} is not UTF-8; "
             "save the file as UTF-8"
         ) from None
+    return text
+
+
+def shorten(text: str, length: int = 60) -> str:
+    """The text, truncated to fit into one line of a message.
+
+    >>> shorten("wonderful", 6)
+    'won...'
+    """
+    return text if len(text) <= length else text[: length - 3] + "..."

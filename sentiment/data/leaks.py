@@ -9,11 +9,10 @@ from sentiment.data.cleaning import compute_text_key
 
 
 class SpanIndex:
-    """An index of phrases that finds them inside longer texts in time linear in the length of the text.
+    """An index that finds phrases inside longer texts, in time linear in the length of the text.
 
-    A phrase of n words is stored under its longest prefix of 2**k words; its shorter prefixes are stored as markers.
-    A search tries prefixes of doubling length from each word of the text and stops at the first that no phrase
-    starts with. Prefixes are stored as hashes to save memory; every hit is checked against the phrases.
+    A phrase is stored under the hash of its longest prefix of 2**k words, with its shorter such prefixes as markers: a
+    search from each word of a text tries prefixes of doubling length, up to the first that no phrase starts with.
     """
 
     def __init__(self, phrases: Iterable[str]):
@@ -74,9 +73,8 @@ def assign_clusters(texts: Sequence[str]) -> np.ndarray:
     shortest maximal text that contains it (`find_containers`; the first of equal length), of which it is the largest
     part. So a phrase is resampled with the sentence it was cut from, and a cluster holds one maximal text.
 
-    Connected components would be wrong here: one common word links unrelated sentences. In SST-2's stratified test
-    split (all rows, seed 42: 6,822 rows) they give 3,582 clusters with one of 1,013 rows, since "not" occurs in 137
-    maximal texts; this definition gives 4,225 clusters of at most 8 rows.
+    Connected components would be wrong: a common word links unrelated sentences. In SST-2's stratified test split (all
+    rows, seed 42: 6,822) they give 3,582 clusters, one of them of 1,013 rows; this definition 4,225 of at most 8.
 
     >>> assign_clusters(["A fine film!", "fine", "one fine long day", "a fine film", "dull"]).tolist()
     [0, 0, 1, 0, 2]

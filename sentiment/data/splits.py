@@ -1,4 +1,4 @@
-"""Labelled reviews as train, validation and test: caps, unusable rows, three ways to split."""
+"""Labelled reviews as train, validation and test: which rows are used, and three ways to split them."""
 
 import hashlib
 from collections import Counter, defaultdict
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
-from sentiment.data.assignment import assign_grouped, assign_stratified, limit_labelled_rows, merge_equal_keys
+from sentiment.data.assignment import assign_grouped, assign_stratified, limit_rows, merge_equal_keys
+from sentiment.data.caching import map_batches
 from sentiment.data.cleaning import CLEANINGS, clean_light, compute_text_key
-from sentiment.environment import choose_num_proc
 from sentiment.exceptions import InputError
 
 SPLIT_NAMES = ("train", "validation", "test")
@@ -18,10 +18,9 @@ SPLIT_NAMES = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class SplitReviews:
-    """Train, validation and test with the columns `text` (cleaned), `label`, `row` and `key`, and what was left out.
+    """Train, validation and test with `text` (cleaned), `label`, `row` and `key`; the number of dropped rows by reason.
 
-    `row` counts from 0 over the published splits that were joined; `key` is what equal texts share
-    (`compute_text_key`); `dropped` maps a reason to a number of rows.
+    `row` counts the rows of the published splits from 0; equal texts share a `key` (`compute_text_key`).
     """
 
     splits: DatasetDict
@@ -40,87 +39,64 @@ def split_reviews(
 ) -> SplitReviews:
     """The labelled reviews as train, validation and test.
 
-    - `stratified`: published train and validation joined, capped at `max_rows`, dealt 8:1:1 with equal label shares.
-    - `grouped`: the same, but only texts that are part of no other text are dealt; a phrase goes with the sentences
-      that contain it, and is left out if these lie on several sides.
-    - `official`: the published train split, capped, of which a tenth is held out for early stopping, and the
-      published validation split (or test, where only that is labelled) as the test.
+    - `stratified`: `max_rows` rows of published train and validation, split 8:1:1 with equal label shares.
+    - `grouped`: the same, but only texts contained in no other are assigned at random; a phrase goes with the
+      sentences that contain it, and is dropped if these are in several splits.
+    - `official`: published validation (or test, if only that is labelled) is the test split; `max_rows` rows of
+      published train, without texts of the test split, are split 9:1 into train and validation.
 
-    Equal texts (`compute_text_key`) always share a side; texts with both labels or with no text left are dropped.
-    `keep_duplicates` deals every row by itself instead, as the lab report did, leaks included.
+    Equal texts are in one split; texts with both labels and empty texts are dropped. With `keep_duplicates`, rows are
+    assigned one by one and none is dropped, as in the lab report: texts leak from train to test.
 
     Raises:
-        InputError: too few rows, one class only, or a split that the source cannot give.
+        InputError: too few rows, one label only, or no labelled test split.
     """
     if split == "grouped" and keep_duplicates:
-        raise InputError("--split grouped keeps equal texts on one side by its nature: leave out --keep_duplicates")
-    if split == "official":
-        return split_officially(reviews, max_rows, sample, seed, cleaning, keep_duplicates, num_proc)
-    pool = limit_labelled_rows(join_labelled(reviews, ["train", "validation"]), max_rows, sample, seed)
-    pool, dropped = drop_unusable(add_keys(pool, cleaning, num_proc), keep_duplicates)
-    labels = np.asarray(pool["label"][:], dtype=int)
-    if split == "grouped":
-        sides = assign_grouped(pool["key"][:], labels, (8, 1, 1), seed)
-        dropped["in_several_splits"] = int((sides == -1).sum())
-    else:
-        sides = assign_stratified(choose_units(pool, keep_duplicates), labels, (8, 1, 1), seed)
-    splits = {side: pool.select(np.flatnonzero(sides == position)) for position, side in enumerate(SPLIT_NAMES)}
-    return finish_split(DatasetDict(splits), dropped, keep_duplicates)
-
-
-def split_officially(
-    reviews: DatasetDict,
-    max_rows: int | None,
-    sample: str,
-    seed: int,
-    cleaning: str,
-    keep_duplicates: bool,
-    num_proc: int | None,
-) -> SplitReviews:
-    """`split_reviews` along the published splits; training rows whose text is also in the test are dropped."""
-    test_name = choose_labelled_split(reviews, ("validation", "test"))
-    train_names = [name for name in ("train", "validation") if name != test_name]
-    joined = join_labelled(reviews, train_names)
-    first_test_row = sum(len(reviews[name]) for name in train_names if name in reviews)
-    pool = limit_labelled_rows(joined, max_rows, sample, seed)
-    test = join_labelled(reviews, [test_name], first_test_row)
-    both = add_keys(concatenate_datasets([pool, test]), cleaning, num_proc)
-    test, dropped_from_test = drop_unusable(both.select(range(len(pool), len(both))), keep_duplicates)
-    pool, dropped = drop_unusable(both.select(range(len(pool))), keep_duplicates)
-    dropped += dropped_from_test
-    if not keep_duplicates:
-        test_keys = set(test["key"][:])
+        raise InputError("--split grouped keeps equal texts in one split: omit --keep_duplicates")
+    test_name = choose_labelled_split(reviews, ("validation", "test")) if split == "official" else None
+    pool_names = [name for name in ("train", "validation") if name != test_name]
+    parts = [limit_labelled_rows(join_labelled(reviews, pool_names), max_rows, sample, seed)]
+    if test_name:
+        first_row = sum(len(reviews[name]) for name in pool_names if name in reviews)
+        parts.append(join_labelled(reviews, [test_name], first_row))
+    keyed = add_keys(concatenate_datasets(parts), cleaning, num_proc)
+    pool, dropped = drop_unusable(keyed.select(range(len(parts[0]))), keep_duplicates)
+    splits: dict[str, Dataset] = {}
+    if test_name:
+        test, dropped_from_test = drop_unusable(keyed.select(range(len(parts[0]), len(keyed))), keep_duplicates)
+        splits["test"] = test
+        dropped += dropped_from_test
+        test_keys = set() if keep_duplicates else set(test["key"][:])
         in_test = np.array([key in test_keys for key in pool["key"][:]], dtype=bool)
         dropped["in_test"] = int(in_test.sum())
         pool = pool.select(np.flatnonzero(~in_test))
-    sides = assign_stratified(
-        choose_units(pool, keep_duplicates), np.asarray(pool["label"][:], dtype=int), (9, 1), seed
-    )
-    splits = {side: pool.select(np.flatnonzero(sides == position)) for position, side in enumerate(SPLIT_NAMES[:2])}
-    return finish_split(DatasetDict(splits | {"test": test}), dropped, keep_duplicates)
+    labels, keys = np.asarray(pool["label"][:], dtype=int), pool["key"][:]
+    if split == "grouped":
+        assigned = assign_grouped(keys, labels, (8, 1, 1), seed)
+        dropped["in_several_splits"] = int((assigned == -1).sum())
+    else:
+        units = range(len(pool)) if keep_duplicates else keys
+        assigned = assign_stratified(units, labels, (9, 1) if test_name else (8, 1, 1), seed)
+    own = {name: pool.select(np.flatnonzero(assigned == position)) for position, name in enumerate(SPLIT_NAMES)}
+    splits = own | splits
+    for name, part in splits.items():
+        splits[name] = check_split(name, part, dropped, keep_duplicates)
+    return SplitReviews(DatasetDict(splits), {reason: count for reason, count in dropped.items() if count})
 
 
 def choose_labelled_split(reviews: DatasetDict, names: Iterable[str]) -> str:
-    """The first of these splits that is there and has labelled rows.
-
-    Raises:
-        InputError: none is.
-    """
+    """The first of these splits that has labelled rows; raises InputError if none has."""
     for name in names:
         if name in reviews and any(label >= 0 for label in reviews[name]["label"]):
             return name
     raise InputError(
-        f"no labelled {' or '.join(names)} split: the dataset has {', '.join(reviews)}, "
-        "and a labelled row has 0 or 1, negative or positive, in its column 'label'"
+        f"no labelled {' or '.join(names)} split: the dataset has {', '.join(reviews)}, and the label column of a "
+        "labelled row holds 0 or 1, negative or positive"
     )
 
 
 def join_labelled(reviews: DatasetDict, names: Iterable[str], first_row: int = 0) -> Dataset:
-    """The labelled rows of these splits in one dataset; its column `row` counts all rows, labelled or not.
-
-    Raises:
-        InputError: there are no rows, or none is labelled.
-    """
+    """The labelled rows of these splits, with a column `row` that counts all rows; raises InputError if none is."""
     parts = [reviews[name] for name in names if name in reviews]
     if not sum(len(part) for part in parts):
         raise InputError(f"no {' or '.join(names)} rows: the dataset has the splits {', '.join(reviews) or 'none'}")
@@ -129,13 +105,38 @@ def join_labelled(reviews: DatasetDict, names: Iterable[str], first_row: int = 0
     labelled = np.flatnonzero(np.asarray(joined["label"][:]) >= 0)
     if not len(labelled):
         raise InputError(
-            f"none of the {len(joined):,} rows is labelled: a column 'label' must hold 0 or 1, negative or positive"
+            f"none of the {len(joined):,} rows is labelled: the label column must hold 0 or 1, negative or positive"
         )
     return joined if len(labelled) == len(joined) else joined.select(labelled)
 
 
+def limit_labelled_rows(pool: Dataset, max_rows: int | None, sample: str, seed: int) -> Dataset:
+    """`limit_rows`; raises InputError if the first rows have one label only."""
+    limited = limit_rows(pool, max_rows, sample, seed)
+    if sample == "first" and limited is not pool and len(set(limited["label"][:])) < len(set(pool["label"][:])):
+        raise InputError(
+            f"the first {len(limited):,} of {len(pool):,} rows have one label only, since the rows are ordered by "
+            "label: pass --sample random or --max_rows all"
+        )
+    return limited
+
+
+def add_keys(pool: Dataset, cleaning: str, num_proc: int | None) -> Dataset:
+    """The rows with cleaned `text` and a column `key`, which texts that are equal after either cleaning share."""
+    cleaned = map_batches(pool, clean_batch, num_proc, {"cleaning": cleaning}, desc="Cleaning")
+    keys = cleaned["key"][:]
+    merged = merge_equal_keys(keys, map(clean_light, pool["text"][:]))
+    return cleaned if merged == keys else cleaned.remove_columns("key").add_column("key", merged)
+
+
+def clean_batch(batch: dict[str, list[str]], cleaning: str) -> dict[str, list[str]]:
+    """The cleaned texts of a batch, and the keys of the raw ones."""
+    texts = batch["text"]
+    return {"text": list(map(CLEANINGS[cleaning], texts)), "key": list(map(compute_text_key, texts))}
+
+
 def drop_unusable(pool: Dataset, keep_duplicates: bool) -> tuple[Dataset, Counter[str]]:
-    """The rows without those that hold no text at all or both labels, and how many these were."""
+    """The rows without empty texts and texts with both labels, and how many of each were dropped."""
     if keep_duplicates:
         return pool, Counter()
     labels_of: dict[str, set[int]] = defaultdict(set)
@@ -148,57 +149,24 @@ def drop_unusable(pool: Dataset, keep_duplicates: bool) -> tuple[Dataset, Counte
     return pool.select(np.flatnonzero(~empty & ~both)), dropped
 
 
-def add_keys(pool: Dataset, cleaning: str, num_proc: int | None) -> Dataset:
-    """The dataset with its `text` cleaned and a column `key` that equal texts share, equal after either cleaning."""
-    cleaned = pool.map(
-        clean_batch,
-        batched=True,
-        num_proc=choose_num_proc(len(pool), num_proc),
-        fn_kwargs={"cleaning": cleaning},
-        desc="Cleaning",
-    )
-    keys = cleaned["key"][:]
-    united = merge_equal_keys(keys, map(clean_light, pool["text"][:]))
-    return cleaned if united == keys else cleaned.remove_columns("key").add_column("key", united)
+def check_split(name: str, part: Dataset, dropped: Counter[str], keep_duplicates: bool) -> Dataset:
+    """The split without texts that this run's cleaning empties; raises InputError if it lacks a label.
 
-
-def clean_batch(batch: dict[str, list[str]], cleaning: str) -> dict[str, list[str]]:
-    """One batch of `datasets.map`: raw texts become cleaned texts and their keys."""
-    clean = CLEANINGS[cleaning]
-    return {
-        "text": [clean(text) for text in batch["text"]],
-        "key": [compute_text_key(text) for text in batch["text"]],
-    }
-
-
-def choose_units(pool: Dataset, keep_duplicates: bool) -> list[str] | range:
-    """What is dealt as one: the rows of equal key, or each row by itself."""
-    return range(len(pool)) if keep_duplicates else pool["key"][:]
-
-
-def finish_split(splits: DatasetDict, dropped: Counter[str], keep_duplicates: bool) -> SplitReviews:
-    """The splits, once each is seen to have both labels, and the reasons that dropped any row.
-
-    Texts that this run's cleaning leaves nothing of (classic: those of punctuation alone) go only now, so that the
-    others lie on the same sides whatever the cleaning.
-
-    Raises:
-        InputError: a split lacks a label; names both.
+    They are dropped (and counted) after the assignment, so that it is the same for every cleaning.
     """
-    for name, part in splits.items():
-        filled = np.flatnonzero([keep_duplicates or bool(text) for text in part["text"][:]])
-        if len(filled) < len(part):
-            dropped["empty"] += len(part) - len(filled)
-            part = splits[name] = part.select(filled)
-        present = set(part["label"][:])
-        if len(present) < 2:
-            only = part.features["label"].int2str(present.pop()) if present else "no"
-            raise InputError(f"the {name} split has {only} rows only ({len(part):,}): each split needs both labels")
-    return SplitReviews(splits, {reason: count for reason, count in dropped.items() if count})
+    filled = np.flatnonzero([keep_duplicates or bool(text) for text in part["text"][:]])
+    if len(filled) < len(part):
+        dropped["empty"] += len(part) - len(filled)
+        part = part.select(filled)
+    present = set(part["label"][:])
+    if len(present) < 2:
+        only = part.features["label"].int2str(present.pop()) if present else "no"
+        raise InputError(f"the {name} split has {only} rows only ({len(part):,}): each split needs both labels")
+    return part
 
 
 def compute_fingerprint(dataset: Dataset, columns: Sequence[str] = ("row", "label", "text")) -> str:
-    """SHA-256 (first 16 hex digits) of these columns, row by row: equal data in equal order, equal fingerprint."""
+    """SHA-256 (first 16 hex digits) of these columns, row by row."""
     digest = hashlib.sha256()
     for batch in dataset.select_columns(list(columns)).iter(batch_size=1000):
         for values in zip(*(batch[name] for name in columns), strict=True):

