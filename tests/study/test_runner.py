@@ -185,7 +185,7 @@ def test_a_failed_run_prevents_the_verdict_but_no_other_run(
     main(["study", *words])
     printed = capsys.readouterr()
     assert "[2/2] e2e, 40 labels, seed 1: test accuracy" in printed.err
-    assert printed.out.startswith("The study has not both of e2e and mlm+decay")
+    assert printed.out.startswith("The study does not have both e2e and mlm+decay")
     assert printed.out.endswith(f"Report: {tmp_path / 'study' / 'report.html'}\n")
 
 
