@@ -90,29 +90,6 @@ def parse_arguments(
         raise
 
 
-def parse_section(
-    values: Any, argument_classes: Sequence[Any], where: str, reserved: Collection[str] = ()
-) -> tuple[Any, ...]:
-    """One instance of each dataclass from a section of a YAML file, checked as flags are.
-
-    Args:
-        values: the section.
-        argument_classes: dataclasses with distinct field names.
-        where: prefix of errors: the file and the section.
-        reserved: options that may not be set there.
-
-    Raises:
-        InputError: see `parse_arguments`.
-    """
-    require(isinstance(values, dict), f"{where} must hold one 'key: value' per line")
-    known = {name: kind for name, kind in list_options(argument_classes).items() if name not in reserved}
-    flags = build_flags(values, known, where)
-    try:
-        return build_instances(argument_classes, vars(OptionParser(argument_classes).parse_args(flags)))
-    except InputError as error:
-        raise InputError(f"{where}: {error}") from error
-
-
 def build_arguments(argument_classes: Sequence[Any], options: Mapping[str, Any]) -> tuple[Any, ...]:
     """One instance of each dataclass from options by their names, as a Python caller gives them.
 

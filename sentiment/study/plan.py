@@ -1,156 +1,179 @@
-"""What a study trains: every adaptation and every fine-tuning with all of its options."""
+"""The plan of a study: every adaptation and fine-tuning with its options, and the data that they share."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from sentiment.config.arguments import (
-    AdaptationArguments,
-    CorpusArguments,
-    DataArguments,
-    FinetuningArguments,
-    ModelArguments,
-    collect_options,
-)
+from sentiment.config.arguments import DataArguments, FinetuningArguments, collect_options
+from sentiment.config.parsing import build_arguments, build_instances
+from sentiment.data.assignment import sample_training_rows
+from sentiment.data.finetuning_data import load_split_reviews
+from sentiment.data.splits import compute_fingerprint
+from sentiment.exceptions import require
+from sentiment.pipelines import adaptation, finetuning
 from sentiment.storage import read_json
 from sentiment.study.arguments import ARMS, StudyArguments, StudyOptions, read_study
 
+# Time to load, audit and report a run, in rows that could be trained on meanwhile.
+OVERHEAD_ROWS = 2_000
+
 
 @dataclass(frozen=True)
-class AdaptationPlan:
-    """An adaptation that fine-tunings start from; `kind` is `mlm` or `placebo`."""
+class PlannedRun:
+    """A run as plain data; `options` are those of the Python verb `sentiment.finetune` or `sentiment.adapt`."""
 
-    kind: str
-    model_args: ModelArguments
-    corpus_args: CorpusArguments
-    args: AdaptationArguments
+    argument_classes: ClassVar[tuple[type, ...]]
+    options: dict[str, Any]
+    log: Path
 
     @property
     def folder(self) -> Path:
-        """Where it is written."""
-        return Path(self.args.output_dir)
+        """Folder of the run."""
+        return Path(self.options["output_dir"])
 
     @property
-    def options(self) -> dict[str, Any]:
-        """As its run.json holds them."""
-        return collect_options(self.model_args, self.corpus_args, self.args)
+    def recorded_options(self) -> dict[str, Any]:
+        """The options as run.json has them."""
+        return collect_options(*build_arguments(self.argument_classes, self.options))
 
 
 @dataclass(frozen=True)
-class FinetuningPlan:
-    """One fine-tuning of a study; `adaptation` is the folder that its model comes from."""
+class PlannedAdaptation(PlannedRun):
+    """An adaptation; `steps_from` is the folder of another one whose number of steps it must match."""
 
+    argument_classes = adaptation.ARGUMENTS
+    kind: str
+    steps_from: Path | None = None
+
+    def __str__(self) -> str:
+        return f"adaptation to {' and '.join(self.options['dataset_name'])} ({self.folder})"
+
+    def train(self) -> str:
+        """Train it, and return the result in words."""
+        losses = adaptation.adapt(**self.options)["validation"]
+        return f"loss {losses['before']['loss']:.2f} -> {losses['after']['loss']:.2f} on held-out text"
+
+
+@dataclass(frozen=True)
+class PlannedFinetuning(PlannedRun):
+    """A fine-tuning; `adaptation` is the folder of the adaptation that it starts from."""
+
+    argument_classes = finetuning.ARGUMENTS
     arm: str
     budget: str
     seed: int
-    adaptation: Path | None
-    model_args: ModelArguments
-    data_args: DataArguments
-    args: FinetuningArguments
+    adaptation: Path | None = None
 
-    @property
-    def folder(self) -> Path:
-        """Where it is written."""
-        return Path(self.args.output_dir)
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """As its run.json holds them."""
-        return collect_options(self.model_args, self.data_args, self.args)
-
-    @property
-    def title(self) -> str:
-        """What to call it."""
+    def __str__(self) -> str:
         labels = "all" if self.budget == "all" else f"{int(self.budget):,}"
         return f"{self.arm}, {labels} labels, seed {self.seed}"
+
+    def train(self) -> str:
+        """Train it, and return the result in words."""
+        metrics = finetuning.finetune(strategy="finetune" if self.adaptation else "e2e", **self.options)
+        return f"test accuracy {metrics['test']['after']['accuracy']:.3f}"
 
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """Everything that a study trains; an adaptation stands before the placebo that takes its steps from it."""
+    """All runs of a study in the order of training."""
 
+    folder: Path
     options: StudyOptions
-    adaptations: list[AdaptationPlan]
-    finetunings: list[FinetuningPlan]
+    adaptations: list[PlannedAdaptation]
+    finetunings: list[PlannedFinetuning]
 
-    @property
-    def args(self) -> StudyArguments:
-        """Which arms, budgets and seeds, and where to write."""
-        return self.options.args
 
-    @property
-    def folder(self) -> Path:
-        """Where the study is written."""
-        return Path(self.args.output_dir)
+@dataclass(frozen=True)
+class StudyData:
+    """The split that all runs share: rows by budget, and fingerprints of each split by budget and seed."""
+
+    train_rows: dict[str, int]
+    validation_rows: int
+    test_rows: int
+    fingerprints: dict[tuple[str, int], dict[str, str]]
+
+    def estimate_work(self, run: PlannedFinetuning) -> float:
+        """Relative duration of a run, in rows trained on; a row evaluated counts a third."""
+        epochs: float = run.options.get("num_train_epochs", FinetuningArguments.num_train_epochs)
+        evaluated = epochs * self.validation_rows + 2 * self.test_rows
+        return epochs * self.train_rows[run.budget] + evaluated / 3 + OVERHEAD_ROWS
 
 
 def build_study_plan(argv: Sequence[str]) -> StudyPlan:
-    """The plan that a `study.yaml`, if one stands in front, and flags make; see `read_study`."""
+    """The plan for the words of a command line; see `read_study`."""
     options = read_study(argv)
-    return StudyPlan(options, plan_adaptations(options), plan_finetunings(options))
-
-
-def plan_adaptations(options: StudyOptions) -> list[AdaptationPlan]:
-    """The adaptations that the arms start from: one of each kind, or one for each seed."""
-    return [
-        AdaptationPlan(
-            kind,
-            options.model_args,
-            corpus_args,
-            replace(
-                run_args, seed=seed, resume=True, output_dir=str(choose_adaptation_folder(options.args, kind, seed))
-            ),
-        )
-        for kind, (corpus_args, run_args) in options.adaptations.items()
-        for seed in (options.args.seeds if options.args.adapt_each_seed else [run_args.seed])
+    args = options.args
+    adaptations = [
+        plan_adaptation(options, kind, seed)
+        for kind in options.adaptations
+        for seed in (args.seeds if args.adapt_each_seed else [None])
     ]
-
-
-def plan_finetunings(options: StudyOptions) -> list[FinetuningPlan]:
-    """Every arm with every budget and seed; all of one seed come before those of the next."""
-    return [
+    finetunings = [
         plan_finetuning(options, arm, budget, seed)
-        for seed in options.args.seeds
-        for budget in options.args.budgets
-        for arm in options.args.arms
+        for seed in args.seeds
+        for budget in args.budgets
+        for arm in args.arms
     ]
+    return StudyPlan(Path(args.output_dir), options, adaptations, finetunings)
 
 
-def plan_finetuning(options: StudyOptions, arm: str, budget: str, seed: int) -> FinetuningPlan:
-    """The fine-tuning of one arm, budget and seed; it is resumed where an earlier study left it."""
-    kind, decays = ARMS[arm]
-    adaptation = choose_adaptation_folder(options.args, kind, seed) if kind else None
+def plan_adaptation(options: StudyOptions, kind: str, seed: int | None) -> PlannedAdaptation:
+    """The adaptation of one kind, for one seed or (None) for all."""
+    folder = get_adaptation_folder(options.args, kind, seed)
+    own = {"output_dir": str(folder), "resume": True} | ({} if seed is None else {"seed": seed})
+    steps_from = get_adaptation_folder(options.args, "mlm", seed) if kind == "placebo" else None
+    log = folder.parent / "logs" / f"{folder.name}.log"
+    return PlannedAdaptation(options.adaptations[kind] | own, log, kind, steps_from)
+
+
+def plan_finetuning(options: StudyOptions, arm: str, budget: str, seed: int) -> PlannedFinetuning:
+    """The fine-tuning of one arm, budget and seed."""
+    kind, has_layer_decay = ARMS[arm]
+    folder, name = Path(options.args.output_dir), f"{arm}_{budget}_{seed}"
     own = options.budget_options.get(budget, {}) | {
-        "output_dir": str(Path(options.args.output_dir) / "runs" / f"{arm}_{budget}_{seed}"),
+        "output_dir": str(folder / "runs" / name),
         "seed": seed,
-        "layer_decay": options.args.layer_decay if decays else 1.0,
+        "max_train_samples": None if budget == "all" else int(budget),
+        "layer_decay": options.args.layer_decay if has_layer_decay else 1.0,
         "resume": True,
     }
-    return FinetuningPlan(
-        arm=arm,
-        budget=budget,
-        seed=seed,
-        adaptation=adaptation,
-        model_args=ModelArguments(model_name_or_path=str(adaptation)) if adaptation else options.model_args,
-        data_args=replace(options.data_args, max_train_samples=None if budget == "all" else int(budget)),
-        args=replace(options.run_args, **own),
-    )
+    start = get_adaptation_folder(options.args, kind, seed) if kind else None
+    if start:
+        own |= {"model_name_or_path": str(start), "model_revision": None}
+    return PlannedFinetuning(options.finetuning | own, folder / "logs" / f"{name}.log", arm, budget, seed, start)
 
 
-def choose_adaptation_folder(args: StudyArguments, kind: str, seed: int) -> Path:
-    """Where an adaptation is written: one folder for all seeds, or one for each."""
+def get_adaptation_folder(args: StudyArguments, kind: str, seed: int | None) -> Path:
+    """The folder of an adaptation, which all seeds share unless `adapt_each_seed`."""
     return Path(args.output_dir) / (f"{kind}_{seed}" if args.adapt_each_seed else kind)
 
 
-def fill_in_steps(adaptations: Sequence[AdaptationPlan]) -> list[AdaptationPlan]:
-    """Those whose options are all known: a placebo takes as many steps as the adaptation to reviews did."""
-    known = []
-    for adaptation in adaptations:
-        model = adaptation.folder.with_name(adaptation.folder.name.replace("placebo", "mlm"))
-        if adaptation.kind == "mlm":
-            known.append(adaptation)
-        elif (model / "metrics.json").exists():
-            steps = read_json(model / "metrics.json")["history"][-1]["step"]
-            known.append(replace(adaptation, args=replace(adaptation.args, max_steps=steps)))
-    return known
+def match_steps(planned: PlannedAdaptation) -> PlannedAdaptation | None:
+    """The adaptation with `max_steps` set to the steps that it must match; None if those are not known yet."""
+    if planned.steps_from is None:
+        return planned
+    if not (planned.steps_from / "metrics.json").exists():
+        return None
+    steps = read_json(planned.steps_from / "metrics.json")["history"][-1]["step"]
+    return replace(planned, options=planned.options | {"max_steps": steps})
+
+
+def load_study_data(options: StudyOptions) -> StudyData:
+    """The split that all runs share; raises InputError if a budget cannot be sampled from it."""
+    (data_args,) = build_instances([DataArguments], options.finetuning)
+    splits = load_split_reviews(data_args, seed=0).splits
+    train, validation, test = (splits[name] for name in ("train", "validation", "test"))
+    held_out = {"validation": compute_fingerprint(validation), "test": compute_fingerprint(test)}
+    rows, fingerprints = {}, {}
+    for budget in options.args.budgets:
+        for seed in options.args.seeds:
+            sample = train if budget == "all" else sample_training_rows(train, int(budget), seed)
+            rows[budget] = len(sample)
+            fingerprints[budget, seed] = {"train": compute_fingerprint(sample)} | held_out
+    require(
+        len(set(rows.values())) == len(rows),
+        f"--budgets {' '.join(rows)}: two are the same, since the training split has {len(train):,} rows",
+    )
+    return StudyData(rows, len(validation), len(test), fingerprints)

@@ -1,9 +1,11 @@
-"""A whole study on a tiny BERT: what it leaves, interruption and going on, failures, and what is refused before it."""
+"""Whole studies on a tiny BERT: results, interruption and resume, failures, and wrong input."""
 
 import json
+import pickle
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pyarrow.parquet
@@ -12,8 +14,9 @@ import yaml
 
 from sentiment.cli import main
 from sentiment.exceptions import InputError, TrainingInterrupted
-from sentiment.study import runner as module
-from sentiment.study.arguments import DEFAULT_STUDY
+from sentiment.pipelines import adaptation, finetuning
+from sentiment.study.arguments import DEFAULT_STUDY, LAUNCHERS
+from sentiment.study.launchers import LauncherError
 from sentiment.study.plan import build_study_plan
 from sentiment.study.runner import run_study
 
@@ -24,7 +27,7 @@ Capture = pytest.CaptureFixture[str]
 
 @pytest.fixture
 def write_study_file(tiny_bert: Path, reviews_csv: Path, tmp_path: Path) -> Callable[..., list[str]]:
-    """`write_study_file(seeds=[1], ...)` writes a tiny study with these keys, and gives the command's words."""
+    """`write_study_file(seeds=[1], ...)` writes a tiny study with these keys, and returns the command's words."""
 
     def write(**changes: Any) -> list[str]:
         training = {"learning_rate": 5e-3, "num_train_epochs": 1, "precision": "fp32"}
@@ -48,79 +51,79 @@ def read(path: Path) -> Any:
 
 
 @pytest.fixture
-def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The folders of the fine-tunings and adaptations that are begun, in order."""
-    begun: list[str] = []
+def started_runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The folders of the fine-tunings and adaptations that are started, in order."""
+    started: list[str] = []
 
-    def count(name: str) -> None:
+    def count(module: ModuleType, name: str) -> None:
         train = getattr(module, name)
 
-        def train_and_count(*args: Any) -> Any:
-            begun.append(Path(args[-1].output_dir).name)
-            return train(*args)
+        def train_and_count(**options: Any) -> Any:
+            started.append(Path(options["output_dir"]).name)
+            return train(**options)
 
         monkeypatch.setattr(module, name, train_and_count)
 
-    count("finetune")
-    count("adapt")
-    return begun
+    count(finetuning, "finetune")
+    count(adaptation, "adapt")
+    return started
 
 
 RUNS = ["e2e_40_1", "mlm+decay_40_1", "e2e_all_1", "mlm+decay_all_1", "e2e_40_2", "mlm+decay_40_2", "e2e_all_2",
         "mlm+decay_all_2"]  # fmt: skip
 
 
-def test_a_study_that_is_ended_by_a_signal_says_how_it_goes_on(
+def test_a_signal_ends_a_study_with_its_exit_code(
     write_study_file: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    def interrupt(*_: Any) -> Any:
+    def interrupt(**_: Any) -> Any:
         raise TrainingInterrupted(signal.SIGTERM)
 
-    monkeypatch.setattr(module, "finetune", interrupt)
+    monkeypatch.setattr(finetuning, "finetune", interrupt)
     with pytest.raises(SystemExit) as ended:
         run_study(write_study_file())
     assert ended.value.code == 143
-    assert "interrupted: the same command goes on from here" in capsys.readouterr().err
+    assert "interrupted: rerun the same command to resume" in capsys.readouterr().err
 
 
-def test_a_study_interrupted_and_taken_up_again(
+def test_an_interrupted_study_is_resumed(
     write_study_file: Callable[..., list[str]],
-    counted: list[str],
+    started_runs: list[str],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     capsys: Capture,
 ) -> None:
     words, folder = write_study_file(), tmp_path / "study"
-    finetune = module.finetune
+    finetune = finetuning.finetune
 
-    def interrupt_fourth(*args: Any) -> Any:
-        if len(counted) == 4:  # the adaptation and three fine-tunings
+    def interrupt_fourth(**options: Any) -> Any:
+        if len(started_runs) == 4:  # the adaptation and three fine-tunings
             raise KeyboardInterrupt
-        return finetune(*args)
+        return finetune(**options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "finetune", interrupt_fourth)
+        patch.setattr(finetuning, "finetune", interrupt_fourth)
         with pytest.raises(KeyboardInterrupt):
             run_study(words)
-    assert counted == ["mlm", *RUNS[:3]]
+    assert started_runs == ["mlm", *RUNS[:3]]
     assert not (folder / "verdict.json").exists()
     printed = capsys.readouterr().err
-    assert "8 runs, 0 of them finished already" in printed
+    assert "8 runs, 0 already finished" in printed
     assert "[3/8] e2e, all labels, seed 1: test accuracy 0." in printed
-    assert "interrupted: the same command goes on from here" in printed
+    assert "interrupted: rerun the same command to resume" in printed
     assert "epoch 1" not in printed  # that is for the log
     assert "epoch 1" in (folder / "logs" / "e2e_40_1.log").read_text(encoding="utf-8")
 
-    counted.clear()
+    started_runs.clear()
     verdict = run_study(words)
-    assert counted == RUNS[3:]
+    assert started_runs == RUNS[3:]
     printed = capsys.readouterr().err
-    assert "8 runs, 3 of them finished already" in printed
+    assert "8 runs, 3 already finished" in printed
     assert "[8/8] mlm+decay, all labels, seed 2: test accuracy 0." in printed
 
-    counted.clear()
+    started_runs.clear()
     assert run_study(words) == verdict
-    assert counted == []
+    assert started_runs == []
     check_results(folder, verdict)
 
 
@@ -157,47 +160,50 @@ def check_results(folder: Path, verdict: Any) -> None:
     assert not (folder / "mlm" / "checkpoints").exists()
 
 
-def test_one_run_that_fails_stops_no_other_and_the_verdict(
+def test_a_failed_run_prevents_the_verdict_but_no_other_run(
     write_study_file: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Capture
 ) -> None:
     words = write_study_file(seeds=[1], arms=["e2e", "e2e+decay"], budgets=[40])
-    finetune = module.finetune
+    finetune = finetuning.finetune
 
-    def fail_first(*args: Any) -> Any:
-        if args[-1].layer_decay == 1:
+    def fail_first(**options: Any) -> Any:
+        if options["layer_decay"] == 1:
             raise RuntimeError("no more\nof this")
-        return finetune(*args)
+        return finetune(**options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "finetune", fail_first)
+        patch.setattr(finetuning, "finetune", fail_first)
         with pytest.raises(SystemExit) as end:
             main(["study", *words])
     assert end.value.code == 1
     printed = capsys.readouterr().err
     assert "[1/2] e2e, 40 labels, seed 1: failed: no more (see " in printed
     assert "[2/2] e2e+decay, 40 labels, seed 1: test accuracy" in printed
-    assert "error: 1 of 2 runs are missing" in printed
+    assert "error: no verdict, since 1 of 2 runs are missing: fix the errors above and rerun" in printed
     assert "Traceback" in (tmp_path / "study/logs/e2e_40_1.log").read_text(encoding="utf-8")
     assert not (tmp_path / "study/verdict.json").exists()
     main(["study", *words])
     printed = capsys.readouterr()
     assert "[2/2] e2e, 40 labels, seed 1: test accuracy" in printed.err
-    assert printed.out.startswith("The study has not both of e2e and mlm+decay")
+    assert printed.out.startswith("The study does not have both e2e and mlm+decay")
     assert printed.out.endswith(f"Report: {tmp_path / 'study' / 'report.html'}\n")
 
 
-def test_an_adaptation_that_fails_stops_only_those_that_need_it(
-    write_study_file: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch, counted: list[str], capsys: Capture
+def test_a_failed_adaptation_prevents_only_the_runs_that_need_it(
+    write_study_file: Callable[..., list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    started_runs: list[str],
+    capsys: Capture,
 ) -> None:
-    def fail(*_: Any) -> Any:
+    def fail(**_: Any) -> Any:
         raise InputError("out of words")
 
-    monkeypatch.setattr(module, "adapt", fail)
+    monkeypatch.setattr(adaptation, "adapt", fail)
     assert run_study(write_study_file(seeds=[1], budgets=[40])) is None
-    assert counted == ["e2e_40_1"]
+    assert started_runs == ["e2e_40_1"]
     printed = capsys.readouterr().err
     assert "failed: out of words" in printed
-    assert "error: 1 of 2 runs are missing" in printed
+    assert "error: no verdict, since 1 of 2 runs are missing: fix the errors above and rerun" in printed
 
 
 def test_two_jobs_and_a_placebo(write_study_file: Callable[..., list[str]], tmp_path: Path, capsys: Capture) -> None:
@@ -222,11 +228,15 @@ def test_two_jobs_and_a_placebo(write_study_file: Callable[..., list[str]], tmp_
 @pytest.mark.parametrize(
     ("changes", "flags", "message"),
     [
-        ({"seed": 1}, [], "study.yaml: unknown key 'seed'; the keys are adapt_each_seed, adaptation, arms, budget"),
+        (
+            {"seed": 1},
+            [],
+            "study.yaml: unknown key 'seed' (did you mean 'seeds'?); the keys are adapt_each_seed, adaptation, arms",
+        ),
         (
             {"finetuning": {"rate": 1}},
             [],
-            "study.yaml, finetuning: unknown key 'rate'; the keys are adversarial_epsilon",
+            "study.yaml, finetuning: unknown key 'rate'; the keys are accelerator_config",
         ),
         (
             {"finetuning": {"learning_rate": "fast"}},
@@ -234,12 +244,14 @@ def test_two_jobs_and_a_placebo(write_study_file: Callable[..., list[str]], tmp_
             "study.yaml, finetuning: argument --learning_rate/--learning-rate/--lr: invalid float value: 'fast'",
         ),
         ({"finetuning": {"learning_rate": -1}}, [], "study.yaml, finetuning: --learning_rate -1.0: must be above 0"),
-        ({"finetuning": {"seed": 1}}, [], "study.yaml, finetuning: 'seed' is the study's to set"),
-        ({"finetuning": [1]}, [], "study.yaml, finetuning must hold one 'key: value' a line"),
-        ({"finetuning": {"keep_duplicates": True}}, [], "keep_duplicates lets one text be on several sides"),
+        ({"finetuning": {"seed": 1}}, [], "study.yaml, finetuning: 'seed' is set by the study"),
+        ({"finetuning": {"push_to_hub": True}}, [], "study.yaml, finetuning: 'push_to_hub' is set by the study"),
+        ({"adaptation": {"model": "minilm"}}, [], "study.yaml, adaptation: 'model' is set by the study"),
+        ({"finetuning": [1]}, [], "study.yaml, finetuning: must hold one 'key: value' per line"),
+        ({"finetuning": {"keep_duplicates": True}}, [], "with keep_duplicates, equal texts may be in several splits"),
         ({"adaptation": {"epochs": 1}}, [], "study.yaml, adaptation: unknown key 'epochs'"),
-        ({"adaptation": {"target_dataset": "none"}}, [], "adaptation: 'target_dataset' is the study's to set"),
-        ({"adaptation": {"seed": 1}}, ["--adapt_each_seed"], "adaptation: 'seed' is the study's to set"),
+        ({"adaptation": {"target_dataset": "none"}}, [], "adaptation: 'target_dataset' is set by the study"),
+        ({"adaptation": {"seed": 1}}, ["--adapt_each_seed"], "adaptation: 'seed' is set by the study"),
         (
             {"budget_options": {40: {"dataset_name": "x"}}},
             [],
@@ -248,37 +260,45 @@ def test_two_jobs_and_a_placebo(write_study_file: Callable[..., list[str]], tmp_
         (
             {"budget_options": {50: {"learning_rate": 1}}},
             [],
-            "study.yaml, budget_options: 50 is none of the budgets 40, all",
+            "study.yaml, budget_options: 50 is not one of the budgets 40, all",
         ),
         (
             {"budget_options": {40: {"learning_rate": 0}}},
             [],
-            "study.yaml, budget_options 40: --lr 0.0: must be above 0",
+            "study.yaml, budget_options 40: --learning_rate 0.0: must be above 0",
         ),
-        ({"arms": ["mlm", "placebo+decay"]}, [], "study.yaml, placebo must name the dataset"),
+        (
+            {"finetuning": {"batch_size": 8}, "budget_options": {40: {"per_device_train_batch_size": 8}}},
+            [],
+            "study.yaml, budget_options 40: --batch_size and --per_device_train_batch_size contradict each other",
+        ),
+        ({"budget_options": [40]}, [], "study.yaml, budget_options: must hold one 'budget: options' per line"),
+        ({"arms": ["mlm", "placebo+decay"]}, [], "study.yaml, placebo: needs a dataset_name"),
         (
             {"placebo": PLACEBO | {"max_steps": 9}, "arms": ["mlm", "placebo+decay"]},
             [],
-            "placebo: 'max_steps' is the stu",
+            "placebo: 'max_steps' is set by the stu",
         ),
-        ({}, ["--arms", "placebo+decay"], "--arms placebo+decay: add mlm+decay, whose steps it takes"),
+        ({}, ["--arms", "placebo+decay"], "--arms placebo+decay: add mlm+decay, whose steps it matches"),
         ({}, ["--arms", "e2e", "best"], "--arms best: choose among e2e, e2e+decay, mlm, mlm+decay, placebo+decay"),
         ({}, ["--budgets", "many"], "--budgets many: pass a positive number or 'all'"),
         ({}, ["--seeds", "1", "2", "1"], "--seeds: 1 more than once"),
-        ({}, ["--layer_decay", "1.0"], "--layer_decay 1.0: below 1, or nothing decays"),
+        ({}, ["--layer_decay", "1.0"], "--layer_decay 1.0: above 0 and below 1"),
+        ({}, ["--seeds", "1", "-1"], "--seeds -1: an integer from 0 to 4294967295"),
+        ({}, ["--launcher", "cloud"], "--launcher cloud: choose among local"),
         ({}, ["--jobs", "0"], "--jobs 0: at least 1"),
         ({}, ["--budgets", "40", "400"], "--budgets 400: the training split has 200 rows"),
         ({}, ["--budgets", "200", "all"], "two are the same, since the training split has 200 rows"),
         ({}, ["--quick"], "unknown option '--quick'"),
-        ({"adaptation": {"dataset": "nowhere.txt"}}, [], "no such file: nowhere.txt"),
+        ({"adaptation": {"dataset_name": "nowhere.txt"}}, [], "no such file: nowhere.txt"),
     ],
 )
-def test_what_is_refused_before_anything_is_trained(
+def test_wrong_input_is_refused_before_training(
     changes: dict[str, Any],
     flags: list[str],
     message: str,
     write_study_file: Callable[..., list[str]],
-    counted: list[str],
+    started_runs: list[str],
     tmp_path: Path,
 ) -> None:
     words = write_study_file()
@@ -290,37 +310,37 @@ def test_what_is_refused_before_anything_is_trained(
         run_study([*words, *flags])
     assert message in str(refusal.value)
     assert "\n" not in str(refusal.value)
-    assert counted == []
+    assert started_runs == []
     assert not (tmp_path / "study").exists()
 
 
-def test_wrong_input_ends_with_one_line_and_code_2(capsys: Capture) -> None:
+def test_wrong_input_is_one_line_and_exit_code_2(capsys: Capture) -> None:
     with pytest.raises(SystemExit) as end:
         main(["study", "no_such.yaml", "--seeds", "1", "2"])
     assert end.value.code == 2
     assert capsys.readouterr().err == "error: cannot read no_such.yaml: No such file or directory\n"
 
 
-def test_a_folder_of_other_things_is_left_alone(
-    write_study_file: Callable[..., list[str]], tmp_path: Path, counted: list[str]
+def test_a_folder_with_other_files_is_refused(
+    write_study_file: Callable[..., list[str]], tmp_path: Path, started_runs: list[str]
 ) -> None:
     (tmp_path / "study").mkdir()
     (tmp_path / "study" / "run.json").touch()
-    with pytest.raises(InputError, match=r"study holds run.json, no part of a study: pass another --output_dir"):
+    with pytest.raises(InputError, match=r"study holds run.json, not part of a study: pass another --output_dir"):
         run_study(write_study_file())
     (tmp_path / "study" / "run.json").rename(tmp_path / "study" / "report.html")
     with pytest.raises(InputError, match=r"study is not empty and holds no study: pass another --output_dir"):
         run_study(write_study_file())
-    assert counted == []
+    assert started_runs == []
 
 
-def test_finished_runs_of_another_kind_are_refused(
-    write_study_file: Callable[..., list[str]], counted: list[str], tmp_path: Path
+def test_finished_runs_of_another_study_are_refused(
+    write_study_file: Callable[..., list[str]], started_runs: list[str], tmp_path: Path
 ) -> None:
-    """Other options, other data, another adapted model: nothing of these may be summed up as one study."""
+    """Runs with other options, other data or another adapted model are not part of this study."""
     words, folder = write_study_file(seeds=[1], budgets=[40], arms=["e2e", "mlm"]), tmp_path / "study"
     assert run_study(words) is not None
-    counted.clear()
+    started_runs.clear()
 
     other = write_study_file(seeds=[1], budgets=[40], arms=["e2e", "mlm"], budget_options={40: {"dropout": 0.2}})
     refusal = r"e2e_40_1 holds a run with other options \(dropout 0.0 -> 0.2\): pass another --output_dir, or remove"
@@ -340,37 +360,68 @@ def test_finished_runs_of_another_kind_are_refused(
     path.write_text(json.dumps(record), encoding="utf-8")
     with pytest.raises(InputError, match=r"e2e_40_1 holds a run on other data \(test changed since\)"):
         run_study(words)
-    assert counted == []
+    assert started_runs == []
 
 
-def test_shipped_studies_plan_what_they_say() -> None:
+def test_plans_of_the_packaged_studies() -> None:
     full = build_study_plan([])
     assert len(full.finetunings) == 4 * 3 * 3
-    assert [adaptation.corpus_args.dataset_name for adaptation in full.adaptations] == [["imdb"]]
+    assert [adaptation.options["dataset_name"] for adaptation in full.adaptations] == [["imdb"]]
     with_placebo = build_study_plan(["--arms", "mlm+decay", "placebo+decay"])
     assert [adaptation.kind for adaptation in with_placebo.adaptations] == ["mlm", "placebo"]
     of_task_texts = build_study_plan([str(DEFAULT_STUDY.with_name("study_task_texts.yaml"))])
-    assert [adaptation.corpus_args.dataset_name for adaptation in of_task_texts.adaptations] == [["sst2"]]
-    assert [run.args.num_train_epochs for run in of_task_texts.finetunings] == [
-        run.args.num_train_epochs for run in full.finetunings
+    assert [adaptation.options["dataset_name"] for adaptation in of_task_texts.adaptations] == [["sst2"]]
+    assert [run.options["num_train_epochs"] for run in of_task_texts.finetunings] == [
+        run.options["num_train_epochs"] for run in full.finetunings
     ]
     small = build_study_plan([str(DEFAULT_STUDY.with_name("offline_study.yaml"))])
-    assert {name for run in small.finetunings for name in (
-        run.model_args.model_name_or_path, run.data_args.dataset_name
-    )} == {
-        "minilm", "snippets", "outputs/study/mlm",
-    }  # fmt: skip
-    assert small.finetunings[0].args.num_train_epochs == 10
-    assert small.finetunings[-1].args.num_train_epochs == 3
+    assert {run.options["dataset_name"] for run in small.finetunings} == {"snippets"}
+    assert {run.options["model_name_or_path"] for run in small.finetunings} == {"minilm", "outputs/study/mlm"}
+    assert small.finetunings[0].options["num_train_epochs"] == 10
+    assert small.finetunings[-1].options["num_train_epochs"] == 3
 
 
-def test_a_plan_aims_the_adaptation_at_the_data_of_the_runs(write_study_file: Callable[..., list[str]]) -> None:
+def test_adaptations_are_for_the_data_of_the_fine_tunings(write_study_file: Callable[..., list[str]]) -> None:
     words = write_study_file()
     plan = build_study_plan([*words, "--data_dir", "here", "--adapt_each_seed"])
     assert [adaptation.folder.name for adaptation in plan.adaptations] == ["mlm_1", "mlm_2"]
-    assert [adaptation.args.seed for adaptation in plan.adaptations] == [1, 2]
-    run, corpus = plan.finetunings[-1], plan.adaptations[-1].corpus_args
+    assert [adaptation.options["seed"] for adaptation in plan.adaptations] == [1, 2]
+    run, corpus = plan.finetunings[-1], plan.adaptations[-1].recorded_options
     assert run.adaptation == plan.adaptations[-1].folder
-    target = {name.removeprefix("target_"): value for name, value in vars(corpus).items() if "target_" in name}
-    assert target == {name: getattr(run.data_args, name) for name in target}
-    assert (target["split_seed"], corpus.data_dir, corpus.cleaning) == (42, "here", "light")
+    target = {name.removeprefix("target_"): value for name, value in corpus.items() if "target_" in name}
+    assert target.pop("dataset") == run.recorded_options["dataset_name"]
+    assert target == {name: run.recorded_options[name] for name in target}
+    assert set(target) == {"split", "split_seed", "max_rows", "sample"}
+    assert (target["split_seed"], corpus["data_dir"], corpus["cleaning"]) == (42, "here", "light")
+
+
+def test_a_plan_is_plain_data(write_study_file: Callable[..., list[str]]) -> None:
+    words = write_study_file(budget_options={40: {"lr": 1e-3, "lr_scheduler_kwargs": {"num_cycles": 2}}})
+    plan = build_study_plan(words)
+    for run in (*plan.adaptations, *plan.finetunings):
+        assert json.loads(json.dumps(run.options)) == run.options
+    assert b"TrainingArguments" not in pickle.dumps(plan)
+    assert pickle.loads(pickle.dumps(plan)) == plan
+    assert plan.finetunings[0].options["learning_rate"] == 1e-3
+    assert plan.finetunings[0].recorded_options["lr_scheduler_kwargs"] == {"num_cycles": 2}
+    assert plan.finetunings[2].options["learning_rate"] == 5e-3
+
+
+def test_a_launcher_is_one_entry_in_a_table(
+    write_study_file: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Capture
+) -> None:
+    """Outcomes may come in any order; tasks that are lost are reported and run by the next call."""
+
+    def run_last_first(function: Any, tasks: Sequence[Any], jobs: int, log: Path) -> Iterator[Any]:
+        assert (jobs, log) == (1, tmp_path / "study" / "logs" / "processes.log")
+        yield function(tasks[-1])
+        raise LauncherError("a node was lost")
+
+    monkeypatch.setitem(LAUNCHERS, "reversed", run_last_first)
+    words = write_study_file(seeds=[1], arms=["e2e"])
+    assert run_study([*words, "--launcher", "reversed"]) is None
+    printed = capsys.readouterr().err
+    assert "[1/2] e2e, all labels, seed 1: test accuracy 0." in printed
+    assert "a node was lost\nerror: no verdict, since 1 of 2 runs are missing" in printed
+    assert run_study(words) is not None
+    assert "2 runs, 1 already finished" in capsys.readouterr().err

@@ -1,47 +1,46 @@
-"""Tasks side by side: their results, their share of the cores, what they print, and a process that is killed."""
+"""The local launcher: results, threads, output, and killed processes; redirected output."""
 
 import os
 import re
 import sys
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pytest
 from transformers.utils import logging as transformers_logging
 
 from sentiment.environment import count_cores
-from sentiment.study.launcher import log_to, run_tasks
+from sentiment.study.launchers import LauncherError, redirect_output, run_locally
 
 
 def test_one_job_runs_in_this_process(tmp_path: Path) -> None:
     seen: list[int] = []
-    assert list(run_tasks(seen.append, [1, 2], 1, tmp_path / "log")) == [None, None]
+    assert list(run_locally(seen.append, [1, 2], 1, tmp_path / "log")) == [None, None]
     assert seen == [1, 2]
 
 
-def test_two_jobs_share_the_cores_and_print_nothing(
+def test_two_jobs_share_the_cores_and_log_their_output(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     log = tmp_path / "log"
-    assert list(run_tasks(os.getenv, ["OMP_NUM_THREADS"], 2, log)) == [str(max(1, count_cores() // 2))]
+    assert list(run_locally(os.getenv, ["OMP_NUM_THREADS"], 2, log)) == [str(max(1, count_cores() // 2))]
     assert "OMP_NUM_THREADS" not in os.environ
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    assert sorted(run_tasks(os.getenv, ["OMP_NUM_THREADS", "HOME"], 2, log)) == sorted(["7", os.environ["HOME"]])
-    list(run_tasks(print, ["from a process"], 2, log))
+    assert sorted(run_locally(os.getenv, ["OMP_NUM_THREADS", "HOME"], 2, log)) == sorted(["7", os.environ["HOME"]])
+    list(run_locally(print, ["from a process"], 2, log))
     assert log.read_text() == "from a process\n"
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_process_that_is_killed_ends_the_others(tmp_path: Path) -> None:
-    with pytest.raises(BrokenProcessPool):
-        list(run_tasks(os._exit, [1, 1, 1], 2, tmp_path / "log"))
+def test_a_killed_process_ends_the_others(tmp_path: Path) -> None:
+    with pytest.raises(LauncherError, match="killed, perhaps out of memory"):
+        list(run_locally(os._exit, [1, 1, 1], 2, tmp_path / "log"))
 
 
-def test_a_log_takes_what_is_printed_and_logged(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_printed_and_logged_text_goes_to_the_log(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     logger = transformers_logging.get_logger("transformers.trainer")
     for number in (1, 2):
-        with log_to(tmp_path / "log"):
+        with redirect_output(tmp_path / "log"):
             print("printed", number)
             print("to stderr", number, file=sys.stderr)
             logger.warning("logged %d", number)
