@@ -1,4 +1,4 @@
-"""The options of a run: model and data as in transformers' example scripts, training as in `TrainingArguments`."""
+"""Options of training: transformers' `TrainingArguments` with our defaults, and how a run records its options."""
 
 import copy
 import dataclasses
@@ -6,7 +6,7 @@ import inspect
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from functools import cache
 from pathlib import Path
@@ -16,21 +16,19 @@ import torch
 from transformers import TrainingArguments
 from transformers.integrations.integration_utils import get_available_reporting_integrations
 
+from sentiment.config.data_arguments import (
+    CorpusArguments,
+    DataArguments,
+    ModelArguments,
+    option,
+    require_at_least,
+    require_seed,
+)
 from sentiment.environment import PRECISIONS, choose_precision
 from sentiment.exceptions import InputError, first_line, require
 
-CLEANING = {
-    "choices": ["light", "classic"],
-    "help": "light: replace HTML tags by spaces, keep case and punctuation. classic: the lab report's cleaning, which "
-    "deletes tags and punctuation and lowercases.",
-}
-SAMPLE = {"choices": ["first", "random"], "help": "Rows that --max_rows keeps: the first ones, or a random sample."}
-DATA_DIR = {"help": "Folder with local copies of datasets, read instead of the Hub. Default: SENTIMENT_DATA_DIR."}
-DATASET_REVISION = {"help": "Branch, tag or commit of a Hub dataset."}
-MAX_SEQ_LENGTH = {"help": "Longer sequences are truncated to this many tokens, special tokens included."}
-NUM_WORKERS = {"help": "Processes for cleaning and tokenizing. Default: one per 10,000 rows, up to the cores."}
-SPLITS = ["stratified", "official", "grouped"]
-SEED_RANGE = "an integer from 0 to 4294967295"
+__all__ = ["CorpusArguments", "DataArguments", "ModelArguments"]  # the other options of a run
+
 # Options of TrainingArguments that a run cannot honour, and why. Any value but the default is refused.
 REFUSED = {
     "auto_find_batch_size": "the batch size is on record: lower --batch_size",
@@ -65,228 +63,54 @@ CONSTANT_OPTIONS = {
 
 
 @dataclass
-class ModelArguments:
-    """The pretrained BERT."""
-
-    model_name_or_path: str = field(
-        default="google-bert/bert-base-uncased",
-        metadata={"aliases": ["--model"], "help": "Hub id, local folder, or 'minilm' (embedded, needs no Hub)."},
-    )
-    model_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of a Hub model."})
-
-
-@dataclass
-class DataArguments:
-    """Labelled reviews: source, cleaning and splits."""
-
-    dataset_name: str = field(
-        default="sst2",
-        metadata={
-            "aliases": ["--dataset"],
-            "help": "'sst2', 'imdb', 'snippets' (embedded, needs no Hub), a Hub id, a folder in the Hub's layout, or a "
-            ".csv, .tsv, .jsonl or .parquet file with a text column and a label column.",
-        },
-    )
-    dataset_revision: str | None = field(default=None, metadata=DATASET_REVISION)
-    data_dir: str | None = field(default=None, metadata=DATA_DIR)
-    text_column_names: str | None = field(
-        default=None, metadata={"help": "Text columns, separated by commas. Default: text, sentence or review."}
-    )
-    label_column_name: str | None = field(default=None, metadata={"help": "Label column. Default: label."})
-    split: str = field(
-        default="stratified",
-        metadata={
-            "choices": SPLITS,
-            "help": "stratified: published train and validation joined and split 8:1:1. official: published train for "
-            "training, published validation for testing. grouped: 8:1:1, phrases in the split of the sentences that "
-            "contain them.",
-        },
-    )
-    split_seed: int | None = field(
-        default=None, metadata={"help": "Seed of the split and of random samples. Default: --seed."}
-    )
-    max_rows: str = field(default="10000", metadata={"help": "Labelled rows used before splitting: a number or 'all'."})
-    sample: str = field(default="first", metadata=SAMPLE)
-    max_train_samples: int | None = field(
-        default=None,
-        metadata={
-            "help": "Label budget: rows of the training split, sampled with its label shares. Validation and test "
-            "splits stay whole. Default: all."
-        },
-    )
-    cleaning: str = field(default="light", metadata=CLEANING)
-    keep_duplicates: bool = field(
-        default=False,
-        metadata={"help": "Split every row by itself, as the lab report did: equal texts may land in two splits."},
-    )
-    max_seq_length: int = field(default=128, metadata=MAX_SEQ_LENGTH)
-    preprocessing_num_workers: int | None = field(default=None, metadata=NUM_WORKERS)
-
-    def __post_init__(self) -> None:
-        """Raises InputError for values that no run can use."""
-        self.max_rows = normalise_limit("max_rows", self.max_rows)
-        require_at_least(self, 3, "max_seq_length")
-        require_at_least(self, 1, "preprocessing_num_workers", "max_train_samples")
-        require_seed(self, "split_seed")
-
-    @property
-    def row_limit(self) -> int | None:
-        """`max_rows` as a number; None for all."""
-        return parse_limit(self.max_rows)
-
-
-@dataclass
-class CorpusArguments:
-    """Unlabelled reviews to adapt to, and the labelled ones whose test texts must not be among them."""
-
-    dataset_name: list[str] = field(
-        default_factory=lambda: ["imdb"],
-        metadata={
-            "aliases": ["--dataset"],
-            "help": "One or more of 'imdb', 'sst2', 'snippets' (embedded, needs no Hub), Hub ids, folders, or files "
-            "(.txt with one review per line, .csv, .tsv, .jsonl, .parquet). Labels are not read.",
-        },
-    )
-    dataset_revision: str | None = field(default=None, metadata=DATASET_REVISION)
-    data_dir: str | None = field(default=None, metadata=DATA_DIR)
-    split: str = field(
-        default="auto",
-        metadata={
-            "help": "Published split to read. auto: 'unsupervised' if the dataset has it (for 'snippets': all "
-            "sentences), else all splits but validation and test."
-        },
-    )
-    max_rows: str = field(default="10000", metadata={"help": "Reviews to read: a number or 'all'."})
-    sample: str = field(default="first", metadata=SAMPLE)
-    validation_split_percentage: int = field(
-        default=20, metadata={"help": "Percentage of the reviews held out for validation."}
-    )
-    target_dataset: str = field(
-        default="sst2",
-        metadata={
-            "help": "Labelled reviews of the fine-tuning to come: texts of their validation and test splits are "
-            "removed from the training text. 'none' if there are none yet."
-        },
-    )
-    target_split: str = field(
-        default="stratified", metadata={"choices": SPLITS, "help": "--split of the fine-tuning to come."}
-    )
-    target_max_rows: str = field(default="10000", metadata={"help": "--max_rows of the fine-tuning to come."})
-    target_sample: str = field(
-        default="first", metadata={"choices": ["first", "random"], "help": "--sample of the fine-tuning to come."}
-    )
-    target_split_seed: int | None = field(
-        default=None, metadata={"help": "--split_seed of the fine-tuning to come. Default: --seed."}
-    )
-    cleaning: str = field(default="light", metadata=CLEANING)
-    max_seq_length: int = field(default=128, metadata=MAX_SEQ_LENGTH)
-    long_texts: str = field(
-        default="chunk",
-        metadata={
-            "choices": ["chunk", "truncate"],
-            "help": "chunk: all of each review, in sequences of at most --max_seq_length tokens. truncate: its first "
-            "sequence only, as in the lab report.",
-        },
-    )
-    streaming: bool = field(
-        default=False,
-        metadata={
-            "help": "Read reviews while training, for corpora larger than memory and disk cache; needs --max_steps. "
-            "The order is random within --shuffle_buffer_size."
-        },
-    )
-    shuffle_buffer_size: int = field(
-        default=10_000, metadata={"help": "With --streaming: sequences in memory that the next one is drawn from."}
-    )
-    preprocessing_num_workers: int | None = field(default=None, metadata=NUM_WORKERS)
-
-    def __post_init__(self) -> None:
-        """Raises InputError for values that no run can use."""
-        self.max_rows = normalise_limit("max_rows", self.max_rows)
-        self.target_max_rows = normalise_limit("target_max_rows", self.target_max_rows)
-        require_seed(self, "target_split_seed")
-        require_at_least(self, 8, "max_seq_length")
-        require_at_least(self, 1, "preprocessing_num_workers", "shuffle_buffer_size")
-        percentage = self.validation_split_percentage
-        require(1 <= percentage <= 50, f"--validation_split_percentage {percentage}: from 1 to 50")
-
-    @property
-    def row_limit(self) -> int | None:
-        """`max_rows` as a number; None for all."""
-        return parse_limit(self.max_rows)
-
-
-@dataclass
 class RunArguments(TrainingArguments):
     """`TrainingArguments` with this project's defaults, and the options that fine-tuning and adaptation add to them."""
 
-    output_dir: str = field(default="outputs/run", metadata={"help": "Folder of the run."})
-    learning_rate: float = field(default=5e-5, metadata={"aliases": ["--lr"], "help": "Peak learning rate of BERT."})
-    head_lr: float | None = field(
-        default=None, metadata={"help": "Peak learning rate of the head. Default: --learning_rate."}
+    output_dir: str = option("outputs/run", "Folder of the run.")
+    learning_rate: float = option(5e-5, "Peak learning rate of BERT.", "--lr")
+    head_lr: float | None = option(None, "Peak learning rate of the head. Default: --learning_rate.")
+    batch_size: int | None = option(
+        None,
+        "Global batch size, over all processes and accumulation steps; an alternative to "
+        "--per_device_train_batch_size. Default: 128 (train_mlm.py: 32).",
     )
-    batch_size: int | None = field(
-        default=None,
-        metadata={
-            "help": "Global batch size, over all processes and accumulation steps; an alternative to "
-            "--per_device_train_batch_size. Default: 128 (train_mlm.py: 32)."
-        },
+    per_device_train_batch_size: int | None = option(  # type: ignore[assignment]
+        None, "Batch size per device and accumulation step. Default: from --batch_size."
     )
-    per_device_train_batch_size: int | None = field(  # type: ignore[assignment]
-        default=None, metadata={"help": "Batch size per device and accumulation step. Default: from --batch_size."}
+    per_device_eval_batch_size: int = option(64, "Batch size per device in evaluation.")
+    gradient_accumulation_steps: int = option(1, "Micro-batches per optimizer step: less memory, same step.")
+    num_train_epochs: float = option(20, "Maximum number of epochs.")
+    warmup_steps: float = option(0.06, "Warm-up of the learning rate: steps, or a ratio of all steps if below 1.")
+    weight_decay: float = option(0.01, "Weight decay, of matrices only.")
+    max_grad_norm: float = option(1.0, "Maximum gradient norm, for clipping.")
+    train_sampling_strategy: str = option(
+        "group_by_length",
+        "group_by_length: batches of similar lengths in random order, which saves padding.",
+        choices=["group_by_length", "random", "sequential"],
     )
-    per_device_eval_batch_size: int = field(default=64, metadata={"help": "Batch size per device in evaluation."})
-    gradient_accumulation_steps: int = field(
-        default=1, metadata={"help": "Micro-batches per optimizer step: less memory, same step."}
+    precision: str = option(
+        "auto",
+        "auto: fp16 on CUDA, bf16 on a CPU with units for it, else fp32. --fp16 and --bf16 work too.",
+        choices=list(PRECISIONS),
     )
-    num_train_epochs: float = field(default=20, metadata={"help": "Maximum number of epochs."})
-    warmup_steps: float = field(
-        default=0.06, metadata={"help": "Warm-up of the learning rate: steps, or a ratio of all steps if below 1."}
+    seed: int = option(42, "Seed of the split, new weights, order of rows and dropout.")
+    eval_strategy: str = option("epoch", "When to evaluate; checkpoints follow it.", choices=["epoch", "steps"])
+    save_strategy: str | None = option(  # type: ignore[assignment]
+        None, "When to save a checkpoint. Default: after each evaluation."
     )
-    weight_decay: float = field(default=0.01, metadata={"help": "Weight decay, of matrices only."})
-    max_grad_norm: float = field(default=1.0, metadata={"help": "Maximum gradient norm, for clipping."})
-    train_sampling_strategy: str = field(
-        default="group_by_length",
-        metadata={
-            "choices": ["group_by_length", "random", "sequential"],
-            "help": "group_by_length: batches of similar lengths in random order, which saves padding.",
-        },
+    logging_strategy: str = option("epoch", "When to log the training loss.")
+    save_total_limit: int | None = option(2, "Newest checkpoints to keep, besides the best one of each.")
+    save_minutes: float = option(10.0, "Maximum minutes between two checkpoints, besides those after evaluations.")
+    resume: bool = option(False, "Resume from the newest intact checkpoint in --output_dir, if there is one.")
+    overwrite: bool = option(False, "Train again if --output_dir holds another run.")
+    hub_strategy: str = option("end", "With --push_to_hub: the model is uploaded when the run is finished (end).")
+    dataloader_pin_memory: bool | None = option(  # type: ignore[assignment]
+        None, "Pin memory in data loaders. Default: on CUDA."
     )
-    precision: str = field(
-        default="auto",
-        metadata={
-            "choices": list(PRECISIONS),
-            "help": "auto: fp16 on CUDA, bf16 on a CPU with units for it, else fp32. --fp16 and --bf16 work too.",
-        },
-    )
-    seed: int = field(default=42, metadata={"help": "Seed of the split, new weights, order of rows and dropout."})
-    eval_strategy: str = field(
-        default="epoch", metadata={"choices": ["epoch", "steps"], "help": "When to evaluate; checkpoints follow it."}
-    )
-    save_strategy: str | None = field(  # type: ignore[assignment]
-        default=None, metadata={"help": "When to save a checkpoint. Default: after each evaluation."}
-    )
-    logging_strategy: str = field(default="epoch", metadata={"help": "When to log the training loss."})
-    save_total_limit: int | None = field(
-        default=2, metadata={"help": "Newest checkpoints to keep, besides the best one of each."}
-    )
-    save_minutes: float = field(
-        default=10.0, metadata={"help": "Maximum minutes between two checkpoints, besides those after evaluations."}
-    )
-    resume: bool = field(
-        default=False, metadata={"help": "Resume from the newest intact checkpoint in --output_dir, if there is one."}
-    )
-    overwrite: bool = field(default=False, metadata={"help": "Train again if --output_dir holds another run."})
-    hub_strategy: str = field(
-        default="end", metadata={"help": "With --push_to_hub: the model is uploaded when the run is finished (end)."}
-    )
-    dataloader_pin_memory: bool = field(
-        default_factory=torch.cuda.is_available, metadata={"help": "Pin memory in data loaders. Default: on CUDA."}
-    )
-    load_best_model_at_end: bool = field(default=True, metadata={"help": "Restore the best checkpoint at the end."})
-    ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "Passed to DDP."})
-    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "Not supported: NaN ends the run."})
-    restore_callback_states_from_checkpoint: bool = field(default=True, metadata={"help": "Always on."})
+    load_best_model_at_end: bool = option(True, "Restore the best checkpoint at the end.")
+    ddp_find_unused_parameters: bool | None = option(False, "Passed to DDP.")
+    logging_nan_inf_filter: bool = option(False, "Not supported: NaN ends the run.")
+    restore_callback_states_from_checkpoint: bool = option(True, "Always on.")
 
     def __post_init__(self) -> None:
         """Checks the options, and completes them as transformers does.
@@ -294,7 +118,7 @@ class RunArguments(TrainingArguments):
         Raises:
             InputError: a value that no run can use, or an option that cannot be honoured.
         """
-        defaults = {option.name: get_default(option) for option in dataclasses.fields(self)}
+        defaults = {one.name: get_default(one) for one in dataclasses.fields(self)}
         for name, reason in REFUSED.items():
             value = getattr(self, name)
             require(
@@ -313,6 +137,8 @@ class RunArguments(TrainingArguments):
             self.num_train_epochs = int(self.num_train_epochs)
         # Streams are read by each process, which keeps its own rows: batches of unequal shapes cannot be dispatched.
         self.accelerator_config = self.accelerator_config or {"dispatch_batches": False}
+        if self.dataloader_pin_memory is None:
+            self.dataloader_pin_memory = torch.cuda.is_available()
         has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
         self.use_cpu = self.use_cpu or not has_gpu
         os.environ.pop("ACCELERATE_MIXED_PRECISION", None)  # a launcher's default must not override --precision
@@ -402,28 +228,21 @@ class RunArguments(TrainingArguments):
 class FinetuningArguments(RunArguments):
     """Options of fine-tuning."""
 
-    output_dir: str = field(default="outputs/e2e", metadata={"help": "Folder of the run."})
-    dropout: float = field(default=0.0, metadata={"help": "Dropout between the pooler and the linear head."})
-    adversarial_epsilon: float = field(
-        default=0.0,
-        metadata={
-            "help": "Adversarial training (FGM): a second pass with embeddings perturbed by this norm along the loss "
-            "gradient. About twice the time; 0 turns it off."
-        },
+    output_dir: str = option("outputs/e2e", "Folder of the run.")
+    dropout: float = option(0.0, "Dropout between the pooler and the linear head.")
+    adversarial_epsilon: float = option(
+        0.0,
+        "Adversarial training (FGM): a second pass with embeddings perturbed by this norm along the loss gradient. "
+        "About twice the time; 0 turns it off.",
     )
-    layer_decay: float = field(
-        default=1.0, metadata={"help": "Layer-wise learning-rate decay, from each layer to the one below; 1.0: off."}
+    layer_decay: float = option(1.0, "Layer-wise learning-rate decay, from each layer to the one below; 1.0: off.")
+    early_stopping_patience: int = option(
+        3, "Evaluations without a better metric or validation loss before training stops."
     )
-    early_stopping_patience: int = field(
-        default=3,
-        metadata={"help": "Evaluations without a better metric or validation loss before training stops."},
-    )
-    metric_for_best_model: str = field(
-        default="accuracy",
-        metadata={
-            "choices": ["accuracy", "precision", "recall", "f1", "macro_f1", "loss"],
-            "help": "Validation metric that chooses the best checkpoint and early stopping.",
-        },
+    metric_for_best_model: str = option(
+        "accuracy",
+        "Validation metric that chooses the best checkpoint and early stopping.",
+        choices=["accuracy", "precision", "recall", "f1", "macro_f1", "loss"],
     )
 
     def check_values(self) -> None:
@@ -440,24 +259,15 @@ class FinetuningArguments(RunArguments):
 class AdaptationArguments(RunArguments):
     """Options of adaptation."""
 
-    output_dir: str = field(default="outputs/mlm", metadata={"help": "Folder of the run."})
-    num_train_epochs: float = field(default=3, metadata={"help": "Number of epochs."})
-    objective: str = field(
-        default="mlm", metadata={"choices": ["mlm"], "help": "What to train for. mlm: masked language modelling."}
+    output_dir: str = option("outputs/mlm", "Folder of the run.")
+    num_train_epochs: float = option(3, "Number of epochs.")
+    objective: str = option("mlm", "What to train for. mlm: masked language modelling.", choices=["mlm"])
+    mlm_probability: float = option(0.15, "Share of tokens to mask and predict.")
+    head_warmup_ratio: float = option(
+        0.1, "If the checkpoint has no masked-language-model head: share of steps that train only a new head."
     )
-    mlm_probability: float = field(default=0.15, metadata={"help": "Share of tokens to mask and predict."})
-    head_warmup_ratio: float = field(
-        default=0.1,
-        metadata={
-            "help": "If the checkpoint has no masked-language-model head: share of steps that train only a new head."
-        },
-    )
-    metric_for_best_model: str = field(
-        default="loss", metadata={"choices": ["loss"], "help": "The best checkpoint has the lowest validation loss."}
-    )
-    logging_strategy: str = field(
-        default="steps", metadata={"help": "When to log the training loss. Default: 200 times a run."}
-    )
+    metric_for_best_model: str = option("loss", "The best checkpoint has the lowest validation loss.", choices=["loss"])
+    logging_strategy: str = option("steps", "When to log the training loss. Default: 200 times a run.")
 
     def check_values(self) -> None:
         """Raises InputError for values that no run can use."""
@@ -473,43 +283,9 @@ class AdaptationArguments(RunArguments):
         return 32
 
 
-def require_at_least(arguments: Any, smallest: int, *names: str) -> None:
-    """Raises InputError if one of these options is set and smaller."""
-    for name in names:
-        value = getattr(arguments, name)
-        require(value is None or value >= smallest, f"--{name} {value}: at least {smallest}")
-
-
-def require_seed(arguments: Any, *names: str) -> None:
-    """Raises InputError if one of these options is set and no seed."""
-    for name in names:
-        value = getattr(arguments, name)
-        require(value is None or 0 <= value < 2**32, f"--{name} {value}: {SEED_RANGE}")
-
-
-def normalise_limit(name: str, value: object) -> str:
-    """A number of rows, or `all`, in its plain form.
-
-    >>> normalise_limit("max_rows", "10_000")
-    '10000'
-
-    Raises:
-        InputError: it is neither.
-    """
-    plain = str(value).lower().replace("_", "").replace(",", "")
-    is_number = plain.isdecimal() and int(plain) > 0
-    require(plain == "all" or is_number, f"--{name} {plain}: pass a positive number or 'all'")
-    return plain
-
-
-def parse_limit(limit: str) -> int | None:
-    """The number of rows; None for `all`."""
-    return None if limit == "all" else int(limit)
-
-
-def get_default(option: dataclasses.Field[Any]) -> Any:
+def get_default(declared: dataclasses.Field[Any]) -> Any:
     """The default value of a dataclass field."""
-    return option.default if option.default_factory is dataclasses.MISSING else option.default_factory()
+    return declared.default if declared.default_factory is dataclasses.MISSING else declared.default_factory()
 
 
 def is_own_option(arguments: Any, name: str) -> bool:
@@ -530,10 +306,10 @@ def collect_options(*arguments: Any) -> dict[str, Any]:
     options: dict[str, Any] = {}
     for part in arguments:
         defaults: Any = build_defaults(cast(Callable[[], Any], type(part)))
-        for option in dataclasses.fields(part):
-            value = getattr(part, option.name)
-            if is_own_option(part, option.name) or value != getattr(defaults, option.name):
-                options[option.name] = value.value if isinstance(value, Enum) else value
+        for name in (one.name for one in dataclasses.fields(part)):
+            value = getattr(part, name)
+            if is_own_option(part, name) or value != getattr(defaults, name):
+                options[name] = value.value if isinstance(value, Enum) else value
         if isinstance(part, RunArguments):
             options["batch_size"] = part.global_batch_size
             options["precision"] = part.requested_precision

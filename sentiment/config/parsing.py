@@ -76,7 +76,9 @@ def parse_arguments(
     parser.set_defaults(**(defaults or {}))
     try:
         if words and words[0].endswith(YAML_SUFFIXES):
-            words = build_flags(read_yaml(Path(words[0])), list_options(argument_classes), words[0]) + words[1:]
+            values = read_yaml(Path(words[0]))
+            check_repeated_keys(values, get_canonical_names(argument_classes), words[0])
+            words = build_flags(values, list_options(argument_classes), words[0]) + words[1:]
         namespace, unknown = parser.parse_known_args(words)
         if unknown:
             word = unknown[0].removeprefix("--").partition("=")[0]
@@ -99,6 +101,7 @@ def build_arguments(argument_classes: Sequence[Any], options: Mapping[str, Any])
     canonical = get_canonical_names(argument_classes)
     for name in options:
         require(name in canonical, f"unknown option '{name}'{suggest(name, canonical)}")
+    check_repeated_keys(options, canonical, "options")
     return build_instances(argument_classes, {canonical[name]: value for name, value in options.items()})
 
 
@@ -111,6 +114,13 @@ def get_canonical_names(argument_classes: Sequence[Any]) -> dict[str, str]:
                 alias.removeprefix("--"): option.name for alias in (option.name, *option.metadata.get("aliases", []))
             }
     return names
+
+
+def check_repeated_keys(keys: Collection[Any], canonical: Mapping[str, str], where: str) -> None:
+    """Raises InputError if an option is set twice, by its name and by an alias."""
+    for name in set(canonical.values()):
+        same = [key for key in keys if canonical.get(key) == name]
+        require(len(same) < 2, f"{where}: {' and '.join(map(repr, same))} are the same option: keep one of them")
 
 
 def build_instances(argument_classes: Sequence[Any], values: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -70,6 +70,8 @@ def collect_held_out_keys(corpus_args: CorpusArguments, seed: int) -> set[str]:
             max_rows=corpus_args.target_max_rows,
             sample=corpus_args.target_sample,
             split_seed=corpus_args.target_split_seed,
+            text_column_names=corpus_args.target_text_column_names,
+            label_column_name=corpus_args.target_label_column_name,
             cleaning=corpus_args.cleaning,
             preprocessing_num_workers=corpus_args.preprocessing_num_workers,
         )

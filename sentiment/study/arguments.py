@@ -1,19 +1,13 @@
 """The options of a study, from a YAML file and flags: its own, and sections with options of its runs."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from sentiment.config import parsing
-from sentiment.config.arguments import (
-    DATA_DIR,
-    SEED_RANGE,
-    DataArguments,
-    FinetuningArguments,
-    ModelArguments,
-    normalise_limit,
-)
+from sentiment.config.arguments import DataArguments, FinetuningArguments, ModelArguments
+from sentiment.config.data_arguments import SEED_RANGE, normalise_limit, option
 from sentiment.exceptions import InputError, require
 from sentiment.pipelines import adaptation, finetuning
 from sentiment.study.launchers import Launcher, run_locally
@@ -41,7 +35,8 @@ SECTIONS = ("finetuning", "budget_options", "adaptation", "placebo")
 # Options that sections may not set, since the study sets them.
 RESERVED = {"output_dir", "data_dir", "resume", "resume_from_checkpoint", "overwrite", "push_to_hub"}
 RESERVED_FINETUNING = RESERVED | {"seed", "max_train_samples", "layer_decay"}
-TARGET_OPTIONS = ("split", "max_rows", "sample", "split_seed")  # named target_* in adaptations
+# Named target_* in adaptations.
+TARGET_OPTIONS = ("split", "max_rows", "sample", "split_seed", "text_column_names", "label_column_name")
 RESERVED_ADAPTATION = RESERVED | {"model_name_or_path", "model_revision", "target_dataset"}
 RESERVED_ADAPTATION |= {f"target_{name}" for name in TARGET_OPTIONS}
 
@@ -50,29 +45,25 @@ RESERVED_ADAPTATION |= {f"target_{name}" for name in TARGET_OPTIONS}
 class StudyArguments:
     """Arms, budgets, seeds and output folder of a study."""
 
-    output_dir: str = field(default="outputs/study", metadata={"help": "Folder of the study."})
-    data_dir: str | None = field(default=None, metadata=DATA_DIR)
-    seeds: list[int] = field(default_factory=lambda: [1, 2, 3], metadata={"help": "Every arm is trained with each."})
-    budgets: list[str] = field(
-        default_factory=lambda: ["100", "300", "1000", "3000", "all"],
-        metadata={"help": "Label budgets: numbers of training rows, and 'all' for the whole training split."},
+    output_dir: str = option("outputs/study", "Folder of the study.")
+    data_dir: str | None = option(
+        None, "Folder with local copies of datasets, read instead of the Hub. Default: SENTIMENT_DATA_DIR."
     )
-    arms: list[str] = field(
-        default_factory=lambda: ["e2e", "e2e+decay", "mlm", "mlm+decay"],
-        metadata={
-            "help": f"Some of {', '.join(ARMS)}. e2e starts from the pretrained model, mlm from one adapted to the "
-            "reviews, placebo from one adapted to other text; +decay uses layer-wise learning-rate decay."
-        },
+    seeds: list[int] = option([1, 2, 3], "Every arm is trained with each.")
+    budgets: list[str] = option(
+        ["100", "300", "1000", "3000", "all"],
+        "Label budgets: numbers of training rows, and 'all' for the whole training split.",
     )
-    layer_decay: float = field(
-        default=0.9, metadata={"help": "Layer-wise learning-rate decay of the arms with +decay, between 0 and 1."}
+    arms: list[str] = option(
+        ["e2e", "e2e+decay", "mlm", "mlm+decay"],
+        f"Some of {', '.join(ARMS)}. e2e starts from the pretrained model, mlm from one adapted to the "
+        "reviews, placebo from one adapted to other text; +decay uses layer-wise learning-rate decay.",
     )
-    adapt_each_seed: bool = field(
-        default=False, metadata={"help": "Run an adaptation per seed. Default: one adaptation for all seeds."}
-    )
-    launcher: str = field(default="local", metadata={"help": f"What runs fine-tunings: {', '.join(LAUNCHERS)}."})
-    jobs: int = field(default=1, metadata={"help": "Fine-tunings that run in parallel, each in its own process."})
-    keep_models: bool = field(default=False, metadata={"help": "Keep the weights of every fine-tuning."})
+    layer_decay: float = option(0.9, "Layer-wise learning-rate decay of the arms with +decay, between 0 and 1.")
+    adapt_each_seed: bool = option(False, "Run an adaptation per seed. Default: one adaptation for all seeds.")
+    launcher: str = option("local", f"What runs fine-tunings: {', '.join(LAUNCHERS)}.")
+    jobs: int = option(1, "Fine-tunings that run in parallel, each in its own process.")
+    keep_models: bool = option(False, "Keep the weights of every fine-tuning.")
 
     def __post_init__(self) -> None:
         """Sorts budgets and arms; raises InputError for values that no study can use."""

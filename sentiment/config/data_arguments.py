@@ -1,0 +1,179 @@
+"""Options of model and data, named as in transformers' run_classification.py and run_mlm.py."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from sentiment.exceptions import require
+
+SPLITS = ["stratified", "official", "grouped"]
+SAMPLES = ["first", "random"]
+SEED_RANGE = "an integer from 0 to 4294967295"
+
+
+def option(default: Any, text: str, *aliases: str, choices: list[str] | None = None) -> Any:
+    """A dataclass field with its help, as `HfArgumentParser` reads it; a list as default is copied."""
+    metadata: dict[str, Any] = {"help": text, "aliases": list(aliases)} | ({"choices": choices} if choices else {})
+    if isinstance(default, list):
+        return field(default_factory=default.copy, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass
+class ModelArguments:
+    """The pretrained BERT."""
+
+    model_name_or_path: str = option(
+        "google-bert/bert-base-uncased",
+        "Hub id, local folder, or 'minilm' (embedded, needs no Hub).",
+        "--model",
+    )
+    model_revision: str | None = option(None, "Branch, tag or commit of a Hub model.")
+
+
+@dataclass
+class SourceArguments:
+    """Options that labelled and unlabelled reviews share."""
+
+    dataset_revision: str | None = option(None, "Branch, tag or commit of a Hub dataset.")
+    data_dir: str | None = option(
+        None, "Folder with local copies of datasets, read instead of the Hub. Default: SENTIMENT_DATA_DIR."
+    )
+    max_rows: str = option("10000", "Rows used, before splitting: a number or 'all'.")
+    sample: str = option("first", "Rows that --max_rows keeps: the first ones, or a random sample.", choices=SAMPLES)
+    cleaning: str = option(
+        "light",
+        "light: replace HTML tags by spaces, keep case and punctuation. classic: the lab report's cleaning, which "
+        "deletes tags and punctuation and lowercases.",
+        choices=["light", "classic"],
+    )
+    max_seq_length: int = option(
+        128, "Longer sequences are truncated to this many tokens, special tokens included.", "--max_length"
+    )
+    preprocessing_num_workers: int | None = option(
+        None, "Processes for cleaning and tokenizing. Default: one per 10,000 rows, up to the cores."
+    )
+
+    def __post_init__(self) -> None:
+        """Raises InputError for values that no run can use."""
+        self.max_rows = normalise_limit("max_rows", self.max_rows)
+        require_at_least(self, 1, "preprocessing_num_workers")
+
+    @property
+    def row_limit(self) -> int | None:
+        """`max_rows` as a number; None for all."""
+        return None if self.max_rows == "all" else int(self.max_rows)
+
+
+@dataclass
+class DataArguments(SourceArguments):
+    """Labelled reviews: source, cleaning and splits."""
+
+    dataset_name: str = option(
+        "sst2",
+        "'sst2', 'imdb', 'snippets' (embedded, needs no Hub), a Hub id, a folder in the Hub's layout, or a .csv, .tsv, "
+        ".jsonl or .parquet file with a text column and a label column.",
+        "--dataset",
+    )
+    text_column_names: str | None = option(
+        None, "Text columns, separated by commas, joined by a space. Default: text, sentence or review."
+    )
+    label_column_name: str | None = option(None, "Label column. Default: label.")
+    split: str = option(
+        "stratified",
+        "stratified: published train and validation joined and split 8:1:1. official: published train for training, "
+        "published validation for testing. grouped: 8:1:1, phrases in the split of the sentences that contain them.",
+        choices=SPLITS,
+    )
+    split_seed: int | None = option(None, "Seed of the split and of random samples. Default: --seed.")
+    max_train_samples: int | None = option(
+        None,
+        "Label budget: rows of the training split, sampled with its label shares. Validation and test splits stay "
+        "whole. Default: all.",
+    )
+    keep_duplicates: bool = option(
+        False, "Split every row by itself, as the lab report did: equal texts may land in two splits."
+    )
+
+    def __post_init__(self) -> None:
+        """Raises InputError for values that no run can use."""
+        super().__post_init__()
+        require_at_least(self, 3, "max_seq_length")
+        require_at_least(self, 1, "max_train_samples")
+        require_seed(self, "split_seed")
+
+
+@dataclass
+class CorpusArguments(SourceArguments):
+    """Unlabelled reviews to adapt to, and the labelled ones whose test texts must not be among them."""
+
+    dataset_name: list[str] = option(
+        ["imdb"],
+        "One or more of 'imdb', 'sst2', 'snippets' (embedded, needs no Hub), Hub ids, folders, or files (.txt with one "
+        "review per line, .csv, .tsv, .jsonl, .parquet). Labels are not read.",
+        "--dataset",
+    )
+    split: str = option(
+        "auto",
+        "Published split to read. auto: 'unsupervised' if the dataset has it (for 'snippets': all sentences), else all "
+        "splits but validation and test.",
+    )
+    validation_split_percentage: int = option(20, "Percentage of the reviews held out for validation.")
+    target_dataset: str = option(
+        "sst2",
+        "Labelled reviews of the fine-tuning to come: texts of their validation and test splits are removed from the "
+        "training text. 'none' if there are none yet.",
+    )
+    target_split: str = option("stratified", "--split of the fine-tuning to come.", choices=SPLITS)
+    target_max_rows: str = option("10000", "--max_rows of the fine-tuning to come.")
+    target_sample: str = option("first", "--sample of the fine-tuning to come.", choices=SAMPLES)
+    target_split_seed: int | None = option(None, "--split_seed of the fine-tuning to come. Default: --seed.")
+    target_text_column_names: str | None = option(None, "--text_column_names of the fine-tuning to come.")
+    target_label_column_name: str | None = option(None, "--label_column_name of the fine-tuning to come.")
+    long_texts: str = option(
+        "chunk",
+        "chunk: all of each review, in sequences of at most --max_seq_length tokens. truncate: its first sequence "
+        "only, as in the lab report.",
+        choices=["chunk", "truncate"],
+    )
+    streaming: bool = option(
+        False,
+        "Read reviews while training, for corpora larger than memory and disk cache; needs --max_steps. The order is "
+        "random within --shuffle_buffer_size.",
+    )
+    shuffle_buffer_size: int = option(10_000, "With --streaming: sequences in memory that the next one is drawn from.")
+
+    def __post_init__(self) -> None:
+        """Raises InputError for values that no run can use."""
+        super().__post_init__()
+        self.target_max_rows = normalise_limit("target_max_rows", self.target_max_rows)
+        require_seed(self, "target_split_seed")
+        require_at_least(self, 8, "max_seq_length")
+        require_at_least(self, 1, "shuffle_buffer_size")
+        percentage = self.validation_split_percentage
+        require(1 <= percentage <= 50, f"--validation_split_percentage {percentage}: from 1 to 50")
+
+
+def require_at_least(arguments: Any, smallest: int, *names: str) -> None:
+    """Raises InputError if one of these options is set and smaller."""
+    for name in names:
+        value = getattr(arguments, name)
+        require(value is None or value >= smallest, f"--{name} {value}: at least {smallest}")
+
+
+def require_seed(arguments: Any, *names: str) -> None:
+    """Raises InputError if one of these options is set and no seed."""
+    for name in names:
+        value = getattr(arguments, name)
+        require(value is None or 0 <= value < 2**32, f"--{name} {value}: {SEED_RANGE}")
+
+
+def normalise_limit(name: str, value: object) -> str:
+    """A number of rows, or `all`, in its plain form; raises InputError if it is neither.
+
+    >>> normalise_limit("max_rows", "10_000")
+    '10000'
+    """
+    plain = str(value).lower().replace("_", "").replace(",", "")
+    is_number = plain.isdecimal() and int(plain) > 0
+    require(plain == "all" or is_number, f"--{name} {plain}: pass a positive number or 'all'")
+    return plain
