@@ -391,7 +391,7 @@ def test_adaptations_are_for_the_data_of_the_fine_tunings(write_study_file: Call
     target = {name.removeprefix("target_"): value for name, value in corpus.items() if "target_" in name}
     assert target.pop("dataset") == run.recorded_options["dataset_name"]
     assert target == {name: run.recorded_options[name] for name in target}
-    assert set(target) == {"split", "split_seed", "max_rows", "sample"}
+    assert set(target) == {"split", "split_seed", "max_rows", "sample", "text_column_names", "label_column_name"}
     assert (target["split_seed"], corpus["data_dir"], corpus["cleaning"]) == (42, "here", "light")
 
 
