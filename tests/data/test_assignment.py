@@ -29,7 +29,7 @@ def test_label_shares_are_equal_in_every_split() -> None:
     assert counts == {(0, 0): 240, (0, 1): 560, (1, 0): 30, (1, 1): 70, (2, 0): 30, (2, 1): 70}
 
 
-def test_the_seed_decides() -> None:
+def test_assignment_depends_on_the_seed() -> None:
     labels = np.arange(200) % 2
     first, again, other = (assign_units(labels, RATIOS, seed) for seed in (1, 1, 2))
     assert (first == again).all()
@@ -105,7 +105,7 @@ def part(build_reviews: Callable[..., DatasetDict]) -> Dataset:
 
 
 @pytest.mark.parametrize("rows", [4, 10, 100, 399, 400])
-def test_a_budget_has_its_rows_and_the_label_shares(part: Dataset, rows: int) -> None:
+def test_sample_has_the_label_shares(part: Dataset, rows: int) -> None:
     drawn = sample_training_rows(part, rows, seed=1)
     assert len(set(drawn["text"])) == len(drawn) == rows
     assert abs(sum(drawn["label"]) - rows / 4) <= 1
@@ -113,13 +113,13 @@ def test_a_budget_has_its_rows_and_the_label_shares(part: Dataset, rows: int) ->
     assert order == sorted(order)
 
 
-def test_a_smaller_budget_is_part_of_a_larger_one_and_seeds_differ(part: Dataset) -> None:
+def test_smaller_sample_is_a_subset_of_a_larger_one_and_seeds_differ(part: Dataset) -> None:
     drawn = {rows: set(sample_training_rows(part, rows, seed=1)["text"]) for rows in (10, 50, 200)}
     assert drawn[10] < drawn[50] < drawn[200]
     assert drawn[50] != set(sample_training_rows(part, 50, seed=2)["text"])
 
 
 @pytest.mark.parametrize(("rows", "message"), [(401, "has 400 rows"), (1, "both labels")])
-def test_a_budget_that_cannot_be_drawn(part: Dataset, rows: int, message: str) -> None:
+def test_impossible_sample_is_refused(part: Dataset, rows: int, message: str) -> None:
     with pytest.raises(InputError, match=message):
         sample_training_rows(part, rows, seed=1)

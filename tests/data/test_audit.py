@@ -72,7 +72,7 @@ def test_leaks_from_training_to_test(audit: dict[str, Any]) -> None:
     assert audit["test_contained_in_train"] == {"rows": 5, "share": 5 / 8}
 
 
-def test_without_a_test_split_nothing_is_said_of_leaks(
+def test_without_a_test_split_leaks_are_not_reported(
     build_reviews: Callable[..., DatasetDict], tokenizer: PreTrainedTokenizerBase
 ) -> None:
     splits = DatasetDict({"train": add_keys(build_reviews(train=TRAIN)["train"], "light", None)})
@@ -91,7 +91,7 @@ def test_texts_that_cleaning_empties_count_as_empty(
         assert audit["splits"]["train"]["empty"] == empty
 
 
-def test_lengths_beyond_what_the_model_takes_are_counted_without_a_warning(
+def test_lengths_above_the_model_limit_are_counted_without_a_warning(
     build_reviews: Callable[..., DatasetDict], tokenizer: PreTrainedTokenizerBase
 ) -> None:
     part = add_keys(build_reviews(train=[("good " * 500, 1), ("bad", 0)])["train"], "light", None)

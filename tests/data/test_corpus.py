@@ -1,4 +1,4 @@
-"""Corpora: which splits are read, which rows are dropped, how they are dealt, and what is recorded of them."""
+"""Corpora: splits that are read, dropped rows, the random split, and hashes of texts."""
 
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -52,17 +52,17 @@ def texts_of(corpus: Corpus) -> list[str]:
         ("mine", ["train", "extra"], "auto", ["train", "extra"]),
     ],
 )
-def test_splits_that_a_corpus_takes(dataset: str, names: list[str], split: str, chosen: list[str]) -> None:
+def test_splits_that_a_corpus_reads(dataset: str, names: list[str], split: str, chosen: list[str]) -> None:
     assert choose_splits(dataset, names, split) == chosen
 
 
 @pytest.mark.parametrize(("names", "split"), [(["test"], "auto"), (["train"], "unsupervised")])
-def test_source_without_a_split_to_read_is_named(names: list[str], split: str) -> None:
+def test_source_without_a_split_to_read_is_refused(names: list[str], split: str) -> None:
     with pytest.raises(InputError, match=f"dataset mine has nothing to read for --split {split}: it has {names[0]}"):
         choose_splits("mine", names, split)
 
 
-def test_sources_follow_each_other_and_labels_are_not_read(tmp_path: Path) -> None:
+def test_sources_are_concatenated_and_labels_are_not_read(tmp_path: Path) -> None:
     (tmp_path / "unsupervised.txt").write_text("first\n\nsecond\n")
     (tmp_path / "test.csv").write_text("text,label\nnever,1\n")
     stars = tmp_path / "stars.csv"
@@ -77,7 +77,7 @@ def test_sources_follow_each_other_and_labels_are_not_read(tmp_path: Path) -> No
 # --- rows ---
 
 
-def test_unusable_rows_are_dropped_and_counted_after_the_cap() -> None:
+def test_unusable_rows_are_dropped_and_counted_after_max_rows() -> None:
     fresh = [f"review number {row} ends here" for row in range(20)]
     raw = [text.replace("ends", "ends<br />") for text in fresh]
     texts = ["", "A fine film.", "<br />", "a FINE film", "seen in test", *raw, "never read"]
@@ -87,19 +87,19 @@ def test_unusable_rows_are_dropped_and_counted_after_the_cap() -> None:
     assert sorted(texts_of(corpus)) == sorted(["A fine film.", *fresh])
 
 
-def test_texts_that_cleaning_leaves_nothing_of_are_empty() -> None:
+def test_texts_that_cleaning_empties_count_as_empty() -> None:
     texts = [":-)", *(f"review {row}" for row in range(20))]
     assert prepare(build_corpus(texts), cleaning="light").dropped["empty"] == 0
     assert prepare(build_corpus(texts), cleaning="classic").dropped["empty"] == 1
 
 
 @pytest.mark.parametrize("text", ["it does n't work", "it doesn't work", "It does<br />n't WORK .", "itdoesntwork"])
-def test_test_texts_are_known_however_they_are_spaced(text: str) -> None:
+def test_test_texts_are_found_whatever_their_spacing(text: str) -> None:
     texts = [text, *(f"review {row}" for row in range(20))]
     assert prepare(build_corpus(texts), forbidden={compute_text_key("it does n't work")}).dropped["in_test"] == 1
 
 
-def test_reviews_are_dealt_at_random_by_the_seed_in_their_old_order() -> None:
+def test_random_split_depends_on_the_seed_and_keeps_the_order() -> None:
     texts = [f"review {row:03}" for row in range(100)]
     corpus = prepare(build_corpus(texts))
     train, validation = corpus.splits["train"]["text"][:], corpus.splits["validation"]["text"][:]
@@ -114,14 +114,14 @@ def test_reviews_are_dealt_at_random_by_the_seed_in_their_old_order() -> None:
 
 
 @pytest.mark.parametrize("sample", ["first", "random"])
-def test_cap_takes_the_first_rows_or_random_ones(sample: str) -> None:
+def test_max_rows_takes_the_first_rows_or_a_random_sample(sample: str) -> None:
     texts = [f"review {row:03}" for row in range(100)]
     found = sorted(texts_of(prepare(build_corpus(texts), max_rows="30", sample=sample)))
     assert len(set(found)) == 30
     assert (found == texts[:30]) == (sample == "first")
 
 
-def test_cap_that_leaves_a_source_out_is_refused() -> None:
+def test_first_rows_that_lack_a_source_are_refused() -> None:
     texts = [f"review {row}" for row in range(20)]
     both = concatenate_datasets([build_corpus(texts, "imdb"), build_corpus([f"{t}!?" for t in texts], "mine")])
     with pytest.raises(InputError, match=r"the first 20 of 40 reviews hold none of mine: pass --sample random"):
@@ -136,7 +136,7 @@ def test_too_few_usable_reviews_are_refused_with_the_reasons() -> None:
         prepare(build_corpus(texts), forbidden={"again"})
 
 
-def test_two_processes_give_the_same_and_a_second_call_comes_from_the_cache(tmp_path: Path) -> None:
+def test_two_processes_give_equal_rows_and_a_second_call_uses_the_cache(tmp_path: Path) -> None:
     (tmp_path / "reviews.txt").write_text("\n".join(f"review {row} &amp; <b>more</b>" for row in range(50)))
     one, two, again = (
         prepare(load_corpus([str(tmp_path / "reviews.txt")]), preprocessing_num_workers=n).splits for n in (1, 2, 1)
@@ -148,10 +148,10 @@ def test_two_processes_give_the_same_and_a_second_call_comes_from_the_cache(tmp_
         assert one[name]._fingerprint == again[name]._fingerprint
 
 
-# --- texts that models are tested on ---
+# --- held-out texts ---
 
 
-def test_all_texts_of_validation_and_test_are_forbidden(build_reviews: Callable[..., DatasetDict]) -> None:
+def test_all_texts_of_validation_and_test_are_held_out(build_reviews: Callable[..., DatasetDict]) -> None:
     reviews = build_reviews(
         train=[("for training", 1)],
         validation=[("To validate!", 0), ("unlabelled", -1)],
@@ -166,12 +166,12 @@ def test_all_texts_of_validation_and_test_are_forbidden(build_reviews: Callable[
 
 
 @given(st.lists(st.text(alphabet="ab é")), st.lists(st.text(alphabet="ab é")))
-def test_seen_keys_are_those_whose_letters_were_hashed(keys: list[str], others: list[str]) -> None:
+def test_seen_keys_are_those_with_equal_letters(keys: list[str], others: list[str]) -> None:
     letters = {key.replace(" ", "") for key in keys}
     assert count_seen(others, hash_keys(keys)) == sum(key.replace(" ", "") in letters for key in others)
 
 
-def test_hashes_are_sorted_distinct_and_last(tmp_path: Path) -> None:
+def test_hashes_are_sorted_distinct_and_stable(tmp_path: Path) -> None:
     hashes = hash_keys(["good film", "bad film", "goodfilm"])
     assert hashes.dtype == np.uint64
     # Of blake2b with a digest of 8 bytes, little end first: runs of other machines and days look these up.
@@ -185,7 +185,7 @@ def test_hashes_are_sorted_distinct_and_last(tmp_path: Path) -> None:
 
 
 @pytest.mark.real_data
-def test_no_unlabelled_review_of_imdb_that_stands_in_its_test_split_is_kept(real_data_dir: str) -> None:
+def test_no_unlabelled_review_of_imdb_is_in_its_test_split(real_data_dir: str) -> None:
     published = load_reviews("imdb", real_data_dir)
     unlabelled, tested = set(published["unsupervised"]["text"]), set(published["test"]["text"])
     assert len(unlabelled & tested) == 109  # letter by letter; with other tags or spaces there are more
@@ -199,7 +199,7 @@ def test_no_unlabelled_review_of_imdb_that_stands_in_its_test_split_is_kept(real
 
 
 @pytest.mark.real_data
-def test_validation_and_test_texts_of_sst2_are_forbidden(real_data_dir: str) -> None:
+def test_validation_and_test_texts_of_sst2_are_held_out(real_data_dir: str) -> None:
     published = load_reviews("sst2", real_data_dir)
     held_out = [*published["validation"]["text"], *published["test"]["text"]]
     assert collect_published_test_keys(published) == {compute_text_key(text) for text in held_out}

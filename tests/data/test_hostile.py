@@ -1,4 +1,4 @@
-"""Files that nobody would write by hand: each is read as it is, or refused in one line, in linear time."""
+"""Arbitrary files: each is read unchanged or refused in one line, in linear time."""
 
 import csv
 import json
@@ -82,7 +82,7 @@ def write_parquet(path: Path, texts: list[str]) -> None:
 @pytest.mark.parametrize("write", [write_csv, write_jsonl, write_parquet])
 @few
 @given(texts=TEXTS)
-def test_any_text_comes_back_as_it_was_written(
+def test_any_text_is_read_back_unchanged(
     texts: list[str], write: Callable[[Path, list[str]], None], tmp_path: Path
 ) -> None:
     path = tmp_path / f"reviews.{write.__name__.removeprefix('write_')}"
@@ -97,7 +97,7 @@ def test_any_text_comes_back_as_it_was_written(
 
 @few
 @given(label=LABELS)
-def test_any_label_is_one_of_two_or_missing_or_refused(label: Any, tmp_path: Path) -> None:
+def test_any_label_is_parsed_or_refused(label: Any, tmp_path: Path) -> None:
     path = tmp_path / "reviews.jsonl"
     path.write_text(json.dumps({"text": "good", "label": label}) + "\n", encoding="utf-8")
     rows = read(path)
@@ -131,7 +131,7 @@ def test_parquet_of_any_type_is_read_or_refused(column: pa.Array, place: str, tm
 
 
 @pytest.mark.parametrize("write", [write_csv, write_jsonl, write_parquet])
-def test_lines_of_megabytes_cost_in_proportion(write: Callable[[Path, list[str]], None], tmp_path: Path) -> None:
+def test_reading_a_line_of_megabytes_is_linear(write: Callable[[Path, list[str]], None], tmp_path: Path) -> None:
     seconds = {}
     for size in (1, 8):
         path = tmp_path / f"{size}.{write.__name__.removeprefix('write_')}"
@@ -143,7 +143,7 @@ def test_lines_of_megabytes_cost_in_proportion(write: Callable[[Path, list[str]]
 
 
 @pytest.mark.parametrize("unit", ["good film ", "a", "é", "映画", "!?", "\u202e", "\x00 x", "\n"])
-def test_tokenizing_a_text_of_megabytes_costs_in_proportion(unit: str, tiny_bert: Path) -> None:
+def test_tokenizing_a_text_of_megabytes_is_linear(unit: str, tiny_bert: Path) -> None:
     tokenizer = load_tokenizer(str(tiny_bert))
     seconds = {}
     for size in (1, 8):
@@ -160,7 +160,7 @@ def test_tokenizing_a_text_of_megabytes_costs_in_proportion(unit: str, tiny_bert
     how=st.sampled_from(["stratified", "grouped"]),
     cleaning=st.sampled_from(["light", "classic"]),
 )
-def test_no_text_is_on_two_sides_of_any_split(rows: list[tuple[str, int]], how: str, cleaning: str) -> None:
+def test_no_text_is_in_two_splits(rows: list[tuple[str, int]], how: str, cleaning: str) -> None:
     rows += [(f"film {number}", number % 2) for number in range(40)]
     texts, labels = map(list, zip(*rows, strict=True))
     reviews = DatasetDict({"train": Dataset.from_dict({"text": texts, "label": labels})})

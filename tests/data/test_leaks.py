@@ -34,7 +34,7 @@ def test_every_phrase_is_found_at_every_place(phrases: list[str], text: str) -> 
 
 @settings(deadline=None)
 @given(st.lists(TEXT, max_size=12, unique=True))
-def test_containers_are_the_texts_that_are_part_of_no_other(texts: list[str]) -> None:
+def test_containers_are_maximal_texts(texts: list[str]) -> None:
     def is_part(one: str, of: str) -> bool:
         return one != of and count_places(one, of) > 0
 
@@ -47,7 +47,7 @@ def test_containers_are_the_texts_that_are_part_of_no_other(texts: list[str]) ->
     assert find_containers(texts) == expected
 
 
-def test_words_are_whole() -> None:
+def test_only_whole_words_count() -> None:
     assert find_containers(["film", "films", "a film of films"]) == {"film": {2}, "films": {2}}
     assert find_containers(["art", "a party"]) == {}
 
@@ -58,7 +58,7 @@ def test_nothing_and_empty_texts_contain_nothing() -> None:
     assert list(SpanIndex(["", "a"]).find_in("")) == []
 
 
-def test_a_long_text_costs_its_length() -> None:
+def test_search_in_a_long_text_is_linear() -> None:
     # 20,000 words, each of which starts a phrase: every span of them would be 200 million.
     words = [f"w{number}" for number in range(20_000)]
     text = " ".join(words)

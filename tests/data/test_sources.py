@@ -1,4 +1,4 @@
-"""Every kind of source, and every fault that a source can have."""
+"""Every kind of source, and every error in one."""
 
 import json
 import os
@@ -15,17 +15,19 @@ import pytest
 from datasets.packaged_modules.parquet.parquet import Parquet
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
-from sentiment.config.arguments import CorpusArguments, DataArguments
+from sentiment.config.arguments import AdaptationArguments, CorpusArguments, DataArguments
 from sentiment.data import hub, sources
+from sentiment.data.adaptation_data import prepare_adaptation_data
 from sentiment.data.corpus import load_corpus
 from sentiment.data.files import read_file
-from sentiment.data.finetuning_data import load_split_reviews
+from sentiment.data.finetuning_data import load_split_reviews, prepare_data
 from sentiment.data.hub import check_hub, find_revisions
 from sentiment.data.labels import FEATURES
 from sentiment.data.sources import NEUTRAL_BOUND, SNIPPETS, load_reviews
 from sentiment.demo import embedded
 from sentiment.demo.embedded import cached_package
 from sentiment.exceptions import InputError
+from sentiment.models.loading import load_tokenizer
 
 REAL_DATA = os.environ.get("SENTIMENT_DATA_DIR")
 
@@ -76,7 +78,7 @@ def test_each_kind_of_file_gives_text_and_label_alone(folder: Path, name: str) -
 
 
 @pytest.mark.parametrize("text", ["NA", "null", "None", "nan", "N/A", "", " ", "1.0", "0012", "naïve 😀", "true"])
-def test_texts_that_loaders_take_for_something_else_survive(folder: Path, text: str) -> None:
+def test_texts_that_loaders_take_for_missing_or_numbers_stay(folder: Path, text: str) -> None:
     (folder / "a.csv").write_text(f'text,label\n"{text}",1\nx,0\n', encoding="utf-8")
     (folder / "a.tsv").write_text(f"text\tlabel\n{text}\t1\nx\t0\n", encoding="utf-8")
     (folder / "a.jsonl").write_text(json.dumps({"text": text, "label": 1}) + "\n")
@@ -167,7 +169,7 @@ def test_lines_of_a_text_file_are_unlabelled_reviews(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
-def test_labels_that_are_not_asked_for_may_be_anything(folder: Path, name: str) -> None:
+def test_labels_that_are_not_read_may_be_anything(folder: Path, name: str) -> None:
     if name == "a.csv":
         (folder / name).write_text("text,label,sentiment\ngood,5 stars,0.9\n")
     elif name == "a.jsonl":
@@ -180,7 +182,7 @@ def test_labels_that_are_not_asked_for_may_be_anything(folder: Path, name: str) 
     assert loaded["train"].features == FEATURES
 
 
-def test_column_names_match_whatever_their_case_and_spaces(folder: Path) -> None:
+def test_case_and_spaces_of_column_names_are_ignored(folder: Path) -> None:
     (folder / "a.csv").write_text("Text, Label\ngood,1\n")
     assert rows_of(folder / "a.csv") == [("good", 1)]
 
@@ -289,9 +291,9 @@ def test_options_name_columns_and_revision(folder: Path) -> None:
         load_corpus(corpus_args.dataset_name, split="auto", revision=corpus_args.dataset_revision)
 
 
-# --- faults ---
+# --- errors ---
 
-FAULTS: dict[str, tuple[str, bytes, list[str]]] = {
+ERRORS: dict[str, tuple[str, bytes, list[str]]] = {
     "empty file": ("a.csv", b"", ["no rows"]),
     "header only": ("a.csv", b"text,label\n", ["no rows"]),
     "empty jsonl": ("a.jsonl", b"\n", ["no rows"]),
@@ -344,9 +346,9 @@ def assert_refused(dataset: Path | str, parts: list[str], data_dir: str | None =
         assert part in message
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-def test_fault_in_a_file_is_named_in_one_line(folder: Path, fault: str) -> None:
-    name, content, parts = FAULTS[fault]
+@pytest.mark.parametrize("fault", ERRORS)
+def test_error_in_a_file_is_one_line(folder: Path, fault: str) -> None:
+    name, content, parts = ERRORS[fault]
     (folder / name).write_bytes(content)
     assert_refused(folder / name, [str(folder / name), *parts])
 
@@ -362,12 +364,12 @@ def test_fault_in_a_file_is_named_in_one_line(folder: Path, fault: str) -> None:
         ({"text": ["x"], "class": [1]}, ["no column 'label'", "'class'"]),
     ],
 )
-def test_fault_in_a_parquet_file_is_named(folder: Path, columns: dict[str, Any], parts: list[str]) -> None:
+def test_error_in_a_parquet_file_is_one_line(folder: Path, columns: dict[str, Any], parts: list[str]) -> None:
     write_parquet(folder / "a.parquet", **columns)
     assert_refused(folder / "a.parquet", [str(folder / "a.parquet"), *parts])
 
 
-def test_undecodable_bytes_in_parquet_are_named(folder: Path) -> None:
+def test_undecodable_bytes_in_parquet_are_refused(folder: Path) -> None:
     binary = pa.array([b"x", b"y", b"caf\xe9"])
     text = pa.Array.from_buffers(pa.string(), 3, binary.buffers())
     write_parquet(folder / "a.parquet", text=text, label=[1, 0, 1])
@@ -390,12 +392,12 @@ def test_damaged_parquet_is_refused(folder: Path, damage: str) -> None:
         list(read_file(str(path)))
 
 
-def test_missing_file_is_named(folder: Path) -> None:
+def test_missing_file_is_refused(folder: Path) -> None:
     assert_refused(folder / "none.csv", ["no such file", str(folder / "none.csv")])
 
 
 @pytest.mark.parametrize("dataset", ["sst3", "", "a/b/c", "../none", "/none", "owner/name?"])
-def test_what_is_no_source_is_refused_with_the_choices(dataset: str) -> None:
+def test_unknown_source_is_refused_with_the_choices(dataset: str) -> None:
     assert_refused(dataset, [repr(dataset), "sst2, imdb, snippets"])
 
 
@@ -431,12 +433,12 @@ def test_folder_with_files_named_after_splits(folder: Path) -> None:
     }
 
 
-def test_name_of_a_folder_is_no_pattern(tmp_path: Path) -> None:
+def test_folder_name_is_not_a_glob_pattern(tmp_path: Path) -> None:
     write_parquet(tmp_path / "my [reviews]" / "train.parquet", text=["a"], label=[1])
     assert load_reviews(str(tmp_path / "my [reviews]"))["train"].num_rows == 1
 
 
-def test_fault_in_a_later_part_is_named_with_its_own_row(folder: Path) -> None:
+def test_error_in_a_later_shard_names_its_own_row(folder: Path) -> None:
     write_parquet(folder / "train-00000-of-00002.parquet", text=["a"] * 3, label=[0] * 3)
     write_parquet(folder / "train-00001-of-00002.parquet", text=["b"] * 2, label=[1, 9])
     assert_refused(folder, [str(folder / "train-00001-of-00002.parquet"), "row 2", "label 9"])
@@ -456,7 +458,7 @@ def test_fault_in_a_later_part_is_named_with_its_own_row(folder: Path) -> None:
         ),
     ],
 )
-def test_folder_that_is_no_dataset_is_refused(folder: Path, names: list[str], parts: list[str]) -> None:
+def test_folder_without_a_dataset_is_refused(folder: Path, names: list[str], parts: list[str]) -> None:
     for name in names:
         if name.endswith("parquet"):
             write_parquet(folder / name, text=["a"], label=[1])
@@ -475,7 +477,7 @@ def test_folder_that_is_no_dataset_is_refused(folder: Path, names: list[str], pa
         ("someone/films", "someone/films"),
     ],
 )
-def test_local_copy_stands_in_for_the_hub(
+def test_local_copy_is_read_instead_of_the_hub(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: str, place: str
 ) -> None:
     write_parquet(tmp_path / place / "train-00000-of-00001.parquet", sentence=["a"], label=[1], idx=[0])
@@ -484,7 +486,7 @@ def test_local_copy_stands_in_for_the_hub(
     assert load_reviews(dataset)["train"].num_rows == 1
 
 
-def test_missing_local_copy_is_named(tmp_path: Path) -> None:
+def test_missing_local_copy_is_refused(tmp_path: Path) -> None:
     assert_refused("imdb", ["stanfordnlp/imdb", str(tmp_path / "imdb"), "--data_dir"], data_dir=str(tmp_path))
 
 
@@ -567,20 +569,22 @@ class Response:
         (GatedRepoError, "dataset stanfordnlp/sst2 is gated"),
     ],
 )
-def test_unreachable_missing_and_gated_are_told_apart(answer: dict[str, Any], kind: Any, expected: str) -> None:
+def test_unreachable_missing_and_gated_have_their_own_messages(
+    answer: dict[str, Any], kind: Any, expected: str
+) -> None:
     if kind is not None:
         answer["error"] = kind("no", response=Response())
     assert_refused("sst2", [expected, "--data_dir", "sentiment/config/offline.yaml"])
     assert answer["calls"] == 1
 
 
-def test_model_out_of_reach_names_its_own_way_out(answer: dict[str, Any]) -> None:
+def test_unreachable_model_has_its_own_message(answer: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="model google-bert/bert-base-uncased: pass --model with a local folder"):
         check_hub("google-bert/bert-base-uncased", "model")
     assert answer["calls"] == 1
 
 
-def test_silent_hub_is_given_up_in_time(answer: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_silent_hub_times_out(answer: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     answer.update(error=None, seconds=1.0)
     monkeypatch.setattr(hub, "TIMEOUT_SECONDS", 0.05)
     start = time.monotonic()
@@ -589,7 +593,7 @@ def test_silent_hub_is_given_up_in_time(answer: dict[str, Any], monkeypatch: pyt
     assert time.monotonic() - start < 0.9
 
 
-def test_offline_mode_asks_nothing(answer: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_mode_sends_no_request(answer: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     assert_refused("sst2", ["HF_HUB_OFFLINE is set", "stanfordnlp/sst2"])
     assert answer["calls"] == 0
@@ -607,9 +611,11 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @pytest.fixture
-def warm_cache(tmp_path: Path) -> Path:
-    """A cache folder as `load_dataset("stanfordnlp/sst2")` leaves it."""
-    write_parquet(tmp_path / "published.parquet", sentence=["a", "b"], label=[1, 0], idx=[0, 1])
+def warm_cache(tmp_path: Path) -> list[dict[str, Any]]:
+    """The rows in a cache folder as `load_dataset("stanfordnlp/sst2")` leaves it."""
+    rows = [{"text": f"review {row}", "label": row % 2} for row in range(40)]
+    texts, labels = ([row[name] for row in rows] for name in ("text", "label"))
+    write_parquet(tmp_path / "published.parquet", sentence=texts, label=labels, idx=list(range(40)))
     builder = Parquet(dataset_name="sst2", hash=COMMIT, data_files={"train": str(tmp_path / "published.parquet")})
     builder.download_and_prepare()
     cached = Path(datasets.config.HF_DATASETS_CACHE, "stanfordnlp___sst2", "default", "0.0.0", COMMIT)
@@ -617,27 +623,34 @@ def warm_cache(tmp_path: Path) -> Path:
     Path(builder.cache_dir).rename(cached)
     info = json.loads((cached / "dataset_info.json").read_text())
     (cached / "dataset_info.json").write_text(json.dumps({**info, "config_name": "default"}))
-    return cached
+    return rows
 
 
-@pytest.mark.usefixtures("warm_cache")
-def test_warm_cache_serves_without_the_hub(answer: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_warm_cache_serves_without_the_hub(
+    answer: dict[str, Any], warm_cache: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Fails if `datasets` no longer has the switch that `offline_datasets` sets: it then asks the Hub, with retries."""
     monkeypatch.setattr(huggingface_hub.HfApi, "hf_hub_download", lambda *_, **__: pytest.fail("the Hub was asked"))
     start = time.monotonic()
-    loaded = load_reviews("sst2")
-    assert loaded["train"].to_dict() == {"text": ["a", "b"], "label": [1, 0]}
+    assert list(load_reviews("sst2")["train"]) == warm_cache
     assert time.monotonic() - start < 3
     assert answer["calls"] == 1
     assert not datasets.config.HF_HUB_OFFLINE
-    assert find_revisions(loaded["train"]) == [COMMIT]
-    streamed = load_reviews("sst2", streaming=True)["train"]
-    assert list(streamed) == [{"text": "a", "label": 1}, {"text": "b", "label": 0}]
+    assert list(load_reviews("sst2", streaming=True)["train"]) == warm_cache
+
+
+@pytest.mark.usefixtures("answer", "warm_cache")
+def test_commit_of_a_hub_dataset_is_part_of_the_audit(tiny_bert: Path) -> None:
+    tokenizer = load_tokenizer(str(tiny_bert))
+    assert prepare_data(DataArguments(), 1, tokenizer).audit["dataset_revisions"] == [COMMIT]
+    corpus_args = CorpusArguments(dataset_name=["sst2"], target_dataset="none")
+    data = prepare_adaptation_data(corpus_args, AdaptationArguments(batch_size=8), tokenizer)
+    assert data.audit["dataset_revisions"] == [COMMIT]
 
 
 @pytest.mark.usefixtures("warm_cache")
 def test_cache_serves_the_pinned_revision_only(answer: dict[str, Any]) -> None:
-    assert load_reviews("sst2", revision=COMMIT)["train"].num_rows == 2
+    assert load_reviews("sst2", revision=COMMIT)["train"].num_rows == 40
     with pytest.raises(
         InputError, match="cannot reach the Hugging Face Hub for dataset stanfordnlp/sst2 at revision v"
     ):
@@ -694,7 +707,7 @@ def test_cached_model_is_found(tmp_path: Path, answer: dict[str, Any]) -> None:
         ),
     ],
 )
-def test_published_files_have_their_published_counts(dataset: str, expected: dict[str, dict[int, int]]) -> None:
+def test_published_files_have_the_published_counts(dataset: str, expected: dict[str, dict[int, int]]) -> None:
     loaded = load_reviews(dataset, REAL_DATA)
     assert {split: dict(Counter(rows["label"])) for split, rows in loaded.items()} == expected
     assert all(rows.column_names == ["text", "label"] for rows in loaded.values())

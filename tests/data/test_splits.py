@@ -1,4 +1,4 @@
-"""Which rows land in train, validation and test, which are dropped, and what is refused."""
+"""Rows of train, validation and test, dropped rows, and errors."""
 
 import re
 from collections import Counter
@@ -16,7 +16,7 @@ from sentiment.exceptions import InputError
 
 Build = Callable[..., DatasetDict]
 SPLIT_NAMES = ["train", "validation", "test"]
-WAYS = ["stratified", "grouped", "official"]
+SPLIT_MODES = ["stratified", "grouped", "official"]
 
 
 def reviews(rows: int, word: str = "film") -> list[tuple[str, int]]:
@@ -48,7 +48,7 @@ def assert_apart(result: SplitReviews) -> None:
             seen |= set(part[column][:])
 
 
-@pytest.mark.parametrize("split", WAYS)
+@pytest.mark.parametrize("split", SPLIT_MODES)
 def test_three_splits_with_equal_label_shares(split: str, build_reviews: Build) -> None:
     result = split_reviews(build_reviews(train=reviews(200), validation=reviews(40, "play")), split)
     assert list(result.splits) == SPLIT_NAMES
@@ -62,9 +62,9 @@ def test_three_splits_with_equal_label_shares(split: str, build_reviews: Build) 
         assert rows_of(result)["test"] == list(range(200, 240))
 
 
-@pytest.mark.parametrize("split", WAYS)
+@pytest.mark.parametrize("split", SPLIT_MODES)
 @pytest.mark.parametrize("cleaning", CLEANINGS)
-def test_no_text_is_on_two_sides(split: str, cleaning: str, build_reviews: Build) -> None:
+def test_no_text_is_in_two_splits(split: str, cleaning: str, build_reviews: Build) -> None:
     published = reviews(200)
     variants = [str.upper, "{} !".format, " {}".format, "<p>{}</p>".format, "'{}'".format]
     copies = [(variants[row % 5](text), label) for row, (text, label) in enumerate(published)]
@@ -81,7 +81,7 @@ def test_no_text_is_on_two_sides(split: str, cleaning: str, build_reviews: Build
         assert sum(len(part) for part in result.splits.values()) == 720
 
 
-@pytest.mark.parametrize("split", WAYS)
+@pytest.mark.parametrize("split", SPLIT_MODES)
 def test_both_labels_and_empty_texts_are_dropped_and_counted(split: str, build_reviews: Build) -> None:
     train = [*reviews(200), ("Fine film", 1), ("", 1), (" <br /> ", 0), ("fine  FILM.", 0), ("fine film", 0)]
     result = split_reviews(build_reviews(train=train, validation=[*reviews(40, "play"), ("\n", 1)]), split)
@@ -100,12 +100,12 @@ def test_keep_duplicates_drops_nothing_and_leaks(split: str, build_reviews: Buil
     assert sides_of(result, "same text") == set(SPLIT_NAMES)
 
 
-def test_grouped_does_not_keep_duplicates(build_reviews: Build) -> None:
+def test_grouped_refuses_keep_duplicates(build_reviews: Build) -> None:
     with pytest.raises(InputError, match="omit --keep_duplicates"):
         split_reviews(build_reviews(train=reviews(100)), "grouped", keep_duplicates=True)
 
 
-def test_grouped_sends_phrases_with_their_sentences(build_reviews: Build) -> None:
+def test_grouped_keeps_phrases_with_their_sentences(build_reviews: Build) -> None:
     sentences = reviews(200)
     phrases = [(f"Number {row}!", row % 2) for row in range(200)]
     result = split_reviews(build_reviews(train=[*phrases, ("film", 1), ("is good", 1), *sentences]), "grouped")
@@ -119,7 +119,7 @@ def test_grouped_sends_phrases_with_their_sentences(build_reviews: Build) -> Non
     assert [len(part) for part in result.splits.values()] == [320, 40, 40]
 
 
-def test_official_tests_on_published_validation_and_trains_on_no_text_of_it(build_reviews: Build) -> None:
+def test_official_test_split_is_published_validation_and_not_in_training(build_reviews: Build) -> None:
     test = [("FILM number 7 is good!", 1), *reviews(39, "play")]
     source = build_reviews(train=reviews(200), validation=test, test=[("hidden", -1)])
     result = split_reviews(source, "official")
@@ -129,7 +129,7 @@ def test_official_tests_on_published_validation_and_trains_on_no_text_of_it(buil
     assert split_reviews(source, "official", keep_duplicates=True).dropped == {}
 
 
-def test_official_tests_on_the_test_split_where_only_that_is_labelled(build_reviews: Build) -> None:
+def test_official_test_split_is_published_test_if_only_that_is_labelled(build_reviews: Build) -> None:
     source = build_reviews(train=reviews(200), test=reviews(40, "play"), unsupervised=[("x", -1)])
     assert texts_of(split_reviews(source, "official"))["test"] == [text for text, _ in reviews(40, "play")]
     unlabelled = [(text, -1) for text, _ in reviews(40, "poem")]
@@ -144,8 +144,8 @@ def test_official_without_a_labelled_test(build_reviews: Build) -> None:
         split_reviews(build_reviews(train=reviews(100), test=[("x", -1)]), "official")
 
 
-@pytest.mark.parametrize("split", WAYS)
-def test_unlabelled_rows_are_left_out_and_rows_lead_back_to_the_source(split: str, build_reviews: Build) -> None:
+@pytest.mark.parametrize("split", SPLIT_MODES)
+def test_unlabelled_rows_are_dropped_and_row_numbers_are_those_of_the_source(split: str, build_reviews: Build) -> None:
     train = [row for pair in zip(reviews(100), [(f"? {i}", -1) for i in range(100)], strict=True) for row in pair]
     source = build_reviews(train=train, validation=[("?", -1), *reviews(40, "play")], test=[("test", -1)])
     result = split_reviews(source, split)
@@ -158,7 +158,7 @@ def test_unlabelled_rows_are_left_out_and_rows_lead_back_to_the_source(split: st
     assert found == 140
 
 
-def test_cap_takes_the_first_rows_or_random_ones(build_reviews: Build) -> None:
+def test_max_rows_takes_the_first_rows_or_a_random_sample(build_reviews: Build) -> None:
     source = build_reviews(train=reviews(150), validation=reviews(50, "play"))
     assert all_rows_of(split_reviews(source, max_rows=100)) == list(range(100))
     drawn = [all_rows_of(split_reviews(source, max_rows=100, sample="random", seed=seed)) for seed in (1, 1, 2)]
@@ -170,7 +170,7 @@ def test_cap_takes_the_first_rows_or_random_ones(build_reviews: Build) -> None:
     assert rows_of(whole) == rows_of(split_reviews(source, max_rows=200))
 
 
-def test_first_rows_of_one_label_need_another_sample(build_reviews: Build) -> None:
+def test_first_rows_of_one_label_are_refused(build_reviews: Build) -> None:
     source = build_reviews(train=sorted(reviews(200), key=lambda review: review[1]))
     with pytest.raises(InputError, match=r"first 100 of 200 rows have one label only.*--sample random"):
         split_reviews(source, max_rows=100)
@@ -196,22 +196,24 @@ def test_first_rows_of_one_label_need_another_sample(build_reviews: Build) -> No
         ({"train": reviews(50), "test": [("", 0), ("", 1)]}, "official", "the test split has no rows only (0)"),
     ],
 )
-def test_what_cannot_be_split(splits: dict[str, Any], way: str, message: str, build_reviews: Build) -> None:
+def test_data_that_cannot_be_split_is_refused(
+    splits: dict[str, Any], way: str, message: str, build_reviews: Build
+) -> None:
     with pytest.raises(InputError, match=re.escape(message)) as refusal:
         split_reviews(build_reviews(**splits), way)
     assert "\n" not in str(refusal.value)
 
 
-@pytest.mark.parametrize("split", WAYS)
-def test_the_seed_decides_the_rows(split: str, build_reviews: Build) -> None:
+@pytest.mark.parametrize("split", SPLIT_MODES)
+def test_split_depends_on_the_seed(split: str, build_reviews: Build) -> None:
     source = build_reviews(train=reviews(200), validation=reviews(40, "play"))
     first, again, other = (split_reviews(source, split, seed=seed) for seed in (1, 1, 2))
     assert rows_of(first) == rows_of(again)
     assert set(rows_of(first)["validation"]) != set(rows_of(other)["validation"])
 
 
-@pytest.mark.parametrize("split", WAYS)
-def test_the_rows_are_the_same_whatever_the_cleaning(split: str, build_reviews: Build) -> None:
+@pytest.mark.parametrize("split", SPLIT_MODES)
+def test_split_does_not_depend_on_the_cleaning(split: str, build_reviews: Build) -> None:
     odd = [("(", 0), (")", 1), ("a<br />b", 1), ("a b", 1), ("R&amp;B", 0), ("R&B", 0), ("I <3 it, 5 > 4", 1)]
     source = build_reviews(train=[*odd, *reviews(200)], validation=reviews(40, "play"))
     light, classic = (split_reviews(source, split, cleaning=cleaning) for cleaning in ("light", "classic"))
@@ -255,7 +257,7 @@ def leak(result: SplitReviews) -> tuple[int, int]:
 
 
 @pytest.mark.real_data
-def test_sst2_as_the_lab_split_it(sst2: DatasetDict) -> None:
+def test_sst2_split_as_in_the_lab_report(sst2: DatasetDict) -> None:
     result = split_reviews(sst2, max_rows=None, keep_duplicates=True)
     assert [len(part) for part in result.splits.values()] == [54_576, 6_822, 6_823]
     in_train, contained = (count / 6_823 for count in leak(result))
@@ -264,7 +266,7 @@ def test_sst2_as_the_lab_split_it(sst2: DatasetDict) -> None:
 
 
 @pytest.mark.real_data
-def test_sst2_by_default_has_no_text_on_two_sides(sst2: DatasetDict) -> None:
+def test_sst2_by_default_has_no_text_in_two_splits(sst2: DatasetDict) -> None:
     result = split_reviews(sst2)
     assert_apart(result)
     assert result.splits["test"].num_rows == pytest.approx(1_000, abs=20)
@@ -275,7 +277,7 @@ def test_sst2_by_default_has_no_text_on_two_sides(sst2: DatasetDict) -> None:
 
 
 @pytest.mark.real_data
-def test_sst2_officially_tests_on_872_sentences(sst2: DatasetDict) -> None:
+def test_official_test_split_of_sst2_has_872_sentences(sst2: DatasetDict) -> None:
     result = split_reviews(sst2, "official", max_rows=None)
     assert texts_of(result)["test"] == [" ".join(text.split()) for text in sst2["validation"]["text"][:]]
     assert len(result.splits["test"]) == 872
@@ -283,7 +285,7 @@ def test_sst2_officially_tests_on_872_sentences(sst2: DatasetDict) -> None:
 
 
 @pytest.mark.real_data
-def test_sst2_grouped_trains_on_no_part_of_a_tested_text(sst2: DatasetDict) -> None:
+def test_grouped_sst2_trains_on_no_part_of_a_test_text(sst2: DatasetDict) -> None:
     result = split_reviews(sst2, "grouped", max_rows=None)
     assert_apart(result)
     assert leak(result) == (0, 0)

@@ -1,4 +1,4 @@
-"""Streams: the same texts as in memory, in an order of the seed, from every kind of source, in flat memory."""
+"""Streams: the texts of the corpus in memory, from every kind of source, in constant memory; endless passes."""
 
 import itertools
 import json
@@ -87,7 +87,7 @@ def ids_of(rows: Any) -> list[tuple[int, ...]]:
 
 
 @pytest.mark.parametrize("long_texts", ["chunk", "truncate"])
-def test_stream_holds_the_texts_of_the_way_in_memory(
+def test_stream_has_the_sequences_of_the_corpus_in_memory(
     stream: Stream, tmp_path: Path, tokenizer: PreTrainedTokenizerBase, long_texts: str
 ) -> None:
     path = write_reviews(tmp_path / "reviews.txt", range(300))
@@ -104,7 +104,7 @@ def test_stream_holds_the_texts_of_the_way_in_memory(
     assert all(len(row["special_tokens_mask"]) == row["length"] == len(row["input_ids"]) for row in rows)
 
 
-def test_validation_is_of_the_first_usable_reviews_and_never_trained_on(
+def test_validation_is_the_first_usable_reviews_and_not_in_training(
     stream: Stream, tmp_path: Path, tokenizer: PreTrainedTokenizerBase
 ) -> None:
     path = tmp_path / "reviews.txt"
@@ -115,7 +115,7 @@ def test_validation_is_of_the_first_usable_reviews_and_never_trained_on(
     assert sorted(ids_of(train)) == sorted(tuple(tokenizer(spell(number))["input_ids"]) for number in range(4, 40))
 
 
-def test_order_is_of_the_seed_and_the_epoch(stream: Stream, tmp_path: Path) -> None:
+def test_order_depends_on_the_seed_and_the_epoch(stream: Stream, tmp_path: Path) -> None:
     path = write_reviews(tmp_path / "reviews.txt", range(300))
     first = ids_of(stream(path)[0])
     assert first == ids_of(stream(path)[0])
@@ -133,7 +133,7 @@ def test_buffer_of_one_keeps_the_order(stream: Stream, tmp_path: Path, tokenizer
     assert ids_of(train) == [tuple(tokenizer(spell(number))["input_ids"]) for number in range(10, 40)]
 
 
-def test_several_datasets_take_turns_until_all_are_read(tmp_path: Path) -> None:
+def test_several_datasets_are_interleaved_until_all_are_read(tmp_path: Path) -> None:
     short, long = tmp_path / "short.txt", tmp_path / "long.txt"
     short.write_text("a1\na2\n")
     long.write_text("b1\nb2\nb3\nb4\n")
@@ -196,7 +196,7 @@ def test_embedded_sentences_are_streamed(tmp_path: Path, monkeypatch: pytest.Mon
     assert list(load_corpus(["snippets"], streaming=True)) == [{"text": "good"}, {"text": "so so"}]
 
 
-def test_faults_are_named(stream: Stream, tmp_path: Path) -> None:
+def test_errors_are_one_line(stream: Stream, tmp_path: Path) -> None:
     path = write_reviews(tmp_path / "reviews.txt", range(10))
     with pytest.raises(InputError, match="no review to train on beside the 10 for validation: omit --streaming"):
         stream(path)
@@ -225,7 +225,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path, tiny_bert: Path) -> 
     assert later_megabytes - megabytes < 4
 
 
-# --- passes without end ---
+# --- endless passes ---
 
 
 def batches_of(rows: Any, skip: int = 0) -> list[list[tuple[int, ...]]]:
@@ -234,7 +234,7 @@ def batches_of(rows: Any, skip: int = 0) -> list[list[tuple[int, ...]]]:
     return list(itertools.islice(loader, skip, 30))
 
 
-def test_passes_follow_each_other_in_the_orders_of_their_epochs(stream: Stream, tmp_path: Path) -> None:
+def test_each_pass_has_the_order_of_its_epoch(stream: Stream, tmp_path: Path) -> None:
     path = write_reviews(tmp_path / "reviews.txt", range(60))
     train, _ = stream(path)
     count = len(list(train))

