@@ -10,10 +10,7 @@ TARGET_RATIO = 1.1
 def compare_costs(
     train_a: float, train_b: float, adaptation_a: float = 0.0, adaptation_b: float = 0.0
 ) -> dict[str, Any]:
-    """Training seconds of A and B with and without adaptation, and per fine-tuning if several share one adaptation.
-
-    `adaptation_a` and `adaptation_b` are the seconds of the adaptations that A and B started from, 0 without one.
-    """
+    """Training seconds of A and B with and without adaptation, and per fine-tuning if several share one adaptation."""
     return {
         "a": {"train_seconds": train_a, "adaptation_seconds": adaptation_a, "seconds": train_a + adaptation_a},
         "b": {"train_seconds": train_b, "adaptation_seconds": adaptation_b, "seconds": train_b + adaptation_b},

@@ -1,6 +1,9 @@
-"""Where classifiers err: error rates by slice, the most confident errors, and what a second model fixes or breaks."""
+"""Where classifiers err: slices of the texts, error rates, confident errors, and what another model fixes or breaks."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -8,17 +11,82 @@ from numpy.typing import ArrayLike
 from transformers import PreTrainedTokenizerBase
 
 from sentiment.evaluation.significance import compute_proportion_interval, number_clusters
-from sentiment.evaluation.slices import assign_slices
+
+ALL_TEXTS = "all texts"
+# fmt: off
+NEGATIONS = frozenset({
+    "no", "not", "never", "none", "nobody", "nothing", "nowhere", "neither", "nor", "without", "cannot",
+    "hardly", "barely", "scarcely", "rarely", "seldom",
+    # Words with "n't" without their apostrophe, which some cleanings delete; SST-2 itself has "nt".
+    "nt", "aint", "arent", "cant", "couldnt", "didnt", "doesnt", "dont", "hadnt", "hasnt", "havent", "isnt",
+    "mustnt", "neednt", "shouldnt", "wasnt", "werent", "wont", "wouldnt",
+})
+CONTRASTS = frozenset({
+    "but", "although", "though", "tho", "albeit", "however", "yet", "despite", "while", "whilst", "whereas",
+    "nevertheless", "nonetheless", "notwithstanding", "except", "instead", "unless",
+})
+# fmt: on
+# Letters, digits and inner apostrophes: "doesn't" is one word, "street-smart" two.
+WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
+
+
+@dataclass(frozen=True)
+class TextFeatures:
+    """The lower-case words of a text, its length in words, and whether the tokenizer splits a word of it."""
+
+    words: frozenset[str]
+    length: int
+    has_split_word: bool
+
+
+def has_negation(text: TextFeatures) -> bool:
+    """Whether the text has a word of `NEGATIONS` or one that ends with n't."""
+    return not NEGATIONS.isdisjoint(text.words) or any(word.endswith("n't") for word in text.words)
+
+
+# The five lengths partition the texts; the other slices overlap with them and each other.
+SLICES: Mapping[str, Callable[[TextFeatures], bool]] = {
+    "1 word": lambda text: text.length <= 1,
+    "2-5 words": lambda text: 2 <= text.length <= 5,
+    "6-10 words": lambda text: 6 <= text.length <= 10,
+    "11-20 words": lambda text: 11 <= text.length <= 20,
+    "over 20 words": lambda text: text.length > 20,
+    "negation (not, never, n't, ...)": has_negation,
+    "contrast (but, although, despite, ...)": lambda text: not CONTRASTS.isdisjoint(text.words),
+    "a word split into subwords": lambda text: text.has_split_word,
+    "no word split into subwords": lambda text: not text.has_split_word,
+}
+
+
+def extract_features(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[TextFeatures]:
+    """The features of each text that `SLICES` depends on; needs a fast tokenizer."""
+    if not texts:
+        return []
+    # Nothing is truncated and no warning about length is due: these ids are not for a model.
+    encoded = tokenizer(list(texts), add_special_tokens=False, truncation=False, padding=False, verbose=False)
+    return [
+        TextFeatures(
+            words=frozenset(WORD.findall(text.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'"))),
+            # SST-2's free-standing commas do not count, and "street-smart" counts once.
+            length=sum(any(map(str.isalnum, part)) for part in text.split()),
+            # Subwords of one word are adjacent and have the same word id.
+            has_split_word=any(one == other for one, other in pairwise(encoded.word_ids(row))),
+        )
+        for row, text in enumerate(texts)
+    ]
+
+
+def assign_slices(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> dict[str, np.ndarray]:
+    """A boolean mask of shape (texts,) for "all texts" and for each of `SLICES`, in their order."""
+    features = extract_features(texts, tokenizer)
+    masks = {name: np.array([belongs(text) for text in features], dtype=bool) for name, belongs in SLICES.items()}
+    return {ALL_TEXTS: np.ones(len(texts), dtype=bool)} | masks
 
 
 def compute_slice_metrics(
     predictions: Mapping[str, Sequence[Any]], tokenizer: PreTrainedTokenizerBase, clusters: ArrayLike | None = None
 ) -> list[dict[str, Any]]:
-    """`rows`, `errors`, `error_rate` and its 95% interval for all texts, then for each of `SLICES`, in their order.
-
-    `predictions` holds the columns of a run's predictions.parquet, `clusters` a cluster id of each row (see
-    `significance`). The rate and the interval of an empty slice are None.
-    """
+    """Rows, errors and their rate (None if empty) for all texts and each slice, from columns of predictions.parquet."""
     wrong = np.not_equal(predictions["label"], predictions["predicted"])
     ids = number_clusters(clusters, len(wrong))
     return [
@@ -32,9 +100,7 @@ def compute_slice_metrics(
 
 
 def find_most_confident_errors(predictions: Mapping[str, Sequence[Any]], limit: int = 20) -> list[dict[str, Any]]:
-    """The misclassified texts with the highest probability of the predicted label, at most `limit`, highest first.
-
-    `predictions` holds the columns of a run's predictions.parquet.
+    """The misclassified texts of a predictions.parquet with the highest probability of the predicted label.
 
     >>> columns = {"row": [7, 8], "text": ["fine", "dull"], "label": [1, 0], "predicted": [1, 1]}
     >>> find_most_confident_errors(columns | {"probability": [0.9, 0.75]})
@@ -56,39 +122,27 @@ def _iterate_rows(predictions: Mapping[str, Sequence[Any]]) -> Iterator[tuple[An
 def count_fixes_and_regressions(
     slices: Mapping[str, np.ndarray], correct_a: ArrayLike, correct_b: ArrayLike
 ) -> list[dict[str, Any]]:
-    """For each slice its rows, the errors of A and B, the rows that B fixes and breaks, and the net gain.
-
-    `slices` are the masks of `assign_slices`; `correct_a` and `correct_b` say which rows each model classifies
-    correctly.
+    """Rows, errors of A and B, and fixes and regressions of B in each slice of `assign_slices`.
 
     >>> count_fixes_and_regressions({"all texts": np.ones(3, bool)}, [True, False, False], [False, True, True])
     [{'name': 'all texts', 'rows': 3, 'errors_a': 2, 'errors_b': 1, 'fixes': 2, 'regressions': 1, 'net': 1}]
     """
     first, second = np.asarray(correct_a, dtype=bool), np.asarray(correct_b, dtype=bool)
+    flags = {"errors_a": ~first, "errors_b": ~second, "fixes": ~first & second, "regressions": first & ~second}
     counts = []
     for name, mask in slices.items():
-        fixes, regressions = int((mask & ~first & second).sum()), int((mask & first & ~second).sum())
-        counts.append(
-            {
-                "name": name,
-                "rows": int(mask.sum()),
-                "errors_a": int((mask & ~first).sum()),
-                "errors_b": int((mask & ~second).sum()),
-                "fixes": fixes,
-                "regressions": regressions,
-                "net": fixes - regressions,
-            }
-        )
+        found = {key: int((mask & flag).sum()) for key, flag in flags.items()}
+        net = found["fixes"] - found["regressions"]
+        counts.append({"name": name, "rows": int(mask.sum()), **found, "net": net})
     return counts
 
 
 def find_most_confident_flips(
     predictions_a: Mapping[str, Sequence[Any]], predictions_b: Mapping[str, Sequence[Any]], limit: int = 10
 ) -> dict[str, list[dict[str, Any]]]:
-    """The `fixes` and `regressions` of B whose probabilities of the true label differ most, at most `limit` each.
+    """The fixes and regressions of B whose probabilities of the true label differ most, at most `limit` each.
 
-    Both hold the columns of a run's predictions.parquet, for the same rows in the same order; the texts are A's.
-    `probability_a` and `probability_b` are those of the true label.
+    Both hold the columns of a run's predictions.parquet, for the same rows in the same order.
     """
     flips: dict[str, list[dict[str, Any]]] = {"fixes": [], "regressions": []}
     others = zip(predictions_b["predicted"], predictions_b["probability"], strict=True)
@@ -99,8 +153,6 @@ def find_most_confident_flips(
             flip = {"row": row, "text": text, "label": label}
             flip |= {"probability_a": probability_a, "probability_b": probability_b}
             flips["fixes" if answer_b == label else "regressions"].append(flip)
-    return {kind: sorted(found, key=_sort_by_change)[:limit] for kind, found in flips.items()}
-
-
-def _sort_by_change(flip: Mapping[str, Any]) -> tuple[float, int]:
-    return -abs(flip["probability_b"] - flip["probability_a"]), flip["row"]
+    for found in flips.values():
+        found.sort(key=lambda flip: (-abs(flip["probability_b"] - flip["probability_a"]), flip["row"]))
+    return {kind: found[:limit] for kind, found in flips.items()}

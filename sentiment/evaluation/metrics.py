@@ -20,13 +20,13 @@ CLASS_SCORES = ("precision", "recall", "f1", "support")
 class SentimentMetrics(evaluate.Metric):  # type: ignore[misc]
     """Accuracy with its 95% interval, precision, recall and F1 of the positive class and of each class, and macro F1.
 
-    Labels are 0 (negative) and 1 (positive); the confusion matrix has true labels in rows, predicted ones in columns.
-    With `clusters` (an id per row), the interval is cluster-robust, and `test_rows` and `test_clusters` are added.
-    Everything stays in memory, without a cache file or a lock, so any number of processes can compute at once.
+    Labels are 0 (negative) and 1 (positive), in rows (true) and columns (predicted) of the confusion matrix. With
+    `clusters` (an id per row), the interval is cluster-robust, and `test_rows` and `test_clusters` are added.
     """
 
     def __init__(self) -> None:
-        # The base class creates its cache folder even with keep_in_memory; the default one may be read-only.
+        # In memory, without a lock, for concurrent processes; the default cache folder, created even so, may be
+        # read-only.
         with tempfile.TemporaryDirectory() as folder:
             super().__init__(keep_in_memory=True, cache_dir=folder)
 
@@ -60,9 +60,7 @@ class SentimentMetrics(evaluate.Metric):  # type: ignore[misc]
 
 
 def compute_metrics(predictions: ArrayLike, references: ArrayLike, clusters: ArrayLike | None = None) -> dict[str, Any]:
-    """The metrics of `SentimentMetrics` for predicted and true labels (0 or 1), as plain numbers and lists.
-
-    Raises ValueError if there are no rows, if the lengths differ, or for a label other than 0 and 1.
+    """The metrics of `SentimentMetrics`; raises ValueError without rows, for different lengths and for other labels.
 
     >>> compute_metrics(predictions=[1, 1, 0, 1], references=[1, 0, 0, 1])["confusion_matrix"]
     [[1, 1], [0, 2]]
@@ -70,8 +68,7 @@ def compute_metrics(predictions: ArrayLike, references: ArrayLike, clusters: Arr
     predicted, true = np.asarray(predictions), np.asarray(references)
     if predicted.size == 0 or predicted.shape != true.shape:
         raise ValueError(f"{predicted.size} predictions for {true.size} references: need as many, at least one")
-    result: dict[str, Any] = SentimentMetrics().compute(predictions=predicted, references=true, clusters=clusters)
-    return result
+    return SentimentMetrics().compute(predictions=predicted, references=true, clusters=clusters)  # type: ignore[no-any-return]
 
 
 def compute_log_loss(probabilities: ArrayLike, references: ArrayLike) -> float:
@@ -93,9 +90,6 @@ def choose_labels(probabilities: np.ndarray) -> np.ndarray:
 def evaluate_probabilities(
     probabilities: np.ndarray, labels: ArrayLike, clusters: ArrayLike | None = None
 ) -> dict[str, Any]:
-    """`loss` (mean cross-entropy in nats) and the metrics of `compute_metrics` for the more probable label.
-
-    `clusters`: cluster id of each row, as from `sentiment.data.leaks.assign_clusters`; default: independent rows.
-    """
-    loss = {"loss": compute_log_loss(probabilities, labels)}
-    return loss | compute_metrics(choose_labels(probabilities), labels, clusters)
+    """`loss` (mean cross-entropy in nats) and the metrics of `compute_metrics` for the more probable label."""
+    metrics = compute_metrics(choose_labels(probabilities), labels, clusters)
+    return {"loss": compute_log_loss(probabilities, labels)} | metrics

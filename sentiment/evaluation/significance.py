@@ -1,8 +1,4 @@
-"""Intervals and paired tests for classifiers on the same test rows, which may come in clusters.
-
-Rows of one cluster, such as phrases cut from one sentence, are not independent. Clusters are given as one id per row;
-without them, every row is its own cluster. The first classifier is A, the second B; differences are B minus A.
-"""
+"""Intervals and paired tests, B minus A, for classifiers on the same test rows, which may be clustered (id per row)."""
 
 import math
 from collections.abc import Sequence
@@ -33,11 +29,8 @@ def compare_predictions(
 ) -> dict[str, Any]:
     """Scores of A and B with 95% intervals, fixes and regressions of B, McNemar's p-value, and which is better.
 
-    A fix is a row that only B classifies correctly, a regression one that only A does. `better` is "a", "b" or None
-    (see `choose_better`). `needed_rows` (see `compute_needed_rows`) is for the observed difference,
-    `needed_rows_for_one_point` for a difference of one percentage point.
-
-    All arrays have one entry per test row. `seed` is that of the bootstrap.
+    A fix is a row that only B classifies correctly, a regression one that only A does. `needed_rows` is for the
+    observed difference, `needed_rows_for_one_point` for one percentage point. `seed` is that of the bootstrap.
     """
     true, first, second = (np.asarray(values, dtype=np.int64) for values in (labels, predicted_a, predicted_b))
     ids = number_clusters(clusters, len(true))
@@ -70,9 +63,9 @@ def number_clusters(clusters: ArrayLike | None, rows: int) -> np.ndarray:
 def compare_scores(cells: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> dict[str, dict[str, Any]]:
     """Each score for `a`, `b` and their `difference`, with 95% intervals from a paired cluster bootstrap.
 
-    `cells`, of shape (clusters, 2, 2, 2), counts rows by cluster, true label, label by A and label by B. Whole
-    clusters are drawn with replacement (Field & Welsh 2007, JRSS B 69, 369-390); an interval is between the 2.5th
-    and 97.5th percentile of the resamples (Efron & Tibshirani 1993, chapter 13).
+    `cells`, of shape (clusters, 2, 2, 2), counts rows by cluster, true label, label by A and label by B. The intervals
+    are percentiles (Efron & Tibshirani 1993, chapter 13) over whole clusters drawn with replacement (Field & Welsh
+    2007, JRSS B 69, 369-390).
     """
     # Clusters with equal counts are exchangeable: draw how often each pattern of counts occurs, and not each cluster.
     patterns, occurrences = np.unique(cells.reshape(-1, 8), axis=0, return_counts=True)
@@ -91,11 +84,7 @@ def compare_scores(cells: np.ndarray, resamples: int = RESAMPLES, seed: int = 0)
 
 
 def compute_scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
-    """Accuracy, precision, recall and F1 of the positive class, and macro F1, by scikit-learn's definitions.
-
-    `confusion` has shape (..., 2, 2), true labels in rows, predicted ones in columns; each score has shape (...), and
-    is 0 where its denominator is 0.
-    """
+    """Scores of shape (...) by scikit-learn's definitions from confusion matrices of shape (..., 2, 2); 0 for 0 / 0."""
     (true_negative, false_positive), (false_negative, true_positive) = np.moveaxis(confusion, (-2, -1), (0, 1))
     errors = false_positive + false_negative
     f1 = _divide(2 * true_positive, 2 * true_positive + errors)
@@ -113,12 +102,11 @@ def _divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
 
 
 def compute_mcnemar_p(differences: ArrayLike) -> float:
-    """Exact two-sided p-value of McNemar's test on clusters, by flipping the signs of their differences.
+    """Exact two-sided p-value of McNemar's test on clusters, from fixes minus regressions of each cluster.
 
-    `differences` holds fixes minus regressions of each cluster. If A and B are equally good, swapping their answers to
-    a cluster is as probable as not (the hypothesis of Durkalski et al. 2003, Statistics in Medicine 22, 2417-2428), so
-    p is the share of all sign assignments whose sum is at least as far from 0 as the observed one. For clusters of one
-    row this is the exact test of McNemar 1947.
+    If A and B are equally good, swapping their answers to a cluster is as probable as not (Durkalski et al. 2003,
+    Statistics in Medicine 22, 2417-2428): p is the share of sign assignments whose sum is at least as far from 0 as the
+    observed one. For clusters of one row this is the exact test of McNemar 1947.
 
     >>> compute_mcnemar_p([1] * 10 + [-1] * 2), compute_mcnemar_p([])
     (0.03857421875, 1.0)
@@ -145,12 +133,8 @@ def choose_better(interval: Sequence[float], p_value: float) -> str | None:
 def compute_needed_rows(difference: float, discordance: float, design_effect: float = 1.0) -> int | None:
     """Test rows with which McNemar's test detects a difference with 80% power at the 5% level; None for 0.
 
-    Args:
-        difference: of the accuracies.
-        discordance: share of rows that only one of the two classifies correctly, at least `abs(difference)`.
-        design_effect: of the difference, see `compute_design_effect`.
-
-    Connor 1987, Biometrics 43, 207-211; with shares of 0.45 and 0.05, for example, 23 rows:
+    `discordance` is the share of rows that only one of the two classifies correctly (Connor 1987, Biometrics 43,
+    207-211, with shares of 0.45 and 0.05 as an example).
 
     >>> compute_needed_rows(0.45 - 0.05, 0.45 + 0.05)
     23
@@ -163,10 +147,10 @@ def compute_needed_rows(difference: float, discordance: float, design_effect: fl
 
 
 def compute_proportion_interval(flags: ArrayLike, clusters: ArrayLike | None = None) -> list[float]:
-    """95% interval of the share of flags that are true, within 0 and 1: Wilson's, for the effective sample size.
+    """Wilson's 95% interval of the share of true flags, within 0 and 1, for the effective sample size.
 
-    The effective sample size is the number of rows over the design effect, reduced by the ratio of the normal to
-    Student's quantile for the number of clusters (Korn & Graubard 1998, Survey Methodology 24, 193-201).
+    That is the rows over the design effect, reduced by the ratio of the normal to Student's quantile for the number of
+    clusters (Korn & Graubard 1998, Survey Methodology 24, 193-201).
     """
     values = np.asarray(flags, dtype=float)
     ids, rows = number_clusters(clusters, len(values)), float(len(values))
@@ -177,15 +161,12 @@ def compute_proportion_interval(flags: ArrayLike, clusters: ArrayLike | None = N
 
 
 def compute_design_effect(values: np.ndarray, ids: np.ndarray) -> float:
-    """Cluster-robust variance of a mean over its variance for independent rows (Kish 1965), at least 1.
-
-    `ids` are those of `number_clusters`. Without variance, or with one cluster, it cannot be estimated: then the rows
-    of a cluster count as copies of each other.
-    """
+    """Cluster-robust variance of a mean over its variance for independent rows (Kish 1965), at least 1."""
     sizes, deviations = np.bincount(ids), values - values.mean()
     rows, groups = len(ids), len(sizes)
     if groups == rows:
         return 1.0
+    # Without variance it cannot be estimated: the rows of a cluster count as copies of each other.
     if groups == 1 or not deviations.any():
         return float(sizes @ sizes / rows)
     sums = np.bincount(ids, weights=deviations)

@@ -1,8 +1,4 @@
-"""Results of a study: accuracy by label budget and arm, the effect of each change, and where adaptation pays.
-
-A study trains arms (ways of training) with several label budgets (training rows) and seeds, and tests every run on the
-same rows. Runs of one budget and seed have the same training rows, so arms are compared in pairs.
-"""
+"""Results of a study: accuracy by arm and label budget, paired effect of each change, and where adaptation pays."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -32,10 +28,7 @@ def summarize_study(
 ) -> dict[str, Any]:
     """The accuracy of each arm at each budget, the effect of each change, and the budgets at which adaptation pays.
 
-    Args:
-        runs: one per arm, budget and seed, as in results.parquet.
-        correct: for each run, which test rows it classifies correctly; the same rows in the same order.
-        clusters: cluster id of each test row, see `significance`.
+    `runs` are rows of results.parquet; `correct` says which of the test rows each of them classifies correctly.
     """
     arms, budgets, seeds = (list(dict.fromkeys(run[key] for run in runs)) for key in ("arm", "budget", "seed"))
     budgets.sort()
@@ -61,11 +54,7 @@ def summarize_study(
 
 
 def summarize_cell(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Mean accuracy of the runs of one arm and budget with its interval over seeds, and mean seconds per run.
-
-    `seconds` are those of `finetuning`, with all of the adaptation (`total`), and with the adaptation divided among
-    the study's runs that share it (`amortized`).
-    """
+    """Mean accuracy of the runs of one arm and budget with its interval over seeds, and mean seconds per run."""
     accuracies = [run["accuracy"] for run in runs]
     return {
         "arm": runs[0]["arm"],
@@ -78,9 +67,7 @@ def summarize_cell(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def compute_seed_interval(accuracies: Sequence[float]) -> list[float] | None:
-    """Student's 95% t-interval of the mean over seeds, within 0 and 1; None for one seed.
-
-    It is about other seeds on the same test rows. With three seeds the quantile is 4.30 instead of 1.96.
+    """Student's 95% t-interval of the mean over seeds on the same test rows, within 0 and 1; None for one seed.
 
     >>> [round(end, 4) for end in compute_seed_interval([0.80, 0.82, 0.84])]
     [0.7703, 0.8697]
@@ -93,10 +80,7 @@ def compute_seed_interval(accuracies: Sequence[float]) -> list[float] | None:
 
 
 def compare_arms(correct_a: ArrayLike, correct_b: ArrayLike, clusters: ArrayLike | None = None) -> dict[str, Any]:
-    """The `difference` of the accuracies, B minus A, `per_seed`, and its interval by `compute_paired_interval`.
-
-    Both arrays have shape (seeds, test rows) and say which rows the run of a seed classifies correctly.
-    """
+    """The difference of the accuracies, B minus A, with its interval; both arrays have shape (seeds, test rows)."""
     differences = np.asarray(correct_b, dtype=float) - np.asarray(correct_a, dtype=float)
     return {
         "difference": float(differences.mean()),
@@ -108,12 +92,10 @@ def compare_arms(correct_a: ArrayLike, correct_b: ArrayLike, clusters: ArrayLike
 def compute_paired_interval(differences: np.ndarray, clusters: ArrayLike | None = None) -> list[float]:
     """95% interval of the mean of (seeds, rows) values, for other seeds and other test rows of the same kind.
 
-    Seeds and clusters of rows are both samples, and every seed meets every row, as in studies with several readers and
-    cases. The variance comes from the mean squares of a two-way layout (Dorfman, Berbaum & Metz 1992), the degrees of
-    freedom from Hillis 2007 (Statistics in Medicine 26, 596-619). A bootstrap over few seeds would be too narrow:
-    three seeds show two thirds of the variance between seeds, and resampling has no t-quantile.
-
-    With one seed, only the clusters are samples, and the interval is about that one training.
+    Seeds and clusters of rows are both samples, as in studies with several readers and cases: the variance comes from
+    the mean squares of a two-way layout (Dorfman, Berbaum & Metz 1992), the degrees of freedom from Hillis 2007
+    (Statistics in Medicine 26, 596-619). A bootstrap over few seeds would be too narrow. With one seed, the interval
+    is about that one training.
     """
     seeds, rows = differences.shape
     ids = number_clusters(clusters, rows)
@@ -143,10 +125,7 @@ def classify_effect(effect: Mapping[str, Any]) -> str:
 
 
 def find_paying_budget(effects: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """The largest `budget` at which B is better (or None), and smaller ones at which it is not, as `exceptions`.
-
-    `effects` are those of strategy B against strategy A, sorted by budget; without any, the result is None.
-    """
+    """The largest `budget` at which B is better, or None, and smaller `exceptions`; None without any effects."""
     if not effects:
         return None
     verdicts = {effect["budget"]: classify_effect(effect) for effect in effects}

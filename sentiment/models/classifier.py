@@ -14,10 +14,7 @@ from sentiment.models.loading import PlainCheckpointMixin, load_bert_config, loa
 
 
 class BertSentimentClassifier(PlainCheckpointMixin, BertForSequenceClassification):
-    """`BertForSequenceClassification` with equal logits and gradients in less time, see `fast_bert`.
-
-    The loss is divided by the Trainer's count of rows. Checkpoints are plain `BertForSequenceClassification`.
-    """
+    """`BertForSequenceClassification`, as which it is saved, with equal logits and gradients in less time."""
 
     plain_class = BertForSequenceClassification
     accepts_loss_kwargs = True  # makes the Trainer pass `num_items_in_batch`
@@ -35,10 +32,9 @@ class BertSentimentClassifier(PlainCheckpointMixin, BertForSequenceClassificatio
         labels: torch.Tensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> SequenceClassifierOutput:
-        """Logits and, with labels of shape (batch,), the mean cross-entropy.
+        """Logits and, with labels of shape (batch,), the summed cross-entropy over `num_items_in_batch`.
 
-        The summed loss is divided by `num_items_in_batch`, the rows of the optimizer step over all processes and
-        micro-batches; by default those of this batch.
+        That is the number of rows of the optimizer step over all processes and micro-batches; default: of this batch.
         """
         outputs = self.bert(input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)
         logits = self.classifier(self.dropout(outputs.pooler_output))  # (batch, num_labels)
@@ -55,14 +51,7 @@ def load_classifier(
 ) -> BertSentimentClassifier:
     """A classifier on the pretrained BERT of a folder or Hub id; its head is new unless the checkpoint has one.
 
-    Args:
-        model_path: a folder or a Hub id.
-        dropout: between the pooler and the head.
-        preprocessing: `cleaning` and `max_seq_length` of the texts, kept in the config.
-        revision: branch, tag or commit on the Hub.
-
-    Raises:
-        InputError: there is no BERT, or its files are damaged.
+    `dropout` is between the pooler and the head; `preprocessing` (of the texts) is kept in the config.
     """
     config = load_bert_config(
         model_path,
@@ -77,11 +66,7 @@ def load_classifier(
 
 
 def load_trained_classifier(model_path: str, device: torch.device | str = "cpu") -> BertSentimentClassifier:
-    """A fine-tuned classifier on the device, in evaluation mode.
-
-    Raises:
-        InputError: there is no checkpoint, its files are damaged, or its head is untrained or has other labels.
-    """
+    """A fine-tuned classifier on the device, in evaluation mode; raises InputError for an untrained or other head."""
     config = load_bert_config(model_path)
     require(config.num_labels == 2, f"{model_path} has {config.num_labels} labels: a sentiment classifier has 2")
     id2label: Any = config.id2label

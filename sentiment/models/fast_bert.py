@@ -1,9 +1,4 @@
-"""Faster equivalents of BERT's operations on a CPU, behind one switch: `SENTIMENT_FAST_BERT=0` runs plain torch.
-
-They build on private API, and `tests/models/test_fast_bert.py` fails when it changes: transformers' `BertLayer` and
-`BertAttention`, whose parameters `FirstTokenLayer` keeps, and three `torch.ops.mkldnn` operators, since torch has no
-public way to keep weights in oneDNN's layout. Without these operators `nn.Linear` is used.
-"""
+"""Faster equivalents of BERT's operations on a CPU, behind one switch: `SENTIMENT_FAST_BERT=0` runs plain torch."""
 
 import os
 from collections.abc import Callable
@@ -22,6 +17,7 @@ from sentiment.environment import get_rank
 FAST_DROPOUT_SDPA = "fast_dropout_sdpa"  # name in transformers' AttentionInterface
 LEVELS = 1 << 15  # dropout probabilities are multiples of 1 / LEVELS
 CHUNK_ELEMENTS = 1 << 19  # logits per chunk: 2 MiB of fp32, the cache of one core
+# Private: torch has no public way to keep weights in oneDNN's layout. Without them `nn.Linear` is used.
 PACKING_OPERATORS = ("_reorder_linear_weight", "_linear_pointwise", "_is_mkldnn_bf16_supported")
 
 
@@ -31,10 +27,7 @@ def is_enabled() -> bool:
 
 
 def use_fast_layers(model: Any, first_token_only: bool = False) -> None:
-    """Replace the dropout layers of a BERT, if enabled.
-
-    `first_token_only`: the head reads no other token; the last layer is replaced too, with newly initialized weights.
-    """
+    """Replace the dropout layers of a BERT, if enabled; for a head on the first token, also the last layer."""
     if not is_enabled():
         return
     if first_token_only:
@@ -67,8 +60,7 @@ class FastDropout(nn.Dropout):
     """`nn.Dropout` that draws its masks in less time on a CPU.
 
     Torch draws one random number per element there: 5 to 9 ns, 13% of a training step of a small model. Here one 64-bit
-    integer serves four elements. Each mask is seeded from torch's generator, so restoring the generator's state
-    reproduces the masks.
+    integer serves four elements. Restoring the state of torch's generator reproduces the masks.
     """
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
@@ -109,9 +101,9 @@ def fast_dropout_attention(
 ) -> tuple[torch.Tensor, None]:
     """Transformers' `sdpa` attention, with the masks of `FastDropout` in training on a CPU.
 
-    Torch has no fused CPU kernel with dropout; its fallback takes 2.5 times as long, forward and backward. Shapes are
-    (batch, heads, tokens, head size) in and (batch, tokens, heads, head size) out; the mask is true for tokens, false
-    for padding, equal for all queries, and of shape (batch, 1, queries, tokens).
+    Torch has no fused CPU kernel with dropout; its fallback takes 2.5 times as long. Shapes are (batch, heads, tokens,
+    head size) in and (batch, tokens, heads, head size) out; the mask, of shape (batch, 1, queries, tokens), is equal
+    for all queries and true for tokens.
     """
     if dropout == 0 or query.device.type != "cpu":
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
@@ -135,10 +127,9 @@ AttentionMaskInterface.register(FAST_DROPOUT_SDPA, sdpa_mask)
 
 
 class FirstTokenLayer(BertLayer):
-    """A `BertLayer` that computes the first token only, for models whose head reads the pooler.
+    """A `BertLayer`, with the same parameters and gradients, that computes only the first token, for the pooler.
 
     The first token attends to all tokens; the feed-forward block, the larger part, runs on one token per text.
-    Parameter names and gradients are those of a `BertLayer`.
     """
 
     def __init__(self, config: BertConfig, layer_idx: int | None = None):
@@ -150,23 +141,18 @@ class FirstTokenLayer(BertLayer):
         self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, *_: Any, **__: Any
     ) -> torch.Tensor:
         """Map hidden states of shape (batch, tokens, hidden) to those of the first token, (batch, 1, hidden)."""
-        attention_output, _weights = self.attention(
-            hidden_states[:, :1],
-            encoder_hidden_states=hidden_states,
-            encoder_attention_mask=None
-            if attention_mask is None
-            else attention_mask[:, :, :1],  # (batch, 1, 1, tokens)
-        )
-        layer_output: torch.Tensor = self.feed_forward_chunk(attention_output)
+        mask = None if attention_mask is None else attention_mask[:, :, :1]  # (batch, 1, 1, tokens)
+        first = hidden_states[:, :1]
+        attended, _ = self.attention(first, encoder_hidden_states=hidden_states, encoder_attention_mask=mask)
+        layer_output: torch.Tensor = self.feed_forward_chunk(attended)
         return layer_output
 
 
 class ChunkedCrossEntropy(torch.autograd.Function):
     """Summed cross-entropy that computes its gradient in the forward pass, a few rows at a time.
 
-    Torch keeps logits, log-softmax and both gradients in fp32, 75 MB each for 614 tokens of BERT's vocabulary. Here
-    fp32 values stay in the cache, and only the gradient in the dtype of the logits is kept: the same result in a third
-    to half of the time. The method is that of Liger Kernel (Hsu et al. 2024, arXiv:2410.10989, section 3.2).
+    Torch keeps logits, log-softmax and both gradients in fp32, 75 MB each for 614 tokens of BERT's vocabulary; here
+    fp32 values stay in the cache, in a third to half of the time (Hsu et al. 2024, arXiv:2410.10989, section 3.2).
     """
 
     @staticmethod
@@ -196,8 +182,7 @@ class ChunkedCrossEntropy(torch.autograd.Function):
 class PackedLinear(nn.Module):
     """`nn.Linear` for inference in bf16, with weights stored in oneDNN's layout.
 
-    `nn.Linear` converts them in each call, a quarter of the time of a batch of 8 sentences and a sixth of one of 32
-    (MiniLM, one thread). `torch.compile` uses the same operators when it freezes a model.
+    `nn.Linear` converts them in each call, a quarter of the time of 8 sentences and a sixth of 32 (MiniLM, one thread).
     """
 
     def __init__(self, linear: nn.Linear):

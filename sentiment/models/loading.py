@@ -18,10 +18,9 @@ Model = TypeVar("Model", bound=PreTrainedModel)
 
 
 class PlainCheckpointMixin(PreTrainedModel):
-    """Saves a subclass of a transformers model as a checkpoint of that model, so that it loads without this package.
+    """Saves a subclass of a transformers model as that model, so that it loads, also from the Hub, without this package.
 
-    Transformers writes the name of the saved class into `config.json`; so `plain_class` itself saves the
-    weights, and its uploads (`push_to_hub=True`) are right too.
+    Transformers writes the name of the saved class into `config.json`; so `plain_class` itself saves the weights.
     """
 
     plain_class: ClassVar[type[PreTrainedModel]]
@@ -40,11 +39,7 @@ class PlainCheckpointMixin(PreTrainedModel):
 def load_tokenizer(
     model_path: str, max_seq_length: int | None = None, revision: str | None = None
 ) -> PreTrainedTokenizerBase:
-    """The fast tokenizer of a folder or Hub id; `max_seq_length` replaces its own `model_max_length`.
-
-    Raises:
-        InputError: files are missing or damaged, or name code to run.
-    """
+    """The fast tokenizer of a folder or Hub id; `max_seq_length` replaces its own `model_max_length`."""
     options: dict[str, Any] = {} if max_seq_length is None else {"model_max_length": max_seq_length}
     problem = f"cannot read the tokenizer of {model_path}"
     try:
@@ -59,11 +54,7 @@ def load_tokenizer(
 
 
 def load_bert_config(model_path: str, revision: str | None = None, **changes: Any) -> BertConfig:
-    """The config of a BERT encoder, with some values changed.
-
-    Raises:
-        InputError: there is none, it names code to run, or it is of another architecture.
-    """
+    """The config of a BERT encoder, with some values changed; raises InputError for other architectures."""
     try:
         settings, _ = BertConfig.get_config_dict(model_path, revision=revision)
         refuse_remote_code(model_path, settings)
@@ -83,11 +74,7 @@ def load_weights(
 ) -> tuple[Model, list[str]]:
     """The model in fp32, and the sorted names of the weights that the checkpoint lacks; these are initialized.
 
-    Missing weights are logged unless their names start with `head`. Only safetensors are read: other formats are
-    pickles, which may run code.
-
-    Raises:
-        InputError: weights are missing, damaged or of other shapes.
+    Missing weights are logged unless their names start with `head`.
     """
     verbosity = transformers_logging.get_verbosity()
     has_progress_bar = transformers_logging.is_progress_bar_enabled()
@@ -101,7 +88,7 @@ def load_weights(
             dtype=torch.float32,
             attn_implementation=FAST_DROPOUT_SDPA if is_enabled() else "sdpa",
             output_loading_info=True,
-            use_safetensors=True,
+            use_safetensors=True,  # other formats are pickles, which may run code
         )
     except Exception as error:  # errors of safetensors and of shapes share no base class
         raise InputError(f"cannot load the weights of {model_path}: {first_line(error)}") from error

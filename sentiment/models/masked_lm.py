@@ -16,28 +16,19 @@ IGNORE_INDEX = -100  # label of tokens that are not masked
 
 @dataclass
 class SparseMaskedLMOutput(ModelOutput):
-    """Output of `BertForSparseMaskedLM`; fields that do not apply are None.
+    """The loss with labels, logits without, and in evaluation mode sums over the masked tokens of each row."""
 
-    Attributes:
-        loss: mean cross-entropy in nats per masked token, with labels.
-        logits: scores of the vocabulary at all positions, shape (batch, tokens, vocabulary), without labels.
-        row_losses: summed cross-entropy of each row's masked tokens, shape (batch,), with labels in evaluation mode.
-        row_correct: correctly predicted masked tokens of each row, shape (batch,).
-        row_masked: masked tokens of each row, shape (batch,).
-    """
-
-    loss: torch.Tensor | None = None
-    logits: torch.Tensor | None = None
-    row_losses: torch.Tensor | None = None
+    loss: torch.Tensor | None = None  # nats per masked token
+    logits: torch.Tensor | None = None  # (batch, tokens, vocabulary)
+    row_losses: torch.Tensor | None = None  # (batch,), as the two below
     row_correct: torch.Tensor | None = None
     row_masked: torch.Tensor | None = None
 
 
 class BertForSparseMaskedLM(PlainCheckpointMixin, BertForMaskedLM):
-    """`BertForMaskedLM` with equal loss and gradients in less time, and with BERT's pooler.
+    """`BertForMaskedLM`, as which it is saved, with equal loss and gradients in less time.
 
-    With labels, only masked positions are scored. The pooler, which `BertForMaskedLM` drops, is kept unchanged for
-    later fine-tuning. Checkpoints are plain `BertForMaskedLM`.
+    With labels, only masked positions are scored. The pooler, which `BertForMaskedLM` drops, is kept for fine-tuning.
     """
 
     plain_class = BertForMaskedLM
@@ -61,8 +52,8 @@ class BertForSparseMaskedLM(PlainCheckpointMixin, BertForMaskedLM):
     ) -> SparseMaskedLMOutput:
         """The loss at masked positions or, without labels, the logits at all positions.
 
-        Labels are the true ids of masked tokens and -100 elsewhere. The summed loss is divided by `num_items_in_batch`,
-        the masked tokens of the optimizer step over all processes and micro-batches; by default those of this batch.
+        Labels are -100 where no token is masked. `num_items_in_batch` counts the masked tokens of the optimizer step
+        over all processes and micro-batches; default: of this batch.
         """
         outputs = self.bert(input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)
         hidden_states = outputs.last_hidden_state  # (batch, tokens, hidden)
@@ -72,8 +63,8 @@ class BertForSparseMaskedLM(PlainCheckpointMixin, BertForMaskedLM):
         logits = self.cls(hidden_states[is_masked])  # (masked, vocabulary)
         targets = labels[is_masked]
         # A batch of a few short texts may have no masked token: its loss is 0, not 0 / 0.
-        count = torch.as_tensor(len(targets) if num_items_in_batch is None else num_items_in_batch).clamp(min=1)
-        count = count.to(logits.device)
+        count = torch.as_tensor(len(targets) if num_items_in_batch is None else num_items_in_batch)
+        count = count.clamp(min=1).to(logits.device)
         if self.training and is_enabled() and logits.device.type == "cpu":
             return SparseMaskedLMOutput(loss=ChunkedCrossEntropy.apply(logits, targets, count))
         logits = logits.float()
@@ -91,10 +82,7 @@ class BertForSparseMaskedLM(PlainCheckpointMixin, BertForMaskedLM):
 def load_masked_lm(
     model_path: str, preprocessing: dict[str, Any] | None = None, revision: str | None = None
 ) -> tuple[BertForSparseMaskedLM, bool]:
-    """The BERT of a folder or Hub id with its MLM head, and whether that head is newly initialized.
-
-    Arguments and errors are those of `load_classifier`.
-    """
+    """The BERT of a folder or Hub id with its MLM head, and whether that head is newly initialized."""
     config = load_bert_config(model_path, revision, preprocessing=preprocessing or {})
     model, missing = load_weights(BertForSparseMaskedLM, model_path, config, revision, head="cls.")
     # The loss does not depend on the pooler, and distributed training would wait for its gradient.

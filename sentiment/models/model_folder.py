@@ -11,16 +11,11 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from sentiment.demo.embedded import fetch_minilm
 from sentiment.exceptions import InputError, first_line, require
 
-# Keys of a config that name Python code to run with the model.
-CODE_KEYS = ("auto_map", "custom_pipelines")
+CODE_KEYS = ("auto_map", "custom_pipelines")  # of a config, with the names of Python code
 
 
 def find_model_folder(path: str) -> Path:
-    """The folder itself, or the `model` folder in the folder of a run.
-
-    Raises:
-        InputError: neither has a config.json.
-    """
+    """The folder itself, or the `model` folder in the folder of a run; raises InputError without a config.json."""
     for folder in (Path(path), Path(path) / "model"):
         if (folder / "config.json").is_file():
             return folder
@@ -34,11 +29,7 @@ def refuse_remote_code(where: str, config: Mapping[str, Any]) -> None:
 
 
 def resolve_model(model: str, revision: str | None = None) -> str:
-    """The folder or Hub id to load for `minilm`, a folder or a Hub id; `minilm` is downloaded on first use.
-
-    Raises:
-        InputError: there is no such folder, the Hub does not have the model, or a folder is given with a revision.
-    """
+    """The folder or Hub id to load for `minilm`, a folder or a Hub id; raises InputError if there is no such model."""
     from sentiment.data.hub import check_hub  # imports datasets, which serving does without
 
     is_folder = bool(model) and Path(model).is_dir()  # Path("") is the working folder
@@ -56,13 +47,7 @@ def resolve_model(model: str, revision: str | None = None) -> str:
 
 
 def get_model_revision(model_path: str, revision: str | None = None) -> str | None:
-    """The commit that a branch or tag of a Hub model (default: main) points to; None for local folders.
-
-    Pass it on as the revision to load, so that config, weights and tokenizer are of one version.
-
-    Raises:
-        InputError: the Hub has no such revision, or does not answer.
-    """
+    """The commit of a Hub model's branch or tag (default: main), by which all its files are loaded; None for folders."""
     if Path(model_path).is_dir():
         cached = re.search(r"/snapshots/([0-9a-f]{40})$", Path(model_path).as_posix())  # layout of the Hub's cache
         return cached and cached[1]

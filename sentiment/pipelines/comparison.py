@@ -7,9 +7,8 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from sentiment.data.leaks import assign_clusters
 from sentiment.evaluation.cost import compare_costs
-from sentiment.evaluation.error_analysis import count_fixes_and_regressions, find_most_confident_flips
+from sentiment.evaluation.error_analysis import assign_slices, count_fixes_and_regressions, find_most_confident_flips
 from sentiment.evaluation.significance import compare_predictions, compute_proportion_interval
-from sentiment.evaluation.slices import assign_slices
 from sentiment.exceptions import InputError, first_line, require
 from sentiment.reporting.comparison_report import FIGURES, write_comparison_report
 from sentiment.reporting.verdicts import RULE, describe_comparison
@@ -22,20 +21,11 @@ WRITTEN_FILES = (*FIGURES, "report.md", "report.html", "verdict.json")
 
 
 def compare(run_a: str | Path, run_b: str | Path, output_dir: str | Path = "outputs/comparison") -> dict[str, Any]:
-    """Compare two fine-tunings that were tested on the same rows, and write verdict.json, a report and figures.
+    """Compare the folders of two fine-tunings, tested on the same rows; write verdict.json, a report and figures.
 
-    Args:
-        run_a: folder of the first run, A.
-        run_b: folder of the second run, B; differences are B minus A.
-        output_dir: folder to write to; an earlier comparison in it is replaced.
-
-    Returns:
-        The content of verdict.json: the verdict as a `sentence`, the `better` run ("a", "b" or None), `mcnemar_p`, the
-        `metrics` of both with 95% intervals, `warnings`, `slices`, `cost`, and the `differences` between the runs.
-
-    Raises:
-        InputError: a run is missing, unfinished, damaged or not a fine-tuning, the runs were tested on different rows,
-            or `output_dir` holds something other than a comparison. Nothing is written then.
+    Returns the content of verdict.json: the verdict as a `sentence`, the `better` run ("a", "b" or None), `metrics` of
+    both with 95% intervals, and more. An earlier comparison in `output_dir` is replaced. Raises InputError, and writes
+    nothing, if the runs cannot be compared or `output_dir` holds something else.
     """
     output = Path(output_dir)
     check_output(output)
@@ -81,13 +71,10 @@ def compare_finished_runs(run_a: FinishedRun, run_b: FinishedRun, tokenizer: Pre
 
 def choose_names(run_a: FinishedRun, run_b: FinishedRun) -> tuple[str, str]:
     """Names of the runs: the strategies, else the folders' names, else their paths, whichever differ first."""
-    for names in (
-        (run_a.record["strategy"], run_b.record["strategy"]),
-        (run_a.folder.resolve().name, run_b.folder.resolve().name),
-    ):
-        if names[0] != names[1]:
-            return names
-    return str(run_a.folder), str(run_b.folder)
+    runs = (run_a, run_b)
+    strategies, folders = [run.record["strategy"] for run in runs], [run.folder.resolve().name for run in runs]
+    paths = [str(run.folder) for run in runs]
+    return next((first, second) for first, second in (strategies, folders, paths) if first != second)
 
 
 def describe_run(run: FinishedRun, name: str) -> dict[str, Any]:
@@ -109,11 +96,7 @@ def describe_run(run: FinishedRun, name: str) -> dict[str, Any]:
 
 
 def load_fast_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer of a run, without importing torch as AutoTokenizer does.
-
-    Raises:
-        InputError: its files are missing or damaged.
-    """
+    """The tokenizer of a run, without importing torch as AutoTokenizer does."""
     try:
         return PreTrainedTokenizerFast.from_pretrained(folder)
     except Exception as error:  # the parsers of its files raise many kinds
@@ -123,11 +106,7 @@ def load_fast_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def check_output(output: Path) -> None:
-    """Refuse a folder that holds anything but a comparison, which would be replaced.
-
-    Raises:
-        InputError: names what it holds.
-    """
+    """Raise InputError for a folder that holds anything but a comparison, which would be replaced."""
     for path in (output, *output.parents):
         require(path.is_dir() or not path.exists(), f"{path} is a file: pass another --output_dir")
     found = [path.name for path in list_folder(output)]

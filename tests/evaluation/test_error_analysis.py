@@ -5,12 +5,12 @@ import pytest
 from transformers import BertTokenizerFast
 
 from sentiment.evaluation.error_analysis import (
+    SLICES,
     compute_slice_metrics,
     count_fixes_and_regressions,
     find_most_confident_errors,
     find_most_confident_flips,
 )
-from sentiment.evaluation.slices import SLICES
 
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "dull", "but", "not"]
 NEGATION = next(name for name in SLICES if name.startswith("negation"))

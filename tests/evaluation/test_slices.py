@@ -1,7 +1,7 @@
 import pytest
 from transformers import BertTokenizerFast
 
-from sentiment.evaluation.slices import SLICES, assign_slices, extract_features
+from sentiment.evaluation.error_analysis import SLICES, assign_slices, extract_features
 
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "good", "dull", "##ness", "film", "but", "does"]
 VOCABULARY += ["n", "'", "t", "not", "street", "smart", "-", ",", "."]
