@@ -103,7 +103,7 @@ def check_sources(plan: StudyPlan) -> None:
     for planned in plan.adaptations:
         (corpus_args,) = build_instances([CorpusArguments], planned.options)
         if not (planned.folder / "metrics.json").exists() and not corpus_args.streaming:
-            load_corpus(corpus_args.dataset_name, corpus_args.data_dir, corpus_args.split)
+            load_corpus(corpus_args.dataset_name, corpus_args.data_dir, corpus_args.split, corpus_args.dataset_revision)
 
 
 def train_adaptations(plan: StudyPlan, adapted: set[Path]) -> None:

@@ -188,3 +188,13 @@ def test_several_gpus_need_a_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("transformers.TrainingArguments.n_gpu", 4)
     with pytest.raises(InputError, match="4 GPUs and one process: start it with `accelerate launch`"):
         FinetuningArguments()
+
+
+@pytest.mark.parametrize(("flags", "calls"), [([], []), (["--full_determinism"], [42])])
+def test_full_determinism_is_a_choice(
+    build: Build, monkeypatch: pytest.MonkeyPatch, flags: list[str], calls: list[int]
+) -> None:
+    seeds: list[int] = []
+    monkeypatch.setattr("transformers.trainer.enable_full_determinism", seeds.append)
+    build(*flags)
+    assert seeds == calls
