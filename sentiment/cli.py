@@ -233,11 +233,11 @@ def evaluate(model: str, dataset: str, data_dir: str | None, split: str | None, 
     from sentiment.data.sources import load_reviews
     from sentiment.data.splits import choose_labelled_split, join_labelled
     from sentiment.evaluation.metrics import evaluate_probabilities
-    from sentiment.inference.predictor import SentimentPredictor
+    from sentiment.inference.predictor import Predictor
     from sentiment.reporting.terminal import render_metrics
     from sentiment.storage import write_json
 
-    predictor = SentimentPredictor.from_pretrained(model)
+    predictor = Predictor.from_pretrained(model)
     reviews = load_reviews(dataset, data_dir)
     name = choose_labelled_split(reviews, [split] if split else ["test", "validation", "train"])
     part = join_labelled(reviews, [name])
@@ -252,11 +252,11 @@ def predict(model: str, texts: list[str], file: str | None, output: Path | None)
     """Writes `text,label,probability` (of positive) for each text, in order."""
     from sentiment.data.files import read_lines
     from sentiment.inference.file_prediction import answer_prompts, read_texts, write_predicted_labels
-    from sentiment.inference.predictor import SentimentPredictor
+    from sentiment.inference.predictor import Predictor
 
     if texts and file:
         raise InputError("pass either texts or --file, not both")
-    predictor = SentimentPredictor.from_pretrained(model)
+    predictor = Predictor.from_pretrained(model)
     if texts:
         write_predicted_labels(predictor, texts, output)
     elif file:

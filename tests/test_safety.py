@@ -21,7 +21,7 @@ import torch
 from sentiment.config.arguments import DataArguments, FinetuningArguments, ModelArguments
 from sentiment.data.sources import load_reviews
 from sentiment.exceptions import InputError, TrainingInterrupted
-from sentiment.inference.checkpoint import read_checkpoint
+from sentiment.inference.checkpoint import load_checkpoint
 from sentiment.models.classifier import load_classifier, load_trained_classifier
 from sentiment.models.loading import load_tokenizer
 from sentiment.models.masked_lm import load_masked_lm
@@ -41,7 +41,7 @@ READERS: tuple[Callable[[str], Any], ...] = (
     lambda path: load_classifier(path, dropout=0.0),
     load_trained_classifier,
     load_masked_lm,
-    read_checkpoint,
+    load_checkpoint,
 )
 
 

@@ -1,58 +1,62 @@
-"""Texts in batches of like length: sorted, padded, and answered in the order they came."""
+"""Batches of texts of similar length: sorting, padding, and probabilities in the order of the texts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
-import torch
-from transformers import PreTrainedModel
+from scipy.special import expit
 
-from sentiment.exceptions import InputError
+from sentiment.exceptions import require
 
 BATCH_SIZE = 32
+# Computes logits, shape (texts, 2), for the token ids of one batch.
+ComputeLogits = Callable[[Sequence[Sequence[int]]], np.ndarray]
 
 
-def pad_batch(rows: Sequence[Sequence[int]], pad_token_id: int) -> dict[str, torch.Tensor]:
-    """`input_ids` and `attention_mask` of the rows, padded to the longest; each of shape (rows, tokens)."""
-    tensors = [torch.tensor(row) for row in rows]
-    return {
-        "input_ids": torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=pad_token_id),
-        "attention_mask": torch.nn.utils.rnn.pad_sequence(
-            [torch.ones_like(tensor) for tensor in tensors], batch_first=True
-        ),
-    }
+def pad_batch(input_ids: Sequence[Sequence[int]], pad_token_id: int, min_length: int = 1) -> dict[str, np.ndarray]:
+    """`input_ids` and `attention_mask` as int64, padded to the longest text; each of shape (texts, tokens).
 
-
-@torch.inference_mode()
-def predict_probabilities(
-    model: PreTrainedModel, input_ids: Sequence[Sequence[int]], pad_token_id: int, batch_size: int = 32
-) -> np.ndarray:
-    """Probability of `positive` for each text, in fp32 and in the given order; shape (texts,).
-
-    Batches hold texts of like length, and padding is masked, so that batch-mates change an answer by rounding only.
-
-    Raises:
-        InputError: the model's weights give no finite answer.
+    >>> pad_batch([[2, 7, 3], [2, 3]], pad_token_id=0)["input_ids"].tolist()
+    [[2, 7, 3], [2, 3, 0]]
     """
-    was_training = model.training
-    model.eval()
+    length = max(min_length, *map(len, input_ids))
+    padded = np.full((len(input_ids), length), pad_token_id, dtype=np.int64)
+    attention_mask = np.zeros_like(padded)
+    for row, ids in enumerate(input_ids):
+        padded[row, : len(ids)] = ids
+        attention_mask[row, : len(ids)] = 1
+    return {"input_ids": padded, "attention_mask": attention_mask}
+
+
+def sort_into_batches(input_ids: Sequence[Sequence[int]], batch_size: int = BATCH_SIZE) -> list[list[int]]:
+    """Positions of the texts in batches of similar length, shortest first.
+
+    >>> sort_into_batches([[1, 2, 3], [1], [1, 2]], batch_size=2)
+    [[1, 2], [0]]
+    """
     order = sorted(range(len(input_ids)), key=lambda position: len(input_ids[position]))
-    probabilities = np.empty(len(input_ids), dtype=np.float64)
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
-        batch = pad_batch([input_ids[position] for position in chosen], pad_token_id)
-        logits = model(**{name: tensor.to(model.device) for name, tensor in batch.items()}).logits
-        probabilities[chosen] = logits.float().softmax(dim=-1)[:, 1].cpu().numpy()
-    model.train(was_training)
-    if not np.isfinite(probabilities).all():
-        raise InputError("the model answers with NaN: its weights are damaged, or training diverged (lower --lr)")
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+
+def compute_probabilities(logits: np.ndarray) -> np.ndarray:
+    """Probability of `positive` from logits of shape (texts, 2), in fp64; shape (texts,)."""
+    logits = logits.astype(np.float64)
+    probabilities: np.ndarray = expit(logits[:, 1] - logits[:, 0])  # softmax over two labels, in a fifth of its time
     return probabilities
 
 
-def sort_into_batches(input_ids: Sequence[Sequence[int]]) -> list[list[int]]:
-    """Positions of the texts in batches of `BATCH_SIZE`, short texts first.
+def predict_in_batches(
+    compute_logits: ComputeLogits, input_ids: Sequence[Sequence[int]], batch_size: int = BATCH_SIZE
+) -> np.ndarray:
+    """Probability of `positive` for each text, in order; shape (texts,)."""
+    probabilities = np.empty(len(input_ids))
+    for batch in sort_into_batches(input_ids, batch_size):
+        probabilities[batch] = compute_probabilities(compute_logits([input_ids[position] for position in batch]))
+    return probabilities
 
-    >>> sort_into_batches([[1, 2, 3], [1], [1, 2]])
-    [[1, 2, 0]]
-    """
-    order = sorted(range(len(input_ids)), key=lambda position: len(input_ids[position]))
-    return [order[start : start + BATCH_SIZE] for start in range(0, len(order), BATCH_SIZE)]
+
+def check_finite(outputs: np.ndarray, model: str = "the model") -> None:
+    """Raise InputError if logits or probabilities hold NaN or infinity."""
+    require(
+        bool(np.isfinite(outputs).all()),
+        f"{model} answers with NaN: its weights are damaged, or training diverged (lower --learning_rate)",
+    )

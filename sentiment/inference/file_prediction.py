@@ -1,4 +1,4 @@
-"""Texts in, labels out: the ways that `sentiment predict` reads and writes."""
+"""Reading and writing of `sentiment predict`: files, stdin, stdout and the terminal."""
 
 import contextlib
 import csv
@@ -10,14 +10,15 @@ from typing import TextIO
 
 from sentiment.data.files import TABLES, read_file, read_lines
 from sentiment.exceptions import InputError
-from sentiment.inference.predictor import SentimentPredictor
+from sentiment.inference.predictor import Predictor
+from sentiment.storage import write_atomically
 
 COLUMNS = ("text", "label", "probability")
-TEXTS_AT_ONCE = 1024  # bounds memory, and leaves like lengths enough to be batched together
+CHUNK_SIZE = 1024  # texts: bounds memory, and is large enough to batch similar lengths
 
 
 def read_texts(file: str) -> Iterator[str]:
-    """The texts of a table (.csv, .tsv, .jsonl, .parquet: its text column), or the lines of any other file.
+    """The text column of a table (.csv, .tsv, .jsonl, .parquet), or the lines of any other file.
 
     Raises:
         InputError: no such file, no text column, or bytes that are not UTF-8; names file, row and column.
@@ -32,51 +33,35 @@ def read_texts(file: str) -> Iterator[str]:
             yield from read_lines(lines, file)
 
 
-def write_predicted_labels(predictor: SentimentPredictor, texts: Iterable[str], output: Path | None) -> None:
-    """Writes one CSV row a text, to the file, which appears when it is whole, or to stdout."""
+def write_predicted_labels(predictor: Predictor, texts: Iterable[str], output: Path | None) -> None:
+    """Write a CSV row per text to stdout, or to a file, which appears when it is complete."""
     if output is None:
         write_rows(predictor, texts, sys.stdout)
         return
-    unfinished = output.with_name(output.name + ".part")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with unfinished.open("w", encoding="utf-8", newline="") as stream:
-            write_rows(predictor, texts, stream)
-        unfinished.replace(output)
-    except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-        raise InputError(f"cannot write {output}: {error.strerror}") from error
-    finally:
-        with contextlib.suppress(OSError):  # where it could not be opened, it cannot be removed either
-            unfinished.unlink()
+    with write_atomically(output) as staged, staged.open("w", encoding="utf-8", newline="") as stream:
+        write_rows(predictor, texts, stream)
 
 
-def write_rows(predictor: SentimentPredictor, texts: Iterable[str], stream: TextIO) -> None:
-    """Writes header and rows; a text that cleaning leaves nothing of gets a row without label and probability."""
+def write_rows(predictor: Predictor, texts: Iterable[str], stream: TextIO) -> None:
+    """Write header and rows; label and probability are empty for texts that are empty after cleaning."""
     writer = csv.writer(stream, lineterminator="\n")
     remaining = iter(texts)
-    chunk = list(itertools.islice(remaining, TEXTS_AT_ONCE))  # before the header: wrong input leaves no output
+    chunk = list(itertools.islice(remaining, CHUNK_SIZE))  # before the header: wrong input leaves no output
     writer.writerow(COLUMNS)
     while chunk:
-        has_text = [bool(predictor.clean(text)) for text in chunk]
+        has_text = [bool(predictor.checkpoint.clean(text)) for text in chunk]
         predictions = iter(predictor.predict(list(itertools.compress(chunk, has_text))))
-        for text, known in zip(chunk, has_text, strict=True):
-            if known:
-                prediction = next(predictions)
-                writer.writerow([text, prediction.label, f"{prediction.probability:.6f}"])
-            else:
-                writer.writerow([text, "", ""])
-        chunk = list(itertools.islice(remaining, TEXTS_AT_ONCE))
+        for text, is_predicted in zip(chunk, has_text, strict=True):
+            prediction = next(predictions) if is_predicted else None
+            cells = [prediction.label, f"{prediction.probability:.6f}"] if prediction else ["", ""]
+            writer.writerow([text, *cells])
+        chunk = list(itertools.islice(remaining, CHUNK_SIZE))
 
 
-def answer_prompts(predictor: SentimentPredictor) -> None:
-    """Asks for one text after another on the terminal and prints label and confidence; an empty line ends it."""
+def answer_prompts(predictor: Predictor) -> None:
+    """Prompt for texts on the terminal and print label and score of each, until an empty line."""
     print("Type a review and press Enter; an empty line ends.")
-    while True:
-        try:
-            text = input("> ").strip()
-        except EOFError:
-            return
-        if not text:
-            return
-        prediction = predictor.predict([text])[0]
-        print(f"{prediction.label} ({prediction.confidence:.1%})")
+    with contextlib.suppress(EOFError):
+        while text := input("> ").strip():
+            prediction = predictor.predict([text])[0]
+            print(f"{prediction.label} ({prediction.score:.1%})")

@@ -11,6 +11,7 @@ from sentiment.data.labels import LABEL_NAMES
 from sentiment.exceptions import require
 from sentiment.models.fast_bert import use_fast_layers
 from sentiment.models.loading import PlainCheckpointMixin, load_bert_config, load_weights
+from sentiment.models.model_folder import check_labels
 
 
 class BertSentimentClassifier(PlainCheckpointMixin, BertForSequenceClassification):
@@ -68,13 +69,7 @@ def load_classifier(
 def load_trained_classifier(model_path: str, device: torch.device | str = "cpu") -> BertSentimentClassifier:
     """A fine-tuned classifier on the device, in evaluation mode; raises InputError for an untrained or other head."""
     config = load_bert_config(model_path)
-    require(config.num_labels == 2, f"{model_path} has {config.num_labels} labels: a sentiment classifier has 2")
-    id2label: Any = config.id2label
-    names = tuple(str(id2label[index]).lower() for index in range(len(LABEL_NAMES)))
-    require(
-        names in (LABEL_NAMES, ("label_0", "label_1")),
-        f"{model_path} calls its labels {names[0]} and {names[1]}: label 0 must be negative, 1 positive",
-    )
+    check_labels(model_path, config.id2label or {})
     model, missing = load_weights(BertSentimentClassifier, model_path, config)
     require(
         not missing,

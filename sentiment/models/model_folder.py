@@ -8,6 +8,7 @@ from typing import Any
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
 
+from sentiment.data.labels import LABEL_NAMES
 from sentiment.demo.embedded import fetch_minilm
 from sentiment.exceptions import InputError, first_line, require
 
@@ -26,6 +27,16 @@ def refuse_remote_code(where: str, config: Mapping[str, Any]) -> None:
     """Raise InputError where a config names code: no code that comes with a model is run."""
     named = [key for key in CODE_KEYS if config.get(key)]
     require(not named, f"{where} names code to be run with it ({', '.join(named)}): remote code is never run")
+
+
+def check_labels(where: str, id2label: Mapping[Any, str]) -> None:
+    """Raise InputError unless label 0 is negative and label 1 positive, or both have transformers' default names."""
+    require(len(id2label) == len(LABEL_NAMES), f"{where} has {len(id2label)} labels: a sentiment classifier has 2")
+    names = tuple(str(name).lower() for _, name in sorted(id2label.items(), key=lambda item: str(item[0])))
+    require(
+        names in (LABEL_NAMES, ("label_0", "label_1")),
+        f"{where} calls its labels {' and '.join(names)}: label 0 must be negative, 1 positive",
+    )
 
 
 def resolve_model(model: str, revision: str | None = None) -> str:

@@ -16,7 +16,7 @@ from sentiment.data.finetuning_data import RunData, compute_fingerprints, load_s
 from sentiment.data.leaks import assign_clusters
 from sentiment.environment import is_main_process
 from sentiment.evaluation.metrics import evaluate_probabilities
-from sentiment.inference.batching import predict_probabilities
+from sentiment.inference.backends import predict_probabilities
 from sentiment.models.classifier import BertSentimentClassifier, load_classifier, load_trained_classifier
 from sentiment.pipelines.run import Run
 from sentiment.reporting.finetuning_report import write_report

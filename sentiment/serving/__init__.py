@@ -1,1 +1,1 @@
-"""A trained classifier put to use on new texts."""
+"""The HTTP service: `sentiment serve`."""

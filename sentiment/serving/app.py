@@ -1,157 +1,134 @@
-"""The routes of the service."""
+"""The FastAPI application: routes that classify texts, health and information, and the demo page."""
 
 import asyncio
-import json
+import importlib.util
 import platform
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from importlib import metadata, resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from scipy.special import expit, softmax
+from starlette.exceptions import HTTPException
 
 import sentiment
 from sentiment.data.labels import LABEL_NAMES
-from sentiment.inference.predictor import compute_probabilities
+from sentiment.inference.batching import compute_probabilities
+from sentiment.serving import schemas
 from sentiment.serving.batcher import ModelError, OverloadError
-from sentiment.serving.errors import (
-    CLIENT_GONE,
-    JSON,
-    BusyError,
-    DocumentedApp,
-    RefusedError,
-    add_error_handlers,
-    describe_errors,
-)
-from sentiment.serving.explanation import build_occlusions, compute_word_weights
-from sentiment.serving.schemas import (
-    BodyRoute,
-    ExplainRequest,
-    ExplainResponse,
-    LabelScore,
-    PredictRequest,
-    QueryRequest,
-    QueryResponse,
-)
 from sentiment.serving.service import Service, run_in_thread_if_long
 
-Result = TypeVar("Result")
-# A request that takes longer is watched: if its client goes, it is not run. Most are answered before.
+# Computes logits of texts, from one model or several.
+Compute = Callable[[Sequence[str]], Awaitable[Any]]
+# After this time, a request is cancelled if its client disconnects. Most requests are answered before.
 WATCH_SECONDS = 0.1
+MAX_EXPLAINED_WORDS = 64  # each is one more text for the model
 SURROGATE = re.compile("[\\ud800-\\udfff]")
 PAGE = resources.files("sentiment.serving") / "page"
-SWAGGER_UI = resources.files("fastapi_offline") / "static"  # its scripts and style; not its code
+SWAGGER_UI = resources.files("fastapi_offline") / "static"  # its scripts and styles, not its code
 PAGE_HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
 }
-VERSIONED = ("torch", "transformers", "tokenizers", "onnxruntime", "fastapi", "uvicorn")
-FUNCTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "softmax": lambda logits: softmax(logits, axis=-1),
-    "sigmoid": expit,
-    "none": lambda logits: logits,
-}
+LIMITS = ("max_sentences", "max_characters", "max_body_bytes", "timeout")
+LIBRARIES = ("torch", "transformers", "tokenizers", "onnxruntime", "fastapi", "uvicorn")
+FUNCTIONS: dict[str, Any] = {"softmax": partial(softmax, axis=-1), "sigmoid": expit, "none": np.asarray}
 
 
 def build_app(service: Service) -> FastAPI:
-    """The routes, which answer from this service."""
-    app = DocumentedApp(
+    """The application of a service."""
+    app = schemas.DocumentedApp(
         title="sentiment",
         version=sentiment.__version__,
-        description="Labels texts as negative or positive.",
+        description="Classifies texts as negative or positive.",
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        servers=[{"url": "."}],  # wherever this document was found, also behind a proxy's prefix
-        responses=describe_errors(401, 405, 408, 413),
+        servers=[{"url": "."}],  # relative, to work behind a proxy's path prefix
+        responses=schemas.describe_errors(401, 405, 408, 413),
+        exception_handlers={HTTPException: schemas.handle_http_exception, Exception: schemas.handle_exception},
     )
-    add_models(app, service)
-    add_health(app, service)
+    add_model_routes(app, service)
+    add_health_routes(app, service)
     add_pages(app)
-    add_error_handlers(app)
     return app
 
 
-def add_models(app: FastAPI, service: Service) -> None:
-    """`/query`, `/predict` and `/explain`."""
-    router = APIRouter(route_class=BodyRoute)
-    of_texts: dict[str, Any] = {"responses": describe_errors(400, 415, 429, 500, 503)}
+def add_model_routes(app: FastAPI, service: Service) -> None:
+    """Add `/query`, `/predict` and `/explain`."""
+    router = APIRouter(route_class=schemas.BodyRoute)
+    errors: dict[str, Any] = {"responses": schemas.describe_errors(400, 415, 429, 500, 503)}
+    model = service.models[0]
 
-    @router.post("/query", response_model=QueryResponse, response_model_exclude_none=True, **of_texts)
-    async def query(body: QueryRequest, request: Request) -> Response:
-        """Labels sentences."""
-        work = check_and_run(service, body.sentences, "sentences", service.compute_logits)
-        logits = await answer_in_time(service, request, work)
-        answers = [summarize_answers(rows) for rows in logits]
-        for label in answers[0]["labels"]:
-            service.metrics.observe_answer(label)
-        found = answers[0]
-        if len(answers) == 2:
-            pairs = enumerate(zip(*(answer["results"] for answer in answers), strict=True))
-            found |= {"compared": answers[1], "disagreements": [place for place, (a, b) in pairs if a != b]}
-        return respond(found)
+    @router.post("/query", response_model=schemas.QueryResponse, response_model_exclude_none=True, **errors)
+    async def query(body: schemas.QueryRequest, request: Request) -> Response:
+        """Classifies sentences."""
+        logits = await run_in_time(service, request, body.sentences, "sentences", service.compute_logits)
+        answer, *others = [build_answers(rows) for rows in logits]
+        for label in answer["labels"]:
+            service.metrics.answers.labels(label).inc()
+        for other in others:
+            pairs = enumerate(zip(answer["results"], other["results"], strict=True))
+            answer |= {"compared": other, "disagreements": [position for position, (a, b) in pairs if a != b]}
+        return JSONResponse(answer)
 
-    @router.post("/predict", response_model=list[list[LabelScore]], **of_texts)
-    async def predict(body: PredictRequest, request: Request) -> Response:
-        """Classifies texts, in the form of Hugging Face's hosted text classification."""
-        work = check_and_run(service, body.inputs, "inputs", service.models[0].compute_logits)
-        logits = await answer_in_time(service, request, work)
+    @router.post("/predict", response_model=list[list[schemas.LabelScore]], **errors)
+    async def predict(body: schemas.PredictRequest, request: Request) -> Response:
+        """Classifies texts, in the format of Hugging Face's hosted text classification."""
+        logits = await run_in_time(service, request, body.inputs, "inputs", model.compute_logits)
         function = (body.parameters and body.parameters.function_to_apply) or "softmax"
         top_k = (body.parameters and body.parameters.top_k) or len(LABEL_NAMES)
-        scores = FUNCTIONS[function](logits.astype(np.float64)).tolist()
-        for row in scores:
-            service.metrics.observe_answer(LABEL_NAMES[int(row[1] > row[0])])
-        return respond([rank_labels(row)[:top_k] for row in scores])
+        ranked = [rank_labels(scores) for scores in FUNCTIONS[function](logits.astype(np.float64)).tolist()]
+        for labels in ranked:
+            service.metrics.answers.labels(labels[0]["label"]).inc()
+        return JSONResponse([labels[:top_k] for labels in ranked])
 
-    @router.post("/explain", response_model=ExplainResponse, **of_texts)
-    async def explain(body: ExplainRequest, request: Request) -> Response:
-        """Labels a sentence, and weighs its words: what the label's probability loses without each."""
-        marking = build_occlusions(body.sentence)
-
-        async def weigh(_: Sequence[str]) -> np.ndarray:
-            return await service.models[0].compute_logits(marking.variants)
-
-        work = check_and_run(service, [body.sentence], "sentence", weigh)
-        logits = await answer_in_time(service, request, work)
-        weights = compute_word_weights(marking, compute_probabilities(logits))
-        answers = summarize_answers(logits[:1])
-        words = [{"text": text, "weight": weight} for text, weight in zip(marking.words, weights, strict=True)]
-        return respond({"label": answers["labels"][0], "score": answers["scores"][0], "words": words})
+    @router.post("/explain", response_model=schemas.ExplainResponse, **errors)
+    async def explain(body: schemas.ExplainRequest, request: Request) -> Response:
+        """Classifies a sentence, and weighs its words: how much the label's probability drops without each."""
+        words, variants = build_occlusions(body.sentence)
+        texts = [body.sentence, *variants]
+        logits = await run_in_time(service, request, texts[:1], "sentence", lambda _: model.compute_logits(texts))
+        weights = compute_word_weights(compute_probabilities(logits), len(words))
+        answers = build_answers(logits[:1])
+        weighed = [{"text": word, "weight": weight} for word, weight in zip(words, weights, strict=True)]
+        return JSONResponse({"label": answers["labels"][0], "score": answers["scores"][0], "words": weighed})
 
     app.include_router(router)
 
 
-def add_health(app: FastAPI, service: Service) -> None:
-    """`/health/live`, `/health/ready`, `/metrics` and `/info`."""
+def add_health_routes(app: FastAPI, service: Service) -> None:
+    """Add `/health/live`, `/health/ready`, `/metrics` and `/info`."""
 
     @app.get("/health/live")
     async def live() -> dict[str, str]:
-        """Whether the process answers."""
+        """Liveness probe."""
         return {"status": "live"}
 
-    @app.get("/health/ready", responses=describe_errors(503))
+    @app.get("/health/ready", responses=schemas.describe_errors(503))
     async def ready() -> dict[str, str]:
-        """Whether requests should be sent here."""
+        """Readiness probe: 503 once the service is shutting down."""
         if not service.is_ready:
-            raise RefusedError(503, "the service is ending")
+            raise HTTPException(503, "the service is shutting down")
         return {"status": "ready"}
 
     @app.get("/metrics", response_class=Response)
     async def metrics() -> Response:
-        """Counters, for Prometheus."""
+        """Prometheus metrics."""
         return Response(service.metrics.render(), media_type=service.metrics.content_type)
 
     @app.get("/info")
     async def info() -> dict[str, Any]:
-        """What is served, within which limits."""
+        """Models, limits and versions of this service."""
         return {
             "models": [
                 {
@@ -164,22 +141,26 @@ def add_health(app: FastAPI, service: Service) -> None:
                 for model in service.models
             ],
             "labels": list(LABEL_NAMES),
-            "limits": {
-                name: getattr(service.args, name)
-                for name in ("max_sentences", "max_characters", "max_body_bytes", "timeout")
-            },
-            "versions": {"sentiment": sentiment.__version__, "python": platform.python_version()} | list_versions(),
+            "limits": {name: getattr(service.args, name) for name in LIMITS},
+            "versions": {"sentiment": sentiment.__version__, "python": platform.python_version()}
+            | {name: metadata.version(name) for name in LIBRARIES if importlib.util.find_spec(name)},
         }
 
 
 def add_pages(app: FastAPI) -> None:
-    """The page at `/`, and the documentation at `/docs`."""
-    for path, name, kind in (
-        ("/", "page.html", "text/html"),
-        ("/page.css", "page.css", "text/css"),
-        ("/page.js", "page.js", "text/javascript"),
-    ):
-        app.add_api_route(path, build_page(name, kind), include_in_schema=False)
+    """Add the demo page at `/`, and the API documentation at `/docs`."""
+
+    def add_page(path: str, name: str, media_type: str) -> None:
+        content = (PAGE / name).read_bytes()
+
+        async def page() -> Response:
+            return Response(content, media_type=media_type, headers=PAGE_HEADERS)
+
+        app.add_api_route(path, page, include_in_schema=False)
+
+    add_page("/", "page.html", "text/html")
+    add_page("/page.css", "page.css", "text/css")
+    add_page("/page.js", "page.js", "text/javascript")
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> Response:
@@ -194,86 +175,60 @@ def add_pages(app: FastAPI) -> None:
     app.mount("/docs", StaticFiles(directory=str(SWAGGER_UI)), name="docs")
 
 
-def build_page(name: str, kind: str) -> Callable[[], Awaitable[Response]]:
-    """A route for one of the page's files."""
-    content = (PAGE / name).read_bytes()
-
-    async def page() -> Response:
-        return Response(content, media_type=kind, headers=PAGE_HEADERS)
-
-    return page
-
-
-async def check_and_run(
-    service: Service, texts: Sequence[str], field: str, run: Callable[[Sequence[str]], Awaitable[Result]]
-) -> Result:
-    """What `run` gives for texts that can be answered.
+async def run_in_time(service: Service, request: Request, texts: Sequence[str], field: str, compute: Compute) -> Any:
+    """The result of `compute` for valid texts; cancelled when the client disconnects or time runs out.
 
     Raises:
-        RefusedError: 400; names the field and the position.
+        HTTPException: 400 invalid texts, 429 the queue is full, 500 the model failed, 503 timeout.
     """
-    await check_texts(service, texts, field)
-    return await run(texts)
+    timeout = service.args.timeout
+    work = asyncio.ensure_future(check_and_compute(service, texts, field, compute))
+    tasks: set[asyncio.Future[Any]] = {work}
+    try:
+        await asyncio.wait(tasks, timeout=min(WATCH_SECONDS, timeout))
+        if not work.done():
+            tasks.add(asyncio.ensure_future(request.receive()))
+            await asyncio.wait(tasks, timeout=timeout - WATCH_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        if work.done():
+            return work.result()
+        if any(task.done() for task in tasks):
+            raise HTTPException(schemas.CLIENT_CLOSED_REQUEST, "the client closed the connection")
+        raise HTTPException(503, f"no answer within {timeout:g} s", {"retry-after": "1"})
+    except OverloadError:
+        raise schemas.build_busy_error() from None
+    except ModelError as error:
+        raise HTTPException(500, str(error)) from None
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
-async def check_texts(service: Service, texts: Sequence[str], field: str) -> None:
-    """Refuses texts that are too many, too long, or nothing once cleaned.
-
-    Raises:
-        RefusedError: 400; names the field and the position.
-    """
-    limits = service.args
-    if len(texts) > limits.max_sentences:
-        raise RefusedError(400, f"{field}: {len(texts):,} are too many: at most {limits.max_sentences:,} at a time")
-    if found := await run_in_thread_if_long(texts, partial(find_fault, service)):
-        position, fault = found
-        place = field if field == "sentence" else f"{field}[{position}]"
-        raise RefusedError(400, f"{place}: {fault}")
+async def check_and_compute(service: Service, texts: Sequence[str], field: str, compute: Compute) -> Any:
+    """The result of `compute`; raises HTTPException 400, with field and position, for too many or invalid texts."""
+    maximum = service.args.max_sentences
+    if len(texts) > maximum:
+        raise HTTPException(400, f"{field}: {len(texts):,} are too many: at most {maximum:,} per request")
+    if found := await run_in_thread_if_long(texts, partial(find_invalid_text, service)):
+        position = "" if field == "sentence" else f"[{found[0]}]"
+        raise HTTPException(400, f"{field}{position}: {found[1]}")
+    return await compute(texts)
 
 
-def find_fault(service: Service, texts: Sequence[str]) -> tuple[int, str] | None:
-    """The position of the first text that cannot be answered, and why; None where all can."""
-    most = service.args.max_characters
+def find_invalid_text(service: Service, texts: Sequence[str]) -> tuple[int, str] | None:
+    """Position of the first invalid text and what is wrong with it; None if all are valid."""
+    maximum = service.args.max_characters
     for position, text in enumerate(texts):
-        if len(text) > most:
-            return position, f"{len(text):,} characters are too many: at most {most:,}"
+        if len(text) > maximum:
+            return position, f"{len(text):,} characters are too many: at most {maximum:,}"
         if SURROGATE.search(text):
-            return position, "holds half of a surrogate pair, which is not Unicode"
-        if not all(model.predictor.clean(text) for model in service.models):
-            return position, "is blank, or nothing is left of it once tags are taken out"
+            return position, "holds a lone surrogate, which is not Unicode"
+        if not all(model.predictor.checkpoint.clean(text) for model in service.models):
+            return position, "is blank, or empty without its HTML tags"
     return None
 
 
-async def answer_in_time(service: Service, request: Request, work: Awaitable[Result]) -> Result:
-    """What the work gives, unless the client goes or time runs out; it is cancelled then.
-
-    Raises:
-        RefusedError: 429 too much waits, 500 the model failed, 503 too late.
-    """
-    timeout = service.args.timeout
-    working = asyncio.ensure_future(work)
-    waiting: set[asyncio.Future[Any]] = {working}
-    try:
-        await asyncio.wait(waiting, timeout=min(WATCH_SECONDS, timeout))
-        if not working.done():
-            waiting.add(asyncio.ensure_future(request.receive()))
-            await asyncio.wait(waiting, timeout=timeout - WATCH_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        if any(task.done() for task in waiting):
-            raise RefusedError(CLIENT_GONE, "the client has gone")
-    except OverloadError:
-        raise BusyError from None
-    except ModelError as failure:
-        raise RefusedError(500, str(failure)) from None
-    finally:
-        for task in waiting:
-            task.cancel()
-    raise RefusedError(503, f"no answer within {service.args.timeout:g} s", {"retry-after": "1"})
-
-
-def summarize_answers(logits: np.ndarray) -> dict[str, Any]:
-    """`results`, `labels` and `scores` of texts, from their logits of shape (texts, 2)."""
+def build_answers(logits: np.ndarray) -> dict[str, Any]:
+    """`results`, `labels` and `scores` from logits of shape (texts, 2)."""
     positive = compute_probabilities(logits)
     results = (positive > 0.5).astype(int)
     return {
@@ -285,21 +240,26 @@ def summarize_answers(logits: np.ndarray) -> dict[str, Any]:
 
 def rank_labels(scores: Sequence[float]) -> list[dict[str, Any]]:
     """Labels with their scores, best first."""
-    pairs = zip(LABEL_NAMES, scores, strict=True)
-    return [{"label": label, "score": score} for label, score in sorted(pairs, key=lambda pair: -pair[1])]
+    pairs = sorted(zip(LABEL_NAMES, scores, strict=True), key=lambda pair: -pair[1])
+    return [{"label": label, "score": score} for label, score in pairs]
 
 
-def respond(content: Any) -> Response:
-    """JSON, as strict parsers want it."""
-    return Response(json.dumps(content, allow_nan=False), media_type=JSON)
+def build_occlusions(text: str) -> tuple[list[str], list[str]]:
+    """The words of a text, and the text without each of the first `MAX_EXPLAINED_WORDS` words.
+
+    >>> build_occlusions("a good film")
+    (['a', 'good', 'film'], ['good film', 'a film', 'a good'])
+    """
+    words = text.split()
+    count = min(len(words), MAX_EXPLAINED_WORDS)
+    return words, [" ".join(words[:omitted] + words[omitted + 1 :]) for omitted in range(count)]
 
 
-def list_versions() -> dict[str, str]:
-    """Of the libraries that are installed."""
-    found = {}
-    for name in VERSIONED:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+def compute_word_weights(probabilities: np.ndarray, words: int) -> list[float | None]:
+    """How much the probability of the label drops without each word; None for words that were not omitted.
+
+    `probabilities` are of `positive`: for the whole text, then without each word.
+    """
+    drops = probabilities[0] - probabilities[1:]
+    weights: list[float | None] = (drops if probabilities[0] > 0.5 else -drops).tolist()
+    return weights + [None] * (words - len(weights))

@@ -1,11 +1,12 @@
-"""The options of `sentiment serve`."""
+"""Options of `sentiment serve`."""
 
 from dataclasses import dataclass, field
 
+from sentiment.environment import PRECISIONS
 from sentiment.exceptions import require
-from sentiment.inference.predictor import BACKENDS
+from sentiment.inference.backends import BACKENDS
+from sentiment.inference.checkpoint import ONNX_FILES
 
-PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
 AT_LEAST_ONE = (
     *("max_sentences", "max_characters", "max_body_bytes"),
     *("workers", "max_batch_tokens", "max_waiting_tokens"),
@@ -14,7 +15,7 @@ AT_LEAST_ONE = (
 
 @dataclass(frozen=True)
 class ServingArguments:
-    """Which models to serve, where, and within which limits."""
+    """Models, address and limits of a service; `sentiment serve --help` describes each option."""
 
     model: str
     compare_with: str | None = None
@@ -33,9 +34,13 @@ class ServingArguments:
     timeout: float = 10.0
 
     def __post_init__(self) -> None:
-        """Refuses values that no service can use."""
+        """Raise InputError for values that cannot be served with."""
+        precisions = ("auto", *ONNX_FILES) if self.backend == "onnx" else PRECISIONS
         require(self.backend in BACKENDS, f"--backend {self.backend}: choose one of {', '.join(BACKENDS)}")
-        require(self.precision in PRECISIONS, f"--precision {self.precision}: choose one of {', '.join(PRECISIONS)}")
+        require(
+            self.precision in precisions,
+            f"--precision {self.precision}: with {self.backend}, choose one of {', '.join(precisions)}",
+        )
         require(0 <= self.port <= 65535, f"--port {self.port}: from 0 to 65535")
         require(self.timeout > 0, f"--timeout {self.timeout}: above 0 seconds")
         for name in AT_LEAST_ONE:

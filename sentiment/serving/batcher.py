@@ -1,4 +1,4 @@
-"""Texts of many requests, run together: as soon as the model is free, it takes the next batch."""
+"""Dynamic batching: texts of concurrent requests run together, as soon as a worker is free."""
 
 import asyncio
 import itertools
@@ -10,59 +10,59 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-# Computes logits, shape (texts, labels), for the token ids of some texts.
-Compute = Callable[[Sequence[Sequence[int]]], np.ndarray]
-# Tokens of padding that a text may bring into a batch: more take longer than a batch of its own.
+from sentiment.inference.batching import ComputeLogits
+
+# Padding tokens that a text may add to a batch: with more, a batch of its own takes less time.
 MAX_PADDING = 16
-# Of the tokens that may wait. A request that is refused at a glance costs little of the time that the model needs then.
-FULL_SHARE = 0.95
+# Share of the queue above which requests are refused before they are parsed, since a full service has no time to spare.
+ALMOST_FULL = 0.95
 logger = logging.getLogger(__name__)
 
 
 class OverloadError(Exception):
-    """As many texts are waiting as may wait."""
+    """The queue is full."""
 
 
 class BackendError(Exception):
-    """The type of an error in another process: its message holds nothing of a text, and may be logged."""
+    """An error in a worker process, by its type; its message holds nothing of a text."""
 
 
 class ModelError(Exception):
-    """The model raised an error on a text, or answered it with something else than finite numbers."""
+    """The model raised an error for a text, or its logits are not finite."""
 
 
 @dataclass(eq=False)
 class Request:
-    """Texts that came together, and the future that their logits are the result of."""
+    """The texts of one call of `Batcher.compute`: their logits, and the future of the caller."""
 
     logits: list[np.ndarray | None]
-    answer: asyncio.Future[np.ndarray]
-    failure: str | None = None
-    is_abandoned: bool = False
+    future: asyncio.Future[np.ndarray]
+    error: str | None = None
+    is_cancelled: bool = False
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether the caller still waits, and no text has failed."""
+        return not self.is_cancelled and self.error is None
 
     def settle(self) -> None:
-        """Answers, if all texts are done or one has failed; runs in the event loop."""
-        if self.answer.done():
+        """Resolve the future if all texts are done or one has failed; runs in the event loop."""
+        if self.future.done():
             return
-        if self.failure is not None:
-            self.answer.set_exception(ModelError(self.failure))
+        if self.error is not None:
+            self.future.set_exception(ModelError(self.error))
         elif all(row is not None for row in self.logits):
-            self.answer.set_result(np.stack(self.logits))  # type: ignore[arg-type]
+            self.future.set_result(np.stack(self.logits))  # type: ignore[arg-type]
 
 
 @dataclass(eq=False)
 class Text:
-    """The token ids of one text, its place in its request, and its turn among all texts; the lowest is next."""
+    """A queued text: token ids, position in its request, and start tag, which orders the queue."""
 
     input_ids: Sequence[int]
     request: Request
     position: int
-    turn: int
-
-    @property
-    def is_wanted(self) -> bool:
-        """Whether somebody still waits for its logits."""
-        return not self.request.is_abandoned and self.request.failure is None
+    start_tag: int
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -70,50 +70,46 @@ class Text:
 
 @dataclass
 class Batcher:
-    """The threads that run a model, and the texts that wait for it.
+    """Worker threads that run a model, and the queue of texts before them.
 
-    A batch is the text whose turn it is and those nearest to it in length, as many as `max_batch_tokens`, padding
-    included, have room for. Nothing waits for a batch to fill. A text's turn comes when as many tokens are served as
-    were when its request came, and as stand before it in its request: a long request shares the model with short
-    ones (start-time fair queueing, Goyal et al. 1996). Call `start` in the event loop that will call `compute`, and
-    `stop` in the end.
+    A batch is the first text of the queue and those nearest to it in length, and never waits for more. The queue is
+    ordered by start-time fair queueing (Goyal et al. 1996), so that long requests share the model with short ones: a
+    text's start tag is the number of tokens processed when its request arrived, plus those before it in its request.
+    Call `start` in the event loop that calls `compute`, and `stop` at the end.
 
     Args:
-        compute_logits: runs the model on a batch; called in the threads, several at once where there are several.
+        compute_logits: runs the model on a batch; called in the worker threads, in parallel.
         max_batch_tokens: tokens of a batch, padding included; a single text may have more.
-        max_waiting_tokens: tokens that may wait. One request counts for a quarter of them at most, so that a large one
-            leaves room for others.
-        observe_batch: told the texts and the padded tokens of each batch; called in the threads.
-        workers: threads, each with a batch of its own.
+        max_waiting_tokens: tokens in the queue. One request counts for a quarter of them at most, which leaves room.
+        observe_batch: receives the texts and padded tokens of each batch; called in the worker threads.
+        workers: number of threads, each with a batch of its own.
     """
 
-    compute_logits: Compute
+    compute_logits: ComputeLogits
     max_batch_tokens: int = 256
     max_waiting_tokens: int = 8192
     observe_batch: Callable[[int, int], None] | None = None
     workers: int = 1
     waiting_tokens: int = field(default=0, init=False)
-    _served_tokens: int = field(default=0, init=False)
-    _waiting: list[Text] = field(default_factory=list, init=False)  # by turn
+    _processed_tokens: int = field(default=0, init=False)
+    _queue: list[Text] = field(default_factory=list, init=False)  # by start tag
     _changed: threading.Condition = field(default_factory=threading.Condition, init=False)
     _is_stopping: bool = field(default=False, init=False)
 
     @property
     def is_full(self) -> bool:
-        """Whether a request would most likely be refused."""
-        return self.waiting_tokens > FULL_SHARE * self.max_waiting_tokens
+        """Whether the queue is almost full."""
+        return self.waiting_tokens > ALMOST_FULL * self.max_waiting_tokens
 
     def start(self) -> None:
-        """Starts the threads."""
+        """Start the worker threads."""
         self._loop = asyncio.get_running_loop()
-        self._threads = [
-            threading.Thread(target=self._work, name=f"model-{number}", daemon=True) for number in range(self.workers)
-        ]
+        self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(self.workers)]
         for thread in self._threads:
             thread.start()
 
     async def stop(self) -> None:
-        """Ends the threads, once every text that waits is answered."""
+        """Join the worker threads, once all queued texts are answered."""
         with self._changed:
             self._is_stopping = True
             self._changed.notify_all()
@@ -121,112 +117,103 @@ class Batcher:
             await asyncio.to_thread(thread.join)
 
     async def compute(self, input_ids: Sequence[Sequence[int]]) -> np.ndarray:
-        """Logits of the texts, in order; shape (texts, labels).
-
-        Texts of a call that is cancelled are not run, if they still wait.
+        """Logits of the texts, in order; shape (texts, labels). Queued texts of a cancelled call are not run.
 
         Raises:
-            OverloadError: too much waits already; none of the texts will be run.
-            ModelError: the model failed on one of these texts.
+            OverloadError: the queue is full, and none of the texts is run.
+            ModelError: the model failed on one of the texts.
         """
         request = Request([None] * len(input_ids), self._loop.create_future())
-        self._admit(request, input_ids)
-        try:
-            return await request.answer
-        finally:
-            request.is_abandoned = True
-
-    def _admit(self, request: Request, input_ids: Sequence[Sequence[int]]) -> None:
-        *before, tokens = itertools.accumulate(map(len, input_ids), initial=0)
+        *offsets, tokens = itertools.accumulate(map(len, input_ids), initial=0)
         with self._changed:
             weight = self._weigh(tokens)
             if self.waiting_tokens + weight > self.max_waiting_tokens:
-                self._keep(text for text in self._waiting if text.is_wanted)
+                self._set_queue(text for text in self._queue if text.request.is_pending)
                 if self.waiting_tokens + weight > self.max_waiting_tokens:
                     raise OverloadError
             for position, ids in enumerate(input_ids):
-                self._waiting.append(Text(ids, request, position, self._served_tokens + before[position]))
-            self._waiting.sort(key=lambda text: text.turn)
+                self._queue.append(Text(ids, request, position, self._processed_tokens + offsets[position]))
+            self._queue.sort(key=lambda text: text.start_tag)
             self.waiting_tokens += weight
             self._changed.notify(len(input_ids))
+        try:
+            return await request.future
+        finally:
+            request.is_cancelled = True
 
-    def _keep(self, texts: Iterable[Text]) -> None:
-        self._waiting = list(texts)
-        tokens: Counter[int] = Counter()
-        for text in self._waiting:
-            tokens[id(text.request)] += len(text)
+    def _set_queue(self, texts: Iterable[Text]) -> None:
+        self._queue = list(texts)
+        tokens: Counter[Request] = Counter()
+        for text in self._queue:
+            tokens[text.request] += len(text)
         self.waiting_tokens = sum(map(self._weigh, tokens.values()))
 
     def _weigh(self, tokens: int) -> int:
-        """What so many tokens of one request count for among those that wait."""
+        """What the tokens of one request count for in the queue."""
         return min(tokens, max(1, self.max_waiting_tokens // 4))
 
     def _work(self) -> None:
         while batch := self._take_batch():
             self._run(batch)
-            requests = {id(text.request): text.request for text in batch}
-            self._loop.call_soon_threadsafe(_settle, list(requests.values()))
+            self._loop.call_soon_threadsafe(settle_requests, {text.request for text in batch})
 
     def _take_batch(self) -> list[Text]:
-        """The next batch, as soon as there is one; empty where the thread is to end."""
+        """Wait for a batch; empty when the thread is to end."""
         with self._changed:
             while True:
-                wanted = [text for text in self._waiting if text.is_wanted]
-                batch = choose_batch(wanted, self.max_batch_tokens)
+                pending = [text for text in self._queue if text.request.is_pending]
+                batch = choose_batch(pending, self.max_batch_tokens)
                 taken = set(batch)
-                self._keep(text for text in wanted if text not in taken)
-                self._served_tokens += sum(map(len, batch))
+                self._set_queue(text for text in pending if text not in taken)
+                self._processed_tokens += sum(map(len, batch))
                 if batch or self._is_stopping:
                     return batch
                 self._changed.wait()
 
     def _run(self, batch: Sequence[Text]) -> None:
-        """Leaves logits or a failure with the request of each text; one that fails is set apart from the others."""
+        """Store logits or an error in the request of each text; if the batch fails, run its texts one by one."""
         try:
             logits = self.compute_logits([text.input_ids for text in batch])
-            answers = list(zip(batch, logits, strict=True))
+            rows = list(zip(batch, logits, strict=True))
         except Exception as error:
-            if len(batch) > 1:
-                for text in batch:
-                    if text.is_wanted:
-                        self._run([text])
-            else:
-                logger.error("the model failed on a text of %d tokens: %s", len(batch[0]), describe_error_type(error))
-                batch[0].request.failure = "the model failed on one of the texts"
+            if len(batch) == 1:  # the messages of other errors may hold a user's text
+                error_type = str(error) if isinstance(error, BackendError) else type(error).__name__
+                logger.error("the model failed on a text of %d tokens: %s", len(batch[0]), error_type)
+                batch[0].request.error = "the model failed on one of the texts"
+                return
+            for text in batch:
+                if text.request.is_pending:
+                    self._run([text])
             return
         if self.observe_batch is not None:
             self.observe_batch(len(batch), len(batch) * max(map(len, batch)))
-        for text, row in answers:
+        for text, row in rows:
             if np.isfinite(row).all():
                 text.request.logits[text.position] = row
             else:
-                text.request.failure = "the model's answer is not a finite number: its weights are damaged"
+                text.request.error = "the model's answer is not a finite number: its weights are damaged"
 
 
-def choose_batch(waiting: Sequence[Text], max_tokens: int, max_padding: int = MAX_PADDING) -> list[Text]:
-    """The first text, and those nearest to it in length, as many as have room in `max_tokens`, padding included.
+def choose_batch(queue: Sequence[Text], max_tokens: int, max_padding: int = MAX_PADDING) -> list[Text]:
+    """The first text and those nearest to it in length, up to `max_tokens` with padding.
 
-    A text that would bring more padding than `max_padding` is left for another batch.
+    Texts that would add more padding than `max_padding` are left for other batches.
     """
-    if not waiting:
+    if not queue:
         return []
-    first = len(waiting[0])
-    batch, longest = [waiting[0]], first
-    for text in sorted(waiting[1:], key=lambda text: abs(len(text) - first)):  # stable: the older of equals first
-        longest_then = max(longest, len(text))
-        if longest_then * (len(batch) + 1) > max_tokens:
+    first = len(queue[0])
+    batch, longest = [queue[0]], first
+    for text in sorted(queue[1:], key=lambda text: abs(len(text) - first)):  # stable: older ones first among equals
+        new_longest = max(longest, len(text))
+        if new_longest * (len(batch) + 1) > max_tokens:
             break
-        if (longest_then - longest) * len(batch) + longest_then - len(text) <= max_padding:
-            longest = longest_then
+        if (new_longest - longest) * len(batch) + new_longest - len(text) <= max_padding:
+            longest = new_longest
             batch.append(text)
     return batch
 
 
-def describe_error_type(error: Exception) -> str:
-    """What may be logged of an error: its message may hold a user's text."""
-    return str(error) if isinstance(error, BackendError) else type(error).__name__
-
-
-def _settle(requests: Iterable[Request]) -> None:
+def settle_requests(requests: Iterable[Request]) -> None:
+    """Settle each request."""
     for request in requests:
         request.settle()

@@ -1,168 +1,130 @@
-"""What stands before the routes: the token, the body's limits, counting, and the end of the service."""
+"""ASGI middleware in front of the routes: token, request bodies, connection close at shutdown, metrics and log."""
 
 import asyncio
+import contextlib
 import hmac
 import logging
 import time
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sentiment.serving.errors import CLIENT_GONE, JSON, BusyError, RefusedError
+from sentiment.serving.schemas import CLIENT_CLOSED_REQUEST, build_busy_error, build_error_response
+from sentiment.serving.service import Service
 
-# A client that is still sending cannot read why its body is refused: so long, more of it is read and dropped.
+# Time to read and discard the rest of a body after an error: closing a connection with unread data resets it, and the
+# client, which may still be sending, cannot read the error.
 LINGER_SECONDS = 2.0
-PUBLIC = {"/", "/page.css", "/page.js", "/health/live", "/health/ready", "/docs", "/openapi.json"}
+PUBLIC_PATHS = {"/", "/page.css", "/page.js", "/health/live", "/health/ready", "/docs", "/openapi.json"}
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
-FOR_THE_MODEL = {"/query", "/predict", "/explain"}
+MODEL_PATHS = {"/query", "/predict", "/explain"}
 logger = logging.getLogger(__name__)
 
 
 @dataclass
 class RequestMiddleware:
-    """An ASGI application around another one, which is given whole bodies only.
+    """Check the token, except on public paths, read the whole body within its limits, and observe each request.
 
-    Args:
-        app: the routes.
-        observe: told the path, status and seconds of each request.
-        is_full: whether requests for the model, by their path, are to be answered with 429 at a glance.
-        max_body_bytes: larger bodies are answered with 413, whatever their header says of their length.
-        body_timeout: bodies that take longer, in seconds, are answered with 408.
-        token: what `Authorization: Bearer` must say, if anything; the page, the documentation and the health checks
-            are open to all.
+    `app`, the routes, receives complete bodies only; `token` is None for a service without one.
     """
 
     app: ASGIApp
-    observe: Callable[[str, int, float], None]
-    max_body_bytes: int
-    body_timeout: float
+    service: Service
     token: str | None = None
-    is_full: Callable[[str], bool] = lambda _: False
-    is_closing: bool = False
-    open_requests: int = field(default=0, init=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serves one request."""
+        """Serve one request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started, status = time.perf_counter(), CLIENT_GONE
+        started, status = time.perf_counter(), CLIENT_CLOSED_REQUEST
 
         async def send_observed(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                if self.is_closing:
+                if not self.service.is_ready:
                     message["headers"] = [*message.get("headers", []), (b"connection", b"close")]
             await send(message)
 
-        self.open_requests += 1
         try:
             await self._serve(scope, receive, send_observed)
-        except Exception as error:  # the routes have answered it already; its message may hold a user's text
-            status = 500 if status == CLIENT_GONE else status
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            logger.error("a request failed: %s in %s, line %d", type(error).__name__, place.filename, place.lineno)
+        except Exception as error:  # already answered with 500; the message may hold a user's text, and is not logged
+            status = 500 if status == CLIENT_CLOSED_REQUEST else status
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            logger.error("a request failed: %s in %s, line %d", type(error).__name__, frame.filename, frame.lineno)
         finally:
-            self.open_requests -= 1
-            known = scope["path"] if scope["path"] in FOR_THE_MODEL else "other"
+            known = scope["path"] if scope["path"] in MODEL_PATHS else "other"
             path = str(getattr(scope.get("route"), "path", known))
             seconds = time.perf_counter() - started
-            self.observe(path, status, seconds)
+            self.service.metrics.requests.labels(path, status).inc()
+            self.service.metrics.seconds.labels(path).observe(seconds)
             method = scope["method"] if scope["method"] in METHODS else "other"
             logger.info("%s %s %d %.1f ms", method, path, status, 1000 * seconds)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers, path = dict(scope["headers"]), scope["path"]
         try:
-            headers = dict(scope["headers"])
-            self._check_token(scope["path"], headers.get(b"authorization", b""))
+            self._check_token(path, headers.get(b"authorization", b""))
             body = await self._read_body(receive, headers)
-        except RefusedError as refusal:
-            await send_refusal(refusal, receive, send)
+        except HTTPException as error:
+            await send_early_error(error, receive, send)
             return
-        is_for_model = scope["method"] == "POST" and scope["path"] in FOR_THE_MODEL
-        if body and is_for_model and self.is_full(scope["path"]):
-            await send_answer(BusyError(), send)
+        if body and scope["method"] == "POST" and path in MODEL_PATHS and self.service.is_full(path):
+            await build_error_response(build_busy_error())(scope, receive, send)
         elif body is not None:
-            await self.app(scope, replay(body, receive), send)
+            await self.app(scope, replay_body(body, receive), send)
 
     def _check_token(self, path: str, authorization: bytes) -> None:
-        is_public = path in PUBLIC or path.startswith("/docs/")
-        if self.token is None or is_public:
+        if self.token is None or path in PUBLIC_PATHS or path.startswith("/docs/"):
             return
         if not hmac.compare_digest(authorization, f"Bearer {self.token}".encode()):
-            raise RefusedError(
-                401, "authorization: must be 'Bearer' and the service's token", {"www-authenticate": "Bearer"}
-            )
+            message = "authorization: must be 'Bearer' and the service's token"
+            raise HTTPException(401, message, {"www-authenticate": "Bearer"})
 
     async def _read_body(self, receive: Receive, headers: dict[bytes, bytes]) -> bytes | None:
-        """The whole body; None where the client has gone."""
-        too_large = RefusedError(
-            413, f"the body is larger than {self.max_body_bytes:,} bytes: send fewer texts at a time"
-        )
-        announced = headers.get(b"content-length", b"0")
-        if announced.isdigit() and int(announced) > self.max_body_bytes:
+        """The complete body; None if the client disconnected."""
+        maximum, timeout = self.service.args.max_body_bytes, self.service.args.timeout
+        too_large = HTTPException(413, f"the body is larger than {maximum:,} bytes: send fewer texts per request")
+        length = headers.get(b"content-length", b"0")
+        if length.isdigit() and int(length) > maximum:
             raise too_large
-        body = bytearray()
+        body, more_body = bytearray(), True
         try:
-            async with asyncio.timeout(self.body_timeout):
-                while True:
+            async with asyncio.timeout(timeout):
+                while more_body:
                     message = await receive()
                     if message["type"] == "http.disconnect":
                         return None
                     body += message.get("body", b"")
-                    if len(body) > self.max_body_bytes:
+                    if len(body) > maximum:
                         raise too_large
-                    if not message.get("more_body", False):
-                        return bytes(body)
+                    more_body = message.get("more_body", False)
         except TimeoutError:
-            raise RefusedError(408, f"the body took longer than {self.body_timeout:g} s") from None
+            raise HTTPException(408, f"the body took longer than {timeout:g} s") from None
+        return bytes(body)
 
 
-def replay(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives the body at once, and then what the server's own does: that the client has gone."""
-    is_read = False
+def replay_body(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that returns the body first, and then waits for the client to disconnect."""
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive_body() -> Message:
-        nonlocal is_read
-        if is_read:
-            return await receive()
-        is_read = True
-        return {"type": "http.request", "body": body, "more_body": False}
+        return messages.pop() if messages else await receive()
 
     return receive_body
 
 
-async def send_answer(refusal: RefusedError, send: Send) -> None:
-    """Answers a request whose body has been read."""
-    await send({"type": "http.response.start", "status": refusal.status, "headers": encode_headers(refusal)})
-    await send({"type": "http.response.body", "body": refusal.body})
-
-
-def encode_headers(refusal: RefusedError, **others: str) -> list[tuple[bytes, bytes]]:
-    """The headers of the answer."""
-    headers = {"content-type": JSON, "content-length": str(len(refusal.body))} | others | refusal.headers
-    return [(name.encode(), value.encode()) for name, value in headers.items()]
-
-
-async def send_refusal(refusal: RefusedError, receive: Receive, send: Send) -> None:
-    """Answers a request whose body is not read to its end, and closes its connection.
-
-    The rest of the body is read for a while, and dropped: a connection that is closed on unread bytes is reset, and the
-    answer with it.
-    """
-    headers = encode_headers(refusal, connection="close")
-    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
-    await send({"type": "http.response.body", "body": refusal.body, "more_body": True})
-    dropping = asyncio.create_task(drop_body(receive))
-    await asyncio.wait([dropping], timeout=LINGER_SECONDS)
+async def send_early_error(error: HTTPException, receive: Receive, send: Send) -> None:
+    """Send an error before the body has arrived completely, and close the connection."""
+    headers = {"connection": "close"} | dict(error.headers or {})
+    response = build_error_response(HTTPException(error.status_code, error.detail, headers))
+    await send({"type": "http.response.start", "status": error.status_code, "headers": response.raw_headers})
+    await send({"type": "http.response.body", "body": bytes(response.body), "more_body": True})
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_SECONDS):
+            while (message := await receive())["type"] != "http.disconnect" and message.get("more_body", False):
+                pass
     await send({"type": "http.response.body", "body": b""})
-    dropping.cancel()
-
-
-async def drop_body(receive: Receive) -> None:
-    """Reads until the body ends or the client goes."""
-    while (message := await receive())["type"] != "http.disconnect" and message.get("more_body", False):
-        pass

@@ -1,129 +1,159 @@
-"""The models that are served, each with its batcher: texts in, probabilities out."""
+"""The models of a service, each with its batcher, and their Prometheus metrics."""
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from sentiment.environment import count_threads
-from sentiment.exceptions import require
-from sentiment.inference.checkpoint import read_checkpoint
-from sentiment.inference.predictor import Backend, SentimentPredictor, load_backend
+from sentiment.inference.backends import Backend, load_backend
+from sentiment.inference.batching import check_finite
+from sentiment.inference.checkpoint import load_checkpoint
+from sentiment.inference.predictor import Predictor
 from sentiment.serving.arguments import ServingArguments
 from sentiment.serving.batcher import Batcher
-from sentiment.serving.metrics import ServiceMetrics
 from sentiment.serving.worker_processes import TorchWorkerPool
 
-# What is cleaned and tokenized at once in the event loop; more goes to a thread, so that others do not wait for it.
+# Texts up to this length are cleaned and tokenized in the event loop; longer ones in a thread, so as not to block it.
 INLINE_CHARACTERS = 2_000
-# Batches that run at a time, each on its share of the cores. Two of one thread each did 20 to 30% more than one of two
-# threads (2 cores; batches of 8 to 32 sentences; bf16 with torch, int8 with ONNX Runtime). Each of torch's is a process
-# that holds the model.
+# Upper bounds of batches in parallel. Two batches with one thread each gave 20 to 30% more texts/s than one with two
+# threads (2 cores, batches of 8 to 32 sentences, torch in bf16 and ONNX Runtime in int8). With torch, each is a process
+# with its own copy of the model.
 MAX_WORKERS = {"torch": 4, "onnx": 16}
 # A GPU computes a large batch in the time of a small one.
 GPU_BATCH_TOKENS, CPU_BATCH_TOKENS = 8192, 256
+WARM_UP_TEXT = "warm-up"
+# Histogram buckets of /metrics.
+SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+TEXTS = (1, 2, 4, 8, 16, 32, 64, 128)
 Result = TypeVar("Result")
 
 
 async def run_in_thread_if_long(texts: Sequence[str], function: Callable[[Sequence[str]], Result]) -> Result:
-    """What the function gives for the texts; where they are long it runs in a thread."""
+    """The result of the function for the texts, computed in a thread if they are long."""
     if sum(map(len, texts)) <= INLINE_CHARACTERS:
         return function(texts)
     return await asyncio.to_thread(function, texts)
 
 
+class ServiceMetrics:
+    """Metrics of requests, batches and answers, in a registry of their own."""
+
+    content_type = CONTENT_TYPE_LATEST
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        self.requests = Counter("sentiment_requests", "Requests.", ["path", "status"], registry=registry)
+        self.seconds = Histogram(
+            "sentiment_request_seconds", "Time to answer.", ["path"], registry=registry, buckets=SECONDS
+        )
+        self.answers = Counter("sentiment_answers", "Classified texts.", ["label"], registry=registry)
+        self.texts = Histogram("sentiment_batch_texts", "Texts per batch.", ["model"], registry=registry, buckets=TEXTS)
+        self.tokens = Counter("sentiment_batch_tokens", "Tokens with padding.", ["model"], registry=registry)
+        self.waiting_tokens = Gauge("sentiment_waiting_tokens", "Queued tokens.", ["model"], registry=registry)
+
+    def register_model(self, model: str, get_waiting_tokens: Callable[[], int]) -> Callable[[int, int], None]:
+        """A function that counts a batch of this model by its texts and its tokens."""
+        self.waiting_tokens.labels(model).set_function(get_waiting_tokens)
+
+        def observe_batch(texts: int, tokens: int) -> None:
+            self.texts.labels(model).observe(texts)
+            self.tokens.labels(model).inc(tokens)
+
+        return observe_batch
+
+    def render(self) -> bytes:
+        """The content of /metrics."""
+        return generate_latest(self.registry)
+
+
 @dataclass
 class ServedModel:
-    """A predictor whose model runs in a batcher's thread; `name` is the folder that the user gave."""
+    """A predictor whose model runs in a batcher; `name` is the folder as given by the user."""
 
     name: str
-    predictor: SentimentPredictor
+    predictor: Predictor
     batcher: Batcher
 
     async def compute_logits(self, texts: Sequence[str]) -> np.ndarray:
         """Logits of raw texts, in order; shape (texts, 2).
 
         Raises:
-            OverloadError: too much waits already.
+            OverloadError: the queue is full.
             ModelError: the model failed on one of the texts.
         """
-        input_ids = await run_in_thread_if_long(texts, self.predictor.checkpoint.prepare)
-        return await self.batcher.compute(input_ids)
+        return await self.batcher.compute(await run_in_thread_if_long(texts, self.predictor.checkpoint.encode))
 
 
 @dataclass
 class Service:
-    """One model, or two to compare, and whether new requests should come here."""
+    """One model, or two to compare; `is_ready` from start to shutdown."""
 
     args: ServingArguments
     models: list[ServedModel]
     metrics: ServiceMetrics
-    is_ready: bool = field(default=False)
+    is_ready: bool = False
 
     def is_full(self, path: str) -> bool:
-        """Whether a model that answers there has nearly as much waiting as may wait."""
+        """Whether the queue of a model behind this path is almost full."""
         models = self.models if path == "/query" else self.models[:1]
         return any(model.batcher.is_full for model in models)
 
     async def start(self) -> None:
-        """Starts the models' threads, and runs each model once: the first call is slower than others."""
+        """Start the batchers, and run each model once, since the first batch is slow."""
         for model in self.models:
             model.batcher.start()
-            await model.compute_logits(["ready"])
+            await model.compute_logits([WARM_UP_TEXT])
         self.is_ready = True
 
     async def stop(self) -> None:
-        """Ends the threads, once all that waits is answered."""
+        """Stop the batchers, once all queued texts are answered."""
         self.is_ready = False
         for model in self.models:
             await model.batcher.stop()
 
     async def compute_logits(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """Logits from each model; of shape (texts, 2) each.
-
-        Raises:
-            OverloadError: too much waits already for one of the models.
-            ModelError: one of them failed on one of the texts.
-        """
+        """Logits of each model, shape (texts, 2) each; raises as `ServedModel.compute_logits`."""
         if len(self.models) == 1:
             return [await self.models[0].compute_logits(texts)]
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(model.compute_logits(texts)) for model in self.models]
-        except ExceptionGroup as failures:
-            raise failures.exceptions[0] from None
+        except ExceptionGroup as group_error:
+            raise group_error.exceptions[0] from None
         return [task.result() for task in tasks]
 
 
 def load_service(args: ServingArguments, in_processes: bool = True) -> Service:
-    """The service that the options describe, not started yet.
-
-    Args:
-        args: the options.
-        in_processes: whether torch computes in processes of its own; else in threads of this one.
+    """The service, not started yet; torch runs in worker processes, or else in threads of this process.
 
     Raises:
         InputError: a model cannot be loaded, or answers with NaN.
     """
     metrics = ServiceMetrics()
     paths = [args.model] if args.compare_with is None else [args.model, args.compare_with]
-    return Service(args, [load_model(path, args, metrics, in_processes) for path in paths], metrics)
+    threads = count_threads() // len(paths)
+    return Service(args, [load_model(path, args, threads, metrics, in_processes) for path in paths], metrics)
 
 
-def load_model(path: str, args: ServingArguments, metrics: ServiceMetrics, in_processes: bool) -> ServedModel:
-    """One model of the service."""
-    models = 1 if args.compare_with is None else 2
-    workers, threads = split_threads(count_threads() // models, args.backend, args.workers)
-    checkpoint = read_checkpoint(path)
+def load_model(
+    path: str, args: ServingArguments, threads: int, metrics: ServiceMetrics, in_processes: bool
+) -> ServedModel:
+    """A model of the service, with its batcher."""
+    workers, threads_per_worker = split_threads(threads, args.backend, args.workers)
+    checkpoint = load_checkpoint(path)
     backend: Backend
     if in_processes and args.backend == "torch":
-        backend = TorchWorkerPool(checkpoint, args.precision, threads, workers)
+        backend = TorchWorkerPool(checkpoint, args.precision, threads_per_worker, workers)
     else:
-        backend = load_backend(checkpoint, args.backend, args.precision, threads)
-    logits = backend.compute_logits(checkpoint.prepare(["ready"]))
-    require(bool(np.isfinite(logits).all()), f"the model in {path} answers with NaN: its weights are damaged")
+        backend = load_backend(checkpoint, args.backend, args.precision, threads_per_worker)
+    check_finite(backend.compute_logits(checkpoint.encode([WARM_UP_TEXT])), f"the model in {path}")
     on_gpu = backend.device == "cuda"
     batcher = Batcher(
         backend.compute_logits,
@@ -132,16 +162,16 @@ def load_model(path: str, args: ServingArguments, metrics: ServiceMetrics, in_pr
         workers=1 if on_gpu else workers,
     )
     batcher.observe_batch = metrics.register_model(path, lambda: batcher.waiting_tokens)
-    return ServedModel(path, SentimentPredictor(checkpoint, backend), batcher)
+    return ServedModel(path, Predictor(checkpoint, backend), batcher)
 
 
 def split_threads(threads: int, backend: str, workers: int | None = None) -> tuple[int, int]:
-    """How many batches run at a time, and how many of a model's threads each of them is given.
+    """Number of workers, and threads for each, that share the threads of a model.
 
     >>> split_threads(16, "torch")
     (4, 4)
     """
     threads = max(1, threads)
     workers = workers or min(MAX_WORKERS[backend], threads)
-    # ONNX Runtime's batches bring one thread each, and share the others.
+    # With ONNX Runtime each worker is a thread of its own, and the workers share the others.
     return workers, max(1, threads // workers if backend == "torch" else threads - workers + 1)

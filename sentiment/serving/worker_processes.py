@@ -1,4 +1,4 @@
-"""Torch in processes of its own: each has a Python of its own, which the event loop does not hold up."""
+"""Torch in worker processes, each with its own interpreter: torch needs the GIL, which the event loop holds often."""
 
 import atexit
 import contextlib
@@ -14,22 +14,16 @@ from typing import Any
 import numpy as np
 
 from sentiment.exceptions import InputError, first_line
-from sentiment.inference.checkpoint import Checkpoint, read_checkpoint
-from sentiment.inference.predictor import load_backend
+from sentiment.inference.backends import load_backend
+from sentiment.inference.checkpoint import Checkpoint, load_checkpoint
 from sentiment.serving.batcher import BackendError
 
 
 class TorchWorkerPool:
-    """The torch backend in several processes, each of which computes one batch at a time.
+    """The torch backend in several processes, each with one batch at a time; on a GPU in one process.
 
-    A batch that finds all of them free is computed with the threads of all. Another process takes the place of one that
-    ends: killed while it had nothing to do, that costs a batch some seconds; killed over a batch, it fails the batch.
-
-    Args:
-        checkpoint: where the weights are.
-        precision: as `TorchBackend` takes it.
-        threads: of each process.
-        processes: how many; on a GPU one, as it computes one batch at a time.
+    A batch that arrives when all processes are idle gets the threads of all. A process that ends is replaced: one that
+    was idle delays the next batch by some seconds, one that was busy fails its batch.
 
     Raises:
         InputError: the model cannot be loaded.
@@ -37,138 +31,119 @@ class TorchWorkerPool:
 
     name = "torch"
 
-    def __init__(self, checkpoint: Checkpoint, precision: str, threads: int, processes: int):
-        self._order = (str(checkpoint.folder), precision)
-        self._threads = threads
+    def __init__(self, checkpoint: Checkpoint, precision: str, threads_per_process: int, processes: int):
+        self._args = (str(checkpoint.folder), precision)
+        self._threads = threads_per_process
         self._processes: set[BaseProcess] = set()
-        self._starting = threading.Lock()
-        self._free: queue.LifoQueue[Connection] = queue.LifoQueue()
+        self._lock = threading.Lock()
+        self._idle: queue.LifoQueue[Connection] = queue.LifoQueue()
         atexit.register(self.close)
-        connections = [self._start() for _ in range(processes)]
+        first, *others = [self._start() for _ in range(processes)]
         try:
-            self.precision, self.device = load(connections[0])
-            if self.device == "cuda":
-                del connections[1:]  # they end, as nobody can send to them any more
-            for connection in connections[1:]:
+            first.send(None)
+            self.precision, self.device = receive(first)
+            others = [] if self.device == "cuda" else others  # processes end when their connection is closed
+            for connection in others:
                 connection.send(None)
-            for connection in connections[1:]:
+            for connection in others:
                 receive(connection)
         except (EOFError, OSError):
             raise InputError(
-                f"a process of {checkpoint.folder} ended while it loaded: {processes} of them may need more memory "
+                f"a worker process ended while loading {checkpoint.folder}: {processes} of them may need more memory "
                 "than there is (--workers 1, or --backend onnx)"
             ) from None
-        self.count = len(connections)
-        for connection in connections:
-            self._free.put(connection)
+        self._count = 1 + len(others)
+        for connection in (first, *others):
+            self._idle.put(connection)
 
     def compute_logits(self, input_ids: Sequence[Sequence[int]]) -> np.ndarray:
         """Logits of one batch in fp32; shape (texts, 2)."""
-        connection = self._free.get()
-        is_alone = self._free.qsize() == self.count - 1
-        batch = (input_ids, self._threads * (self.count if is_alone else 1))
+        connection = self._idle.get()
+        is_alone = self._idle.qsize() == self._count - 1
+        batch = (input_ids, self._threads * (self._count if is_alone else 1))
         try:
             try:
                 connection.send(batch)
-            except OSError:  # it ended while it had nothing to do
-                connection = self._start()
-                load(connection)
+            except OSError:  # the process ended while it was idle
+                connection = self._start(load=True)
                 connection.send(batch)
             logits: np.ndarray = receive(connection)
         except (EOFError, OSError):
-            connection = self._start()
-            load(connection)
+            connection = self._start(load=True)
             raise
         finally:
-            self._free.put(connection)
+            self._idle.put(connection)
         return logits
 
     def close(self) -> None:
-        """Ends the processes."""
-        with self._starting:
+        """Kill the processes."""
+        with self._lock:
             for process in self._processes:
                 process.kill()
 
-    def _start(self) -> Connection:
+    def _start(self, load: bool = False) -> Connection:
         context = multiprocessing.get_context("spawn")
-        connection, theirs = context.Pipe()
-        process = context.Process(target=compute_batches, args=(theirs, *self._order), daemon=True)
-        with self._starting:
+        connection, other_end = context.Pipe()
+        process = context.Process(target=compute_batches, args=(other_end, *self._args), daemon=True)
+        with self._lock:
             self._processes = {process for process in self._processes if process.is_alive()}
             with block_signals():
                 process.start()
                 self._processes.add(process)
-        theirs.close()
+        other_end.close()
+        if load:
+            connection.send(None)
+            receive(connection)
         return connection
 
 
 @contextlib.contextmanager
 def block_signals() -> Iterator[None]:
-    """Keeps SIGINT and SIGTERM from this thread, and for good from the processes that it starts.
-
-    They are meant for the service, which ends its processes when it is done.
-    """
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    # One that another thread gets is handled in the main one, by Python, whatever that one's mask.
-    came: list[int] = []
-    handlers: dict[int, Any] = {}
-    if threading.current_thread() is threading.main_thread():
-        for name in (signal.SIGINT, signal.SIGTERM):
-            handlers[name] = signal.signal(name, lambda number, _: came.append(number))
+    """Defer SIGINT and SIGTERM here, and block them in processes started meanwhile, which the service ends itself."""
+    signals = (signal.SIGINT, signal.SIGTERM)
+    received: list[int] = []
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    # Another thread may receive a signal, and Python runs its handler in the main thread all the same.
+    is_main = threading.current_thread() is threading.main_thread()
+    handlers = [signal.signal(name, lambda number, _: received.append(number)) for name in signals if is_main]
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, held)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        if came:
-            signal.raise_signal(came[0])
-
-
-def load(connection: Connection) -> Any:
-    """Has a process load its model: the precision and the device."""
-    connection.send(None)
-    return receive(connection)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for name, handler in zip(signals, handlers, strict=False):
+            signal.signal(name, handler)
+        if received:
+            signal.raise_signal(received[0])
 
 
 def receive(connection: Connection) -> Any:
-    """What the process sends, raised if it is an error."""
-    found = connection.recv()
-    if isinstance(found, Exception):
-        raise found
-    return found
+    """What a process sends; raises it if it is an error."""
+    received = connection.recv()
+    if isinstance(received, Exception):
+        raise received
+    return received
 
 
 def compute_batches(connection: Connection, folder: str, precision: str) -> None:
-    """Loads the model when it is told to, and computes the batches that come until the other end is closed."""
+    """Target of a process: load the model when asked to, then answer batches until the other end is closed."""
+    with contextlib.suppress(ImportError):  # reported by `load_backend`
+        import torch  # the longest part of loading, before it is known whether this process is needed
+
     with contextlib.suppress(EOFError, OSError):
-        answer_batches(connection, folder, precision)
-
-
-def answer_batches(connection: Connection, folder: str, precision: str) -> None:
-    """As `compute_batches`; the end of the other side raises EOFError or OSError."""
-    with contextlib.suppress(ImportError):  # of which `load_backend` says more
-        import torch  # the longest part of loading: it goes on before it is known whether this process is needed
-
-    connection.recv()
-    try:
-        backend = load_backend(read_checkpoint(folder), "torch", precision, None)
-    except InputError as error:
-        connection.send(error)
-        return
-    except Exception as error:
-        connection.send(InputError(f"cannot load {folder} with torch: {first_line(error)}"))
-        return
-    connection.send((backend.precision, backend.device))
-    while True:
-        input_ids, threads = connection.recv()
-        if threads != torch.get_num_threads():
-            torch.set_num_threads(threads)
+        connection.recv()
         try:
-            found: Any = backend.compute_logits(input_ids)
+            backend = load_backend(load_checkpoint(folder), "torch", precision, None)
         except Exception as error:
-            found = BackendError(type(error).__name__)  # its own message may hold a user's text
-        connection.send(found)
+            is_one_line = isinstance(error, InputError)
+            connection.send(error if is_one_line else InputError(f"cannot load {folder}: {first_line(error)}"))
+            return
+        connection.send((backend.precision, backend.device))
+        while True:
+            input_ids, threads = connection.recv()
+            if threads != torch.get_num_threads():
+                torch.set_num_threads(threads)
+            try:
+                answer: Any = backend.compute_logits(input_ids)
+            except Exception as error:
+                answer = BackendError(type(error).__name__)
+            connection.send(answer)

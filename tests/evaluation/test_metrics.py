@@ -10,6 +10,7 @@ from sklearn.metrics import accuracy_score, f1_score, log_loss, precision_score,
 
 from sentiment.evaluation.metrics import (
     SentimentMetrics,
+    choose_labels,
     compute_log_loss,
     compute_metrics,
     evaluate_probabilities,
@@ -105,6 +106,10 @@ def test_log_loss() -> None:
     assert compute_log_loss(probabilities, references) == pytest.approx(log_loss(references, probabilities))
     assert compute_log_loss([1.0], [1]) == 0.0
     assert 20 < compute_log_loss([1.0], [0]) < 40
+
+
+def test_choose_labels() -> None:
+    assert choose_labels(np.array([0.0, 0.4999, 0.5, 0.5001, 1.0])).tolist() == [0, 0, 0, 1, 1]
 
 
 def test_a_read_only_home_is_no_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:

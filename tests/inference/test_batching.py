@@ -1,92 +1,58 @@
-"""Probabilities in the order of the texts, whatever the batches; and the file that keeps them."""
-
-from pathlib import Path
+"""Padding, batches by length, and probabilities from logits."""
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
-import torch
-from datasets import Dataset
-from transformers import AutoTokenizer
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import softmax
 
-from sentiment.evaluation.metrics import choose_labels, compute_metrics, evaluate_probabilities
 from sentiment.exceptions import InputError
-from sentiment.inference.batching import predict_probabilities
-from sentiment.models.classifier import BertSentimentClassifier, load_trained_classifier
-from sentiment.runs.results import write_predictions
+from sentiment.inference.batching import (
+    check_finite,
+    compute_probabilities,
+    pad_batch,
+    predict_in_batches,
+    sort_into_batches,
+)
 
-WORDS = ["good", "bad", "dull", "film", "story", "very", "not", "the"]
-
-
-@pytest.fixture
-def model(tiny_classifier: Path) -> BertSentimentClassifier:
-    return load_trained_classifier(str(tiny_classifier))
-
-
-@pytest.fixture(scope="module")
-def input_ids(tiny_classifier: Path) -> list[list[int]]:
-    """Texts of 1 to 20 words, short and long in turn."""
-    generator = np.random.default_rng(0)
-    lengths = [int(generator.integers(1, 21)) for _ in range(50)]
-    texts = [" ".join(generator.choice(WORDS, length)) for length in lengths]
-    found: list[list[int]] = AutoTokenizer.from_pretrained(tiny_classifier)(texts)["input_ids"]
-    return found
+TEXTS = st.lists(st.lists(st.integers(0, 99), min_size=1, max_size=9), max_size=30)
 
 
-@pytest.mark.parametrize("batch_size", [1, 7, 32, 100])
-def test_each_text_gets_the_answer_that_it_gets_alone(
-    model: BertSentimentClassifier, input_ids: list[list[int]], batch_size: int
-) -> None:
-    with torch.inference_mode():
-        alone = [float(model(torch.tensor([ids])).logits.softmax(-1)[0, 1]) for ids in input_ids]
-    assert np.std(alone) > 0.1, "answers must differ to tell anything"
-    together = predict_probabilities(model, input_ids, pad_token_id=0, batch_size=batch_size)
-    assert together.dtype == np.float64
-    assert together == pytest.approx(alone, abs=1e-5)
+def test_padding_is_masked() -> None:
+    batch = pad_batch([[2, 7, 3], [2, 3]], pad_token_id=9)
+    assert batch["input_ids"].tolist() == [[2, 7, 3], [2, 3, 9]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 0]]
+    assert {array.dtype for array in batch.values()} == {np.dtype("int64")}
 
 
-def test_no_texts_have_no_answers(model: BertSentimentClassifier) -> None:
-    assert predict_probabilities(model, [], pad_token_id=0).shape == (0,)
+def test_short_batches_are_padded_to_the_minimum_length() -> None:
+    batch = pad_batch([[2], [3]], pad_token_id=0, min_length=3)
+    assert batch["input_ids"].tolist() == [[2, 0, 0], [3, 0, 0]]
+    assert batch["attention_mask"].sum() == 2
 
 
-@pytest.mark.parametrize("training", [True, False])
-def test_the_model_is_left_as_it_was_and_answers_without_dropout(
-    tiny_classifier: Path, input_ids: list[list[int]], training: bool
-) -> None:
-    model = load_trained_classifier(str(tiny_classifier))
-    model.dropout.p = 0.5
-    model.train(training)
-    first, second = (predict_probabilities(model, input_ids, pad_token_id=0) for _ in range(2))
-    assert (first == second).all()
-    assert {module.training for module in model.modules()} == {training}
-    assert all(parameter.grad is None for parameter in model.parameters())
+@given(TEXTS, st.integers(1, 7))
+def test_batches_are_sorted_by_length_and_hold_every_text_once(texts: list[list[int]], batch_size: int) -> None:
+    batches = sort_into_batches(texts, batch_size)
+    order = [position for batch in batches for position in batch]
+    assert sorted(order) == list(range(len(texts)))
+    assert [len(texts[position]) for position in order] == sorted(map(len, texts))
+    assert all(len(batch) == batch_size for batch in batches[:-1])
 
 
-def test_weights_of_nan_are_refused(model: BertSentimentClassifier, input_ids: list[list[int]]) -> None:
-    torch.nn.init.constant_(model.classifier.bias, float("nan"))
-    with pytest.raises(InputError, match="the model answers with NaN"):
-        predict_probabilities(model, input_ids, pad_token_id=0)
+@given(TEXTS, st.integers(1, 7))
+def test_probabilities_are_in_the_order_of_the_texts(texts: list[list[int]], batch_size: int) -> None:
+    found = predict_in_batches(lambda batch: np.array([[0, len(ids)] for ids in batch]), texts, batch_size)
+    assert found == pytest.approx([1 / (1 + np.exp(-len(ids))) for ids in texts])
 
 
-def test_the_likelier_label_is_chosen() -> None:
-    assert choose_labels(np.array([0.0, 0.4999, 0.5, 0.5001, 1.0])).tolist() == [0, 0, 0, 1, 1]
+def test_probabilities_are_the_softmax() -> None:
+    logits = np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32)
+    assert compute_probabilities(logits) == pytest.approx(softmax(logits.astype(np.float64), axis=-1)[:, 1])
 
 
-def test_evaluation_joins_loss_and_metrics() -> None:
-    found = evaluate_probabilities(np.array([0.75, 0.25, 0.5]), [1, 1, 0])
-    assert found.pop("loss") == pytest.approx(-np.log([0.75, 0.25, 0.5]).mean())
-    assert found == compute_metrics([1, 0, 0], [1, 1, 0])
-
-
-def test_predictions_file(tmp_path: Path) -> None:
-    part = Dataset.from_dict({"row": [7, 3], "text": ["good", "bad"], "label": [1, 1], "key": ["x", "y"]})
-    write_predictions(tmp_path / "predictions.parquet", part, np.array([0.9, 1 / 3]))
-    table = pq.read_table(tmp_path / "predictions.parquet")
-    assert table.to_pydict() == {
-        "row": [7, 3],
-        "text": ["good", "bad"],
-        "label": [1, 1],
-        "predicted": [1, 0],
-        "probability": [0.9, 1 / 3],
-    }
-    assert table.schema.field("probability").type == "double"
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_numbers_that_are_not_finite_are_refused(value: float) -> None:
+    check_finite(np.array([0.0, 1.0]))
+    with pytest.raises(InputError, match="the model in a/b answers with NaN"):
+        check_finite(np.array([0.5, value]), "the model in a/b")

@@ -1,4 +1,4 @@
-"""What a model folder says: token ids as in training, and folders that are refused."""
+"""Reading of a model folder: token ids as in training, and folders that are refused."""
 
 import json
 import shutil
@@ -17,12 +17,12 @@ from sentiment.data.cleaning import CLEANINGS
 from sentiment.data.sources import load_reviews
 from sentiment.data.tokenization import tokenize_batch
 from sentiment.exceptions import InputError
-from sentiment.inference.checkpoint import Checkpoint, read_checkpoint
+from sentiment.inference.checkpoint import Checkpoint, load_checkpoint
 from sentiment.models.loading import load_tokenizer
 from sentiment.serving.arguments import ServingArguments
 from sentiment.serving.service import load_service
 
-ODD_TEXTS = [
+UNUSUAL_TEXTS = [
     *("", " ", "\t\n", "\x00", "a\x00b", "\ufffe", "\u200b", "\u202egood", "e\u0301", "\ufb01lm", "İstanbul", "ß"),
     *("😀" * 40, "👩‍👩‍👧", "映画はgood", "فيلم good", "नमस्ते", "\U0010ffff", "g" * 300, "good" * 100, "a.b,c!d?"),
     *("[CLS] good [SEP]", "[MASK]", "[PAD] bad", "[UNK]", "<br />", "<" * 500, "&lt;&amp;&#0;", "I <3 it", "&#xD800;"),
@@ -32,7 +32,7 @@ ODD_TEXTS = [
 
 @pytest.fixture(scope="module")
 def checkpoint(tiny_classifier: Path) -> Checkpoint:
-    return read_checkpoint(str(tiny_classifier))
+    return load_checkpoint(str(tiny_classifier))
 
 
 @pytest.fixture(scope="module")
@@ -40,16 +40,16 @@ def tokenizer(tiny_classifier: Path) -> PreTrainedTokenizerBase:
     return load_tokenizer(str(tiny_classifier))
 
 
-def tokenize_as_in_training(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+def encode_as_in_training(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
     cleaned = [CLEANINGS["light"](text) for text in texts]
     return tokenize_batch({"text": cleaned}, tokenizer, max_seq_length=16)["input_ids"]
 
 
-@pytest.mark.parametrize("text", ODD_TEXTS)
-def test_odd_texts_are_tokenized_as_in_training(
+@pytest.mark.parametrize("text", UNUSUAL_TEXTS)
+def test_unusual_texts_are_encoded_as_in_training(
     checkpoint: Checkpoint, tokenizer: PreTrainedTokenizerBase, text: str
 ) -> None:
-    assert checkpoint.prepare([text]) == tokenize_as_in_training([text], tokenizer)
+    assert checkpoint.encode([text]) == encode_as_in_training([text], tokenizer)
 
 
 WORDS = st.lists(
@@ -59,32 +59,32 @@ WORDS = st.lists(
 
 @settings(deadline=None)
 @given(st.lists(WORDS | st.text(), max_size=5))
-def test_all_texts_are_tokenized_as_in_training(
+def test_generated_texts_are_encoded_as_in_training(
     checkpoint: Checkpoint, tokenizer: PreTrainedTokenizerBase, texts: list[str]
 ) -> None:
-    assert checkpoint.prepare(texts) == (tokenize_as_in_training(texts, tokenizer) if texts else [])
+    assert checkpoint.encode(texts) == (encode_as_in_training(texts, tokenizer) if texts else [])
 
 
 @pytest.mark.parametrize("length", [13, 14, 15, 16, 1000])
-def test_long_texts_are_cut_as_in_training(
+def test_long_texts_are_truncated_as_in_training(
     checkpoint: Checkpoint, tokenizer: PreTrainedTokenizerBase, length: int
 ) -> None:
-    (ids,) = checkpoint.prepare(["good " * length])
-    assert ids == tokenize_as_in_training(["good " * length], tokenizer)[0]
+    (ids,) = checkpoint.encode(["good " * length])
+    assert ids == encode_as_in_training(["good " * length], tokenizer)[0]
     assert len(ids) == min(length + 2, 16)
 
 
 def test_texts_are_not_padded(checkpoint: Checkpoint) -> None:
-    assert [len(ids) for ids in checkpoint.prepare(["good", "a good film"])] == [3, 5]
+    assert [len(ids) for ids in checkpoint.encode(["good", "a good film"])] == [3, 5]
 
 
 @pytest.mark.real_data
-def test_real_reviews_are_tokenized_as_in_training(
+def test_real_reviews_are_encoded_as_in_training(
     checkpoint: Checkpoint, tokenizer: PreTrainedTokenizerBase, real_data_dir: str
 ) -> None:
     texts = load_reviews("sst2", real_data_dir)["validation"]["text"][:]
     assert len(texts) == 872
-    assert checkpoint.prepare(texts) == tokenize_as_in_training(texts, tokenizer)
+    assert checkpoint.encode(texts) == encode_as_in_training(texts, tokenizer)
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def folder(tiny_classifier: Path, tmp_path: Path) -> Path:
 
 
 def change_config(**changes: Any) -> Callable[[Path], None]:
-    """Gives the config other values; None takes a key out."""
+    """Replaces values of the config; None removes a key."""
 
     def change(folder: Path) -> None:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8")) | changes
@@ -125,7 +125,7 @@ def change_weights(change: Callable[[dict[str, torch.Tensor]], None]) -> Callabl
 
 
 def change_vocabulary(words: int) -> Callable[[Path], None]:
-    """Gives the tokenizer so many words."""
+    """Gives the tokenizer a vocabulary of this size."""
 
     def change(folder: Path) -> None:
         content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
@@ -137,7 +137,7 @@ def change_vocabulary(words: int) -> Callable[[Path], None]:
     return change
 
 
-def poison(weights: dict[str, torch.Tensor]) -> None:
+def set_nan(weights: dict[str, torch.Tensor]) -> None:
     weights["classifier.weight"][0, 0] = float("nan")
 
 
@@ -164,10 +164,10 @@ def poison(weights: dict[str, torch.Tensor]) -> None:
         (change_config(preprocessing={"cleaning": "light", "max_seq_length": 2}), "'max_seq_length': 2"),
         (change_config(preprocessing={"cleaning": "light", "max_seq_length": True}), "'max_seq_length': True"),
         (change_config(hidden_size=64), "cannot load the weights"),
-        (change_vocabulary(41), "its tokenizer has 41 words and its model"),
-        (change_vocabulary(300), "its tokenizer has 300 words and its model"),
+        (change_vocabulary(41), "its tokenizer has 41 tokens and its model"),
+        (change_vocabulary(300), "its tokenizer has 300 tokens and its model"),
         (change_weights(lambda weights: weights.pop("classifier.weight")), "no trained classifier"),
-        (change_weights(poison), "answers with NaN: its weights are damaged"),
+        (change_weights(set_nan), "answers with NaN: its weights are damaged"),
     ],
 )
 def test_broken_folders_are_refused_in_one_line(folder: Path, breaking: Callable[[Path], None], message: str) -> None:
@@ -179,22 +179,22 @@ def test_broken_folders_are_refused_in_one_line(folder: Path, breaking: Callable
     assert "\n" not in str(refusal.value)
 
 
-def test_a_much_smaller_vocabulary_is_another_one(folder: Path, checkpoint: Checkpoint) -> None:
+def test_a_vocabulary_that_is_much_smaller_than_the_embeddings_is_refused(folder: Path, checkpoint: Checkpoint) -> None:
     rows = checkpoint.tokenizer.get_vocab_size()
-    change_config(vocab_size=rows + 127)(folder)  # rows that fill up a multiple of 128
-    assert read_checkpoint(str(folder)).pad_token_id == 0
+    change_config(vocab_size=rows + 127)(folder)  # padded to a multiple of 128
+    assert load_checkpoint(str(folder)).pad_token_id == 0
     change_config(vocab_size=rows + 128)(folder)
-    with pytest.raises(InputError, match="they do not belong together"):
-        read_checkpoint(str(folder))
+    with pytest.raises(InputError, match="the vocabularies do not match"):
+        load_checkpoint(str(folder))
 
 
-def test_labels_without_names_are_taken_by_their_place(folder: Path) -> None:
+def test_default_label_names_are_accepted(folder: Path) -> None:
     change_config(id2label=None, label2id=None)(folder)
     assert load_service(ServingArguments(str(folder), precision="fp32"), in_processes=False).models[0].name == str(
         folder
     )
 
 
-def test_text_with_half_of_a_surrogate_pair_is_refused_by_its_place(checkpoint: Checkpoint) -> None:
+def test_a_lone_surrogate_is_refused_with_its_position(checkpoint: Checkpoint) -> None:
     with pytest.raises(InputError, match="text 2 holds a lone surrogate"):
-        checkpoint.prepare(["good", "\udfff"])
+        checkpoint.encode(["good", "\udfff"])

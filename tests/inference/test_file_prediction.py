@@ -1,4 +1,4 @@
-"""Texts from files and streams to CSV, with a predictor that looks for one word."""
+"""`sentiment predict`: texts from files and streams to CSV, with a stub predictor."""
 
 import csv
 import io
@@ -12,17 +12,18 @@ import pytest
 
 from sentiment.data.files import read_lines
 from sentiment.exceptions import InputError
-from sentiment.inference.file_prediction import TEXTS_AT_ONCE, answer_prompts, read_texts, write_predicted_labels
+from sentiment.inference.file_prediction import CHUNK_SIZE, answer_prompts, read_texts, write_predicted_labels
 from sentiment.inference.predictor import Prediction
 
 TEXTS = ["a good, fine film", 'he said "good"', "line one\nline two", " bad ", "naïve 😀"]
 
 
-class WordPredictor:
-    """Positive where the text holds the word good."""
+class StubPredictor:
+    """Predicts positive for texts with the word good."""
 
     def __init__(self) -> None:
         self.calls: list[int] = []
+        self.checkpoint = self
 
     def clean(self, text: str) -> str:
         return text.replace("<br />", " ").strip()
@@ -34,18 +35,18 @@ class WordPredictor:
 
 @pytest.fixture
 def predictor() -> Any:
-    return WordPredictor()
+    return StubPredictor()
 
 
-def rows_of(path: Path) -> list[list[str]]:
+def read_rows(path: Path) -> list[list[str]]:
     with path.open(encoding="utf-8", newline="") as stream:
         return list(csv.reader(stream))
 
 
-def test_one_row_a_text_in_order_and_quoted(predictor: Any, tmp_path: Path) -> None:
+def test_one_row_per_text_in_order_and_quoted(predictor: Any, tmp_path: Path) -> None:
     output = tmp_path / "labelled.csv"
     write_predicted_labels(predictor, TEXTS, output)
-    header, *rows = rows_of(output)
+    header, *rows = read_rows(output)
     assert header == ["text", "label", "probability"]
     assert [text for text, _, _ in rows] == TEXTS
     assert [row[1:] for row in rows] == [
@@ -55,7 +56,7 @@ def test_one_row_a_text_in_order_and_quoted(predictor: Any, tmp_path: Path) -> N
     assert [path.name for path in tmp_path.iterdir()] == ["labelled.csv"]
 
 
-def test_blank_texts_keep_their_row(predictor: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_blank_texts_have_a_row_without_a_label(predictor: Any, capsys: pytest.CaptureFixture[str]) -> None:
     write_predicted_labels(predictor, ["", "good", " \t", "<br />", "bad"], None)
     lines = ["text,label,probability", ",,", "good,positive,0.750000", " \t,,", "<br />,,", "bad,negative,0.125000"]
     assert capsys.readouterr().out.splitlines() == lines
@@ -63,18 +64,18 @@ def test_blank_texts_keep_their_row(predictor: Any, capsys: pytest.CaptureFixtur
     assert capsys.readouterr().out == "text,label,probability\n"
 
 
-def test_many_texts_are_taken_piece_by_piece(predictor: Any, tmp_path: Path) -> None:
-    texts = ["good" if row % 3 else "bad" for row in range(2 * TEXTS_AT_ONCE + 5)]
+def test_many_texts_are_predicted_in_chunks(predictor: Any, tmp_path: Path) -> None:
+    texts = ["good" if row % 3 else "bad" for row in range(2 * CHUNK_SIZE + 5)]
     write_predicted_labels(predictor, iter(texts), tmp_path / "labelled.csv")
-    assert predictor.calls == [TEXTS_AT_ONCE, TEXTS_AT_ONCE, 5]
-    assert [row[:2] for row in rows_of(tmp_path / "labelled.csv")[1:]] == [
+    assert predictor.calls == [CHUNK_SIZE, CHUNK_SIZE, 5]
+    assert [row[:2] for row in read_rows(tmp_path / "labelled.csv")[1:]] == [
         [text, "positive" if text == "good" else "negative"] for text in texts
     ]
 
 
-def test_what_fails_leaves_the_old_file(predictor: Any, tmp_path: Path) -> None:
+def test_an_error_leaves_the_old_file(predictor: Any, tmp_path: Path) -> None:
     def texts() -> Iterator[str]:
-        yield from ["good"] * (TEXTS_AT_ONCE + 1)
+        yield from ["good"] * (CHUNK_SIZE + 1)
         raise InputError("row 7 is wrong")
 
     output = tmp_path / "labelled.csv"
@@ -93,13 +94,13 @@ def test_wrong_input_leaves_no_header_on_stdout(
     assert capsys.readouterr().out == ""
 
 
-def test_folders_on_the_way_are_made(predictor: Any, tmp_path: Path) -> None:
+def test_missing_folders_are_created(predictor: Any, tmp_path: Path) -> None:
     write_predicted_labels(predictor, ["good"], tmp_path / "new" / "folder" / "labelled.csv")
-    assert len(rows_of(tmp_path / "new" / "folder" / "labelled.csv")) == 2
+    assert len(read_rows(tmp_path / "new" / "folder" / "labelled.csv")) == 2
 
 
 @pytest.mark.parametrize("path", ["file/labelled.csv", "folder"])
-def test_places_that_cannot_be_written(path: str, predictor: Any, tmp_path: Path) -> None:
+def test_paths_that_cannot_be_written(path: str, predictor: Any, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()
     with pytest.raises(InputError, match=f"cannot write {tmp_path / path}: "):
@@ -108,7 +109,7 @@ def test_places_that_cannot_be_written(path: str, predictor: Any, tmp_path: Path
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.parquet", "A.CSV"])
-def test_tables_are_read_by_their_text_column(name: str, tmp_path: Path) -> None:
+def test_text_column_of_tables(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     if name == "a.jsonl":
         path.write_text('{"id": 1, "review": "good, \\"fine\\""}\n{"id": 2, "review": ""}\n')
@@ -121,7 +122,7 @@ def test_tables_are_read_by_their_text_column(name: str, tmp_path: Path) -> None
     assert list(read_texts(str(path))) == ['good, "fine"', ""]
 
 
-def test_other_files_are_read_line_by_line(tmp_path: Path) -> None:
+def test_other_files_are_read_by_line(tmp_path: Path) -> None:
     path = tmp_path / "reviews.txt"
     path.write_bytes('\ufeffgood, film\r\n\r\n  naïve 😀\n"bad"\tx'.encode())
     assert list(read_texts(str(path))) == ["good, film", "", "  naïve 😀", '"bad"\tx']
@@ -141,7 +142,7 @@ def test_lines_that_are_not_utf8_are_named(content: bytes, message: str, tmp_pat
     assert str(refusal.value) == f"{tmp_path / 'a.txt'}: {message}: save it as UTF-8"
 
 
-def test_files_that_cannot_be_used(tmp_path: Path) -> None:
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no file .*missing\.csv: pass --file with an existing file"):
         list(read_texts(str(tmp_path / "missing.csv")))
     with pytest.raises(InputError, match="no file"):
@@ -151,7 +152,7 @@ def test_files_that_cannot_be_used(tmp_path: Path) -> None:
         list(read_texts(str(tmp_path / "a.csv")))
 
 
-def test_prompts_are_answered_until_an_empty_line(
+def test_prompts_end_with_an_empty_line(
     predictor: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     typed = iter([" a good film ", "bad", "", "never asked"])
@@ -161,7 +162,7 @@ def test_prompts_are_answered_until_an_empty_line(
     assert next(typed) == "never asked"
 
 
-def test_prompts_end_with_the_input(
+def test_prompts_end_with_the_end_of_input(
     predictor: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def end(_: str) -> str:
@@ -172,7 +173,7 @@ def test_prompts_end_with_the_input(
     assert "an empty line ends" in capsys.readouterr().out
 
 
-def test_a_label_column_of_any_kind_is_no_hindrance(tmp_path: Path) -> None:
+def test_label_columns_are_ignored(tmp_path: Path) -> None:
     path = tmp_path / "rated.csv"
     path.write_text("review,label,sentiment\nfine film,5 stars,good\n", encoding="utf-8")
     assert list(read_texts(str(path))) == ["fine film"]

@@ -1,4 +1,4 @@
-"""Masks for a reader: one telling word in an excerpt that the model can take, and what is put in its place."""
+"""Masked words of excerpts, and the predictions of a model for them."""
 
 from pathlib import Path
 
@@ -17,9 +17,9 @@ def tokenizer(tiny_bert: Path) -> PreTrainedTokenizerBase:
     return AutoTokenizer.from_pretrained(tiny_bert)
 
 
-def test_one_telling_word_of_each_text_is_masked(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_one_content_word_per_text_is_masked(tokenizer: PreTrainedTokenizerBase) -> None:
     masks = mask_words(TEXTS, tokenizer, seed=1)
-    assert len(masks) == 2  # stop words and words that the vocabulary lacks tell nothing
+    assert len(masks) == 2  # stop words and unknown words are not masked
     for mask in masks:
         assert mask["text"].replace("[MASK]", mask["word"]) in TEXTS
         assert mask["word"] in ("film", "funny", "ending", "great", "story", "boring")
@@ -27,17 +27,19 @@ def test_one_telling_word_of_each_text_is_masked(tokenizer: PreTrainedTokenizerB
     assert len(mask_words(TEXTS, tokenizer, count=1)) == 1
 
 
-def test_excerpts_are_as_long_as_a_reader_and_the_model_can_take(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_excerpts_fit_the_length_of_the_model(tokenizer: PreTrainedTokenizerBase) -> None:
     text = " ".join(["the"] * 100 + ["funny"] + ["the"] * 100)
     assert len(mask_words([text], tokenizer)[0]["text"].split()) == 31
     tokenizer.model_max_length = 12
     (mask,) = mask_words([text], tokenizer)
     assert mask["text"] == "the the the the [MASK] the the the the"
     dots = "." * 50
-    assert mask_words([f"{dots} funny {dots}"], tokenizer) == []  # no excerpt of it fits
+    assert mask_words([f"{dots} funny {dots}"], tokenizer) == []  # no excerpt fits
 
 
-def test_guesses_are_the_likeliest_words_at_the_mask(tiny_bert: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+def test_predictions_are_the_most_probable_tokens_at_the_mask(
+    tiny_bert: Path, tokenizer: PreTrainedTokenizerBase
+) -> None:
     model, _ = load_masked_lm(str(tiny_bert))
     text = "the film is [MASK] and funny"
     ((first, second),) = fill_masks(model.train(), tokenizer, [text], top_k=2)

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from sentiment.config.arguments import DataArguments, FinetuningArguments, ModelArguments
 from sentiment.exceptions import DivergenceError, InputError
-from sentiment.inference.predictor import SentimentPredictor
+from sentiment.inference.predictor import Predictor
 from sentiment.pipelines.finetuning import FinetuningRun
 from sentiment.training.checkpoints import write_manifest
 
@@ -77,7 +77,7 @@ def test_predictions_stand_beside_their_texts_in_the_order_of_the_split(run: Cal
     """Length groups reorder the loaders of training; each text, scored alone, must get what the file says."""
     folder = run()
     table = pyarrow.parquet.read_table(folder / "predictions.parquet").to_pydict()
-    predictor = SentimentPredictor.from_pretrained(str(folder))
+    predictor = Predictor.from_pretrained(str(folder))
     lengths = [len(text.split()) for text in table["text"]]
     assert lengths != sorted(lengths)
     assert table["row"] == sorted(table["row"])

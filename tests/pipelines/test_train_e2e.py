@@ -11,7 +11,7 @@ import pyarrow.parquet
 import pytest
 
 from sentiment.demo.embedded import MINILM, SNIPPETS, cached_package
-from sentiment.inference.predictor import SentimentPredictor
+from sentiment.inference.predictor import Predictor
 
 ROOT = Path(__file__).parents[2]
 LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--quiet", "--num_processes", "1"]
@@ -52,7 +52,7 @@ def test_the_offline_run_and_its_checkpoint_in_plain_transformers(tmp_path: Path
         assert answer["positive"] == pytest.approx(probability, abs=1e-6)
         assert max(answer, key=lambda name: answer[name]) == ("negative", "positive")[predicted]
 
-    predictor = SentimentPredictor.from_pretrained(str(tmp_path / "run"))
+    predictor = Predictor.from_pretrained(str(tmp_path / "run"))
     assert of_long_text["positive"] == pytest.approx(predictor.predict([long_text])[0].probability, abs=1e-6)
 
 

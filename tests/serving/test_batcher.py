@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sentiment.inference.torch_backend import TorchBackend
 
 from sentiment.inference.checkpoint import read_checkpoint
-from sentiment.inference.torch_backend import TorchBackend
 from sentiment.serving.batcher import Batcher, ModelError, OverloadError, choose_batch
 
 SECONDS = 20  # no wait here takes so long, unless it would take for ever

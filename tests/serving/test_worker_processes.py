@@ -16,10 +16,10 @@ from unittest.mock import Mock
 import numpy as np
 import psutil
 import pytest
+from sentiment.inference.torch_backend import TorchBackend
 
 from sentiment.exceptions import InputError
 from sentiment.inference.checkpoint import read_checkpoint
-from sentiment.inference.torch_backend import TorchBackend
 from sentiment.serving.batcher import BackendError
 from sentiment.serving.worker_processes import TorchWorkerPool, block_signals, compute_batches, receive
 
