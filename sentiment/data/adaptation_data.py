@@ -26,15 +26,13 @@ from sentiment.exceptions import InputError
 
 STREAM_VALIDATION_ROWS = 1000
 READABLE_TEXTS = 200  # held-out texts that are kept as text, for the examples of filled masks
+# Of the fine-tuning to come; named target_* in adaptations.
+TARGET_OPTIONS = ("split", "max_rows", "sample", "split_seed", "text_column_names", "label_column_name")
 
 
 @dataclass
 class AdaptationData:
-    """The texts of an adaptation as token ids, and what is recorded of them.
-
-    `held_out_texts` are some of the validation reviews as text. `text_keys` are the hashes of all training texts
-    (`hash_keys`); None for a stream.
-    """
+    """Tokenized texts; some validation texts as they were; hashes of all training texts, None for a stream."""
 
     train: Dataset | EndlessDataset
     validation: Dataset
@@ -44,42 +42,25 @@ class AdaptationData:
     text_keys: np.ndarray | None
 
 
-def load_training_corpus(corpus_args: CorpusArguments, seed: int) -> Corpus:
+def load_training_corpus(args: CorpusArguments, seed: int) -> Corpus:
     """The unlabelled reviews, cleaned, without test texts, split into train and validation."""
-    args = corpus_args
-    corpus = load_corpus(args.dataset_name, args.data_dir, args.split, args.dataset_revision)
-    return prepare_corpus(corpus, args, collect_held_out_keys(args, seed), seed)
+    return prepare_corpus(load_corpus(args), args, collect_held_out_keys(args, seed), seed)
 
 
-def collect_held_out_keys(corpus_args: CorpusArguments, seed: int) -> set[str]:
-    """Keys of the texts that no adaptation may read.
-
-    These are the validation and test splits of the fine-tuning to come, split as it will split them, and the published
-    validation and test splits of the corpus's own datasets.
-    """
+def collect_held_out_keys(args: CorpusArguments, seed: int) -> set[str]:
+    """Keys of validation and test texts: those that the datasets publish, and those of the fine-tuning to come."""
     held_out: set[str] = set()
-    for name in corpus_args.dataset_name:
-        revision = corpus_args.dataset_revision
-        published = load_reviews(name, corpus_args.data_dir, with_labels=False, revision=revision, streaming=True)
+    for name in args.dataset_name:
+        published = load_reviews(name, args.data_dir, False, revision=args.dataset_revision, streaming=True)
         held_out |= collect_published_test_keys(published)
-    if corpus_args.target_dataset != "none":
-        target = DataArguments(
-            dataset_name=corpus_args.target_dataset,
-            data_dir=corpus_args.data_dir,
-            split=corpus_args.target_split,
-            max_rows=corpus_args.target_max_rows,
-            sample=corpus_args.target_sample,
-            split_seed=corpus_args.target_split_seed,
-            text_column_names=corpus_args.target_text_column_names,
-            label_column_name=corpus_args.target_label_column_name,
-            cleaning=corpus_args.cleaning,
-            preprocessing_num_workers=corpus_args.preprocessing_num_workers,
-        )
+    if args.target_dataset != "none":
+        options = {name: getattr(args, f"target_{name}") for name in TARGET_OPTIONS}
+        options |= {name: getattr(args, name) for name in ("data_dir", "cleaning", "preprocessing_num_workers")}
         try:
-            splits = load_split_reviews(target, seed).splits
+            splits = load_split_reviews(DataArguments(args.target_dataset, **options), seed).splits
         except InputError as error:
             raise InputError(
-                f"{error} ({corpus_args.target_dataset} is read to keep its test texts out of the corpus: name other "
+                f"{error} ({args.target_dataset} is read to keep its test texts out of the corpus: name other "
                 "labelled reviews with --target_dataset, or 'none')"
             ) from error
         held_out.update(compute_corpus_key(text) for name in ("validation", "test") for text in splits[name]["text"])
@@ -89,7 +70,7 @@ def collect_held_out_keys(corpus_args: CorpusArguments, seed: int) -> set[str]:
 def prepare_adaptation_data(
     corpus_args: CorpusArguments, args: AdaptationArguments, tokenizer: PreTrainedTokenizerBase
 ) -> AdaptationData:
-    """The texts of an adaptation."""
+    """The texts of an adaptation, in memory or streamed."""
     options = {name: getattr(corpus_args, name) for name in ("cleaning", "max_seq_length", "long_texts")}
     max_seq_length, workers = corpus_args.max_seq_length, corpus_args.preprocessing_num_workers
     if corpus_args.streaming:
@@ -120,17 +101,7 @@ def prepare_adaptation_data(
         train=tokenized["train"],
         validation=tokenized["validation"],
         audit=options | audit,
-        fingerprints=fingerprint_corpus(corpus),
+        fingerprints=corpus.fingerprints,
         held_out_texts=texts["validation"]["text"][:READABLE_TEXTS],
         text_keys=hash_keys(texts["train"]["key"][:]),
     )
-
-
-def compute_fingerprints(corpus_args: CorpusArguments, args: AdaptationArguments) -> dict[str, str]:
-    """The fingerprints of the texts as they are now; none of a stream, which would have to be read for them."""
-    return {} if corpus_args.streaming else fingerprint_corpus(load_training_corpus(corpus_args, args.seed))
-
-
-def fingerprint_corpus(corpus: Corpus) -> dict[str, str]:
-    """The fingerprint of the texts of each split (`compute_fingerprint`)."""
-    return {name: compute_fingerprint(part, ["text"]) for name, part in corpus.splits.items()}

@@ -1,6 +1,5 @@
 """Audit of splits: sizes, lengths, duplicates and leaks."""
 
-from collections import defaultdict
 from collections.abc import Iterable
 from itertools import combinations
 from typing import Any
@@ -10,17 +9,15 @@ from datasets import Dataset, DatasetDict
 from transformers import PreTrainedTokenizerBase
 
 from sentiment.data.leaks import SpanIndex
+from sentiment.data.splits import collect_labels
 from sentiment.data.tokenization import SPECIAL_TOKENS, encode_texts
 
 
 def audit_splits(splits: DatasetDict, tokenizer: PreTrainedTokenizerBase, max_seq_length: int) -> dict[str, Any]:
-    """Counts of each split and of overlaps between splits; needs the columns `text`, `key` and `label`.
+    """Counts of each split (`audit_split`) and of overlaps between splits, where texts are compared by their `key`.
 
-    - `splits`: see `audit_split`.
     - `across`: for each two splits, the rows of the second whose text is in the first.
     - `test_in_train`, `test_contained_in_train`: test rows whose text is a training text, or one or a part of one.
-
-    Texts are compared by their key.
     """
     keys = {name: part["key"][:] for name, part in splits.items()}
     distinct = {name: set(values) for name, values in keys.items()}
@@ -44,9 +41,7 @@ def audit_split(
 ) -> dict[str, Any]:
     """Rows, labels, empty texts, duplicates, texts with both labels, lengths in tokens, share of truncated texts."""
     labels = np.asarray(part["label"][:], dtype=int)
-    labels_of: dict[str, set[int]] = defaultdict(set)
-    for key, label in zip(keys, labels.tolist(), strict=True):
-        labels_of[key].add(label)
+    labels_of = collect_labels(keys, labels.tolist())
     batches = part.select_columns(["text"]).iter(batch_size=1000)
     tokens = [len(ids) for batch in batches for ids in encode_texts(batch["text"], tokenizer)]
     lengths = np.array(tokens) + SPECIAL_TOKENS

@@ -39,11 +39,7 @@ def map_batches(
 def generate_rows(
     split: str, generator: Callable[..., Iterator[dict[str, Any]]], arguments: dict[str, Any], streaming: bool = False
 ) -> Any:
-    """The rows of a generator, with the columns `text` and `label`: a cached `Dataset`, or an `IterableDataset`.
-
-    Raises:
-        InputError: what the generator raises; for an `IterableDataset`, while it is read.
-    """
+    """The rows of a generator, with the columns `text` and `label`: a cached `Dataset`, or an `IterableDataset`."""
     source = IterableDataset if streaming else Dataset
     versioned = {"function": generator, "version": VERSION, **arguments}
     try:

@@ -14,6 +14,7 @@ from sentiment.data.assignment import limit_rows
 from sentiment.data.caching import map_batches
 from sentiment.data.cleaning import CLEANINGS, clean_light, compute_text_key
 from sentiment.data.sources import SNIPPETS, load_reviews
+from sentiment.data.splits import compute_fingerprint
 from sentiment.exceptions import require
 
 HELD_OUT = ("validation", "test")
@@ -22,38 +23,32 @@ MIN_REVIEWS = 10
 
 @dataclass(frozen=True)
 class Corpus:
-    """Train and validation with the columns `text` (cleaned) and `key`.
-
-    `dropped` counts the unused rows, `empty`, `duplicates` and `in_test`, among `rows_read`.
-    """
+    """Train and validation with the columns `text` (cleaned) and `key`; the number of dropped rows by reason."""
 
     splits: DatasetDict
     dropped: dict[str, int]
     rows_read: int
 
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """The fingerprint of the texts of each split (`compute_fingerprint`)."""
+        return {name: compute_fingerprint(part, ["text"]) for name, part in self.splits.items()}
 
-def load_corpus(
-    datasets: Sequence[str],
-    data_dir: str | None = None,
-    split: str = "auto",
-    revision: str | None = None,
-    streaming: bool = False,
-) -> Any:
-    """The raw reviews of these sources in order: `text` and `source`, the name of the dataset.
+
+def load_corpus(args: CorpusArguments) -> Any:
+    """The raw reviews of all sources in order: `text` and `source`, the name of the dataset.
 
     With `streaming`, an `IterableDataset` of `text` that takes turns between the sources until all are read.
-
-    Raises:
-        InputError: see `load_reviews` and `choose_splits`.
     """
+    datasets, revision = args.dataset_name, args.dataset_revision
     require(not revision or len(datasets) == 1, f"--dataset_revision {revision}: pass one dataset, not several")
     parts = []
     for dataset in datasets:
-        reviews = load_reviews(dataset, data_dir, with_labels=False, revision=revision, streaming=streaming)
-        for name in choose_splits(dataset, list(reviews), split):
+        reviews = load_reviews(dataset, args.data_dir, False, revision=revision, streaming=args.streaming)
+        for name in choose_splits(dataset, list(reviews), args.split):
             part = reviews[name].select_columns(["text"])
-            parts.append(part if streaming else part.add_column("source", [dataset] * len(part)))
-    if streaming:
+            parts.append(part if args.streaming else part.add_column("source", [dataset] * len(part)))
+    if args.streaming:
         return interleave_datasets(parts, stopping_strategy="all_exhausted_without_replacement")
     return concatenate_datasets(parts)
 
@@ -76,23 +71,21 @@ def choose_splits(dataset: str, names: Sequence[str], split: str) -> list[str]:
     return chosen
 
 
-def prepare_corpus(corpus: Dataset, corpus_args: CorpusArguments, held_out_keys: Collection[str], seed: int) -> Corpus:
+def prepare_corpus(corpus: Dataset, args: CorpusArguments, held_out_keys: Collection[str], seed: int) -> Corpus:
     """The reviews of `load_corpus`, limited to `max_rows`, cleaned, and split at random into train and validation.
 
     Empty reviews, duplicates and reviews with one of the `held_out_keys` are dropped, compared by `hash_keys`.
-
-    Raises:
-        InputError: too few reviews are left, or the first rows lack a source.
+    Raises InputError if too few are left, or the first rows lack a source.
     """
-    read = limit_rows(corpus, corpus_args.row_limit, corpus_args.sample, seed)
+    read = limit_rows(corpus, args.row_limit, args.sample, seed)
     missing = set(corpus.unique("source")) - set(read.unique("source"))
     require(
-        not missing or corpus_args.sample != "first",
+        not missing or args.sample != "first",
         f"the first {len(read):,} of {len(corpus):,} reviews hold none of {', '.join(sorted(missing))}: "
         "pass --sample random or --max_rows all",
     )
-    columns, workers = read.select_columns(["text"]), corpus_args.preprocessing_num_workers
-    cleaned = map_batches(columns, hash_batch, workers, {"cleaning": corpus_args.cleaning}, desc="Cleaning")
+    columns, workers = read.select_columns(["text"]), args.preprocessing_num_workers
+    cleaned = map_batches(columns, hash_batch, workers, {"cleaning": args.cleaning}, desc="Cleaning")
     usable, dropped = find_usable(cleaned, hash_keys(held_out_keys))
     reasons = ", ".join(f"{reason} {number:,}" for reason, number in dropped.items())
     require(
@@ -100,7 +93,7 @@ def prepare_corpus(corpus: Dataset, corpus_args: CorpusArguments, held_out_keys:
         f"only {len(usable)} of {len(read):,} reviews can be used ({reasons}), and {MIN_REVIEWS} are needed: "
         "pass more, or another --dataset, --split or --max_rows",
     )
-    share = corpus_args.validation_split_percentage / 100
+    share = args.validation_split_percentage / 100
     train, validation = train_test_split(usable, test_size=share, random_state=seed)
     texts = cleaned.select_columns(["text", "key"])
     splits = {"train": texts.select(np.sort(train)), "validation": texts.select(np.sort(validation))}

@@ -33,11 +33,7 @@ def read_files(paths: list[str], stamps: list[tuple[int, int]], options: ColumnO
 
 
 def read_file(path: str, with_labels: bool = True) -> Rows:
-    """Yield rows `{"text": str, "label": 0, 1 or -1}`; without `with_labels` the label column is ignored.
-
-    Raises:
-        InputError: the file cannot be read; names file, row and column.
-    """
+    """Yield rows `{"text": str, "label": 0, 1 or -1}`; raises InputError with file, row and column."""
     return READERS[Path(path).suffix.lower()](path, ColumnOptions(with_labels=with_labels))
 
 
@@ -133,11 +129,10 @@ def read_parquet(path: str, options: ColumnOptions) -> Rows:
 def to_values(column: pa.Array) -> list[Any]:
     """The values of a column; invalid bytes become lone surrogates, as in `errors="surrogateescape"`."""
     try:
-        values: list[Any] = column.to_pylist()
+        return list(column.to_pylist())
     except UnicodeDecodeError:
         cells = column.cast(pa.large_binary()).to_pylist()
-        values = [None if cell is None else cell.decode(errors="surrogateescape") for cell in cells]
-    return values
+        return [None if cell is None else cell.decode(errors="surrogateescape") for cell in cells]
 
 
 def read_text(path: str, options: ColumnOptions) -> Rows:
@@ -162,8 +157,8 @@ def read_lines(lines: BinaryIO, name: str) -> Iterator[str]:
 def refuse_utf16(path: str) -> None:
     """Raises InputError if the file starts with the mark of UTF-16."""
     with Path(path).open("rb") as file:
-        if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
-            raise InputError(f"{path}: row 1, first column: the file is UTF-16; save it as UTF-8")
+        is_utf16 = file.read(2) in (b"\xff\xfe", b"\xfe\xff")
+    require(not is_utf16, f"{path}: row 1, first column: the file is UTF-16; save it as UTF-8")
 
 
 READERS: dict[str, Callable[[str, ColumnOptions], Rows]] = {

@@ -11,7 +11,7 @@ from sentiment.data.assignment import sample_training_rows
 from sentiment.data.audit import audit_splits
 from sentiment.data.hub import find_revisions
 from sentiment.data.sources import load_reviews
-from sentiment.data.splits import SplitReviews, add_keys, compute_fingerprint, split_reviews
+from sentiment.data.splits import SplitReviews, add_keys, split_reviews
 from sentiment.data.tokenization import tokenize_reviews
 
 
@@ -28,16 +28,9 @@ class RunData:
 def prepare_data(data_args: DataArguments, seed: int, tokenizer: PreTrainedTokenizerBase) -> RunData:
     """The data of a run."""
     reviews = load_split_reviews(data_args, seed)
-    tokenized = tokenize_reviews(
-        reviews.splits, tokenizer, data_args.max_seq_length, data_args.preprocessing_num_workers
-    )
-    audit = audit_reviews(reviews, data_args, tokenizer)
-    return RunData(reviews.splits, tokenized, audit, compute_fingerprints(reviews.splits))
-
-
-def compute_fingerprints(splits: DatasetDict) -> dict[str, str]:
-    """The fingerprint of each split (`compute_fingerprint`)."""
-    return {name: compute_fingerprint(part) for name, part in splits.items()}
+    workers = data_args.preprocessing_num_workers
+    tokenized = tokenize_reviews(reviews.splits, tokenizer, data_args.max_seq_length, workers)
+    return RunData(reviews.splits, tokenized, audit_reviews(reviews, data_args, tokenizer), reviews.fingerprints)
 
 
 def load_published_reviews(data_args: DataArguments) -> DatasetDict:
@@ -52,20 +45,8 @@ def load_published_reviews(data_args: DataArguments) -> DatasetDict:
 
 
 def load_split_reviews(data_args: DataArguments, seed: int) -> SplitReviews:
-    """The labelled reviews, cleaned and split.
-
-    `split_seed`, or else `seed`, decides the split; `seed` samples the label budget from its training rows.
-    """
-    reviews = split_reviews(
-        load_published_reviews(data_args),
-        split=data_args.split,
-        max_rows=data_args.row_limit,
-        sample=data_args.sample,
-        seed=seed if data_args.split_seed is None else data_args.split_seed,
-        cleaning=data_args.cleaning,
-        keep_duplicates=data_args.keep_duplicates,
-        num_proc=data_args.preprocessing_num_workers,
-    )
+    """The reviews of `split_reviews`; of its training rows, `seed` samples `max_train_samples`."""
+    reviews = split_reviews(load_published_reviews(data_args), data_args, seed)
     if data_args.max_train_samples is not None:
         reviews.splits["train"] = sample_training_rows(reviews.splits["train"], data_args.max_train_samples, seed)
     return reviews
@@ -83,8 +64,6 @@ def audit_reviews(
 
 def audit_published(data_args: DataArguments, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     """The audit of all rows of a dataset as published, cleaned but not split again."""
-    workers = data_args.preprocessing_num_workers
-    splits = {
-        name: add_keys(part, data_args.cleaning, workers) for name, part in load_published_reviews(data_args).items()
-    }
+    published, workers = load_published_reviews(data_args), data_args.preprocessing_num_workers
+    splits = {name: add_keys(part, data_args.cleaning, workers) for name, part in published.items()}
     return {"cleaning": data_args.cleaning} | audit_splits(DatasetDict(splits), tokenizer, data_args.max_seq_length)

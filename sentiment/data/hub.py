@@ -32,9 +32,8 @@ def load_hub_dataset(repo_id: str, options: ColumnOptions, revision: str | None,
         with nullcontext() if online else offline_datasets():
             published = load_dataset(repo_id, revision=revision, streaming=streaming and online)
     except LOADING_ERRORS as error:
-        raise InputError(
-            f"cannot load dataset {repo_id} from the Hugging Face Hub: {shorten(first_line(error), 200)}"
-        ) from error
+        reason = shorten(first_line(error), 200)
+        raise InputError(f"cannot load dataset {repo_id} from the Hugging Face Hub: {reason}") from error
     splits = {split: normalise(rows, f"{repo_id} ({split})", options) for split, rows in published.items()}
     if not streaming:
         return splits
@@ -68,11 +67,7 @@ def find_revisions(*parts: Dataset) -> list[str]:
 
 
 def check_hub(repo_id: str, repo_type: RepoType, revision: str | None = None) -> bool:
-    """True if the Hub has this repository, False if only the local cache has it: pass `local_files_only=True` then.
-
-    Raises:
-        InputError: within seconds, if the repository is in neither.
-    """
+    """Whether the Hub has this repository, rather than only the cache; raises InputError if neither has it."""
     offline = huggingface_hub.is_offline_mode()
     problem = None if offline else ask_hub(repo_id, repo_type, revision)
     if not offline and problem is None:
@@ -88,7 +83,8 @@ def check_hub(repo_id: str, repo_type: RepoType, revision: str | None = None) ->
         reason = f"{what} is gated on the Hugging Face Hub (log in with access to it)"
     elif isinstance(problem, RepositoryNotFoundError | RevisionNotFoundError):
         reason = f"{what} is not on the Hugging Face Hub, or is private (check the name)"
-    script = Path(sys.argv[0]).name if Path(sys.argv[0]).name in OFFLINE_YAML else "train_e2e.py"
+    script = Path(sys.argv[0]).name
+    script = script if script in OFFLINE_YAML else "train_e2e.py"
     local = "--model with a local folder" if repo_type == "model" else "--data_dir with a local copy"
     raise InputError(
         f"{reason}: pass {local}, or run `python {script} sentiment/config/{OFFLINE_YAML[script]}.yaml`, which needs "

@@ -43,18 +43,10 @@ def load_reviews(
 ) -> DatasetDict:
     """The splits of a source, each with the columns `text` (string) and `label` (0, 1, or -1: unlabelled).
 
-    Args:
-        dataset: `sst2`, `imdb`, `snippets` or another of `SNIPPETS`, a Hub id `owner/name`, a folder with files named
-            after their splits, or one .csv, .tsv, .jsonl, .parquet or .txt file (split `train`).
-        data_dir: folder with local copies of Hub datasets; default: the variable `SENTIMENT_DATA_DIR`.
-        with_labels: if false, label columns are not read, and all labels are -1.
-        text_column_names: text columns, separated by commas, joined by a space; default: text, sentence or review.
-        label_column_name: label column; default: label.
-        revision: branch, tag or commit of a Hub dataset.
-        streaming: read rows while iterating (`IterableDataset`) instead of loading them.
-
-    Raises:
-        InputError: the source cannot be read; names file, row and column.
+    `dataset` is `sst2`, `imdb`, one of `SNIPPETS`, a Hub id `owner/name`, a folder with files named after their splits,
+    or one file (split `train`). `data_dir`, by default the variable `SENTIMENT_DATA_DIR`, holds local copies of Hub
+    datasets. Text columns are separated by commas and joined by a space. With `streaming`, rows are read while
+    iterating (`IterableDataset`). Raises InputError with file, row and column if the source cannot be read.
     """
     options = ColumnOptions(text_column_names, label_column_name, with_labels)
     files = {} if dataset in SNIPPETS else find_files(dataset, data_dir)
@@ -68,22 +60,20 @@ def load_reviews(
     )
     if not files:
         return DatasetDict(load_snippets(SNIPPETS[dataset], streaming))
-    return DatasetDict({split: load_files(split, paths, options, streaming) for split, paths in files.items()})
-
-
-def load_files(split: str, paths: list[Path], options: ColumnOptions, streaming: bool) -> Any:
-    """The rows of one split from its files."""
-    stamps = [(stat.st_mtime_ns, stat.st_size) for stat in map(Path.stat, paths)]
-    arguments = {"paths": [str(path.absolute()) for path in paths], "stamps": stamps, "options": options}
-    return generate_rows(split, read_files, arguments, streaming)
+    splits = {}
+    for split, paths in files.items():
+        stamps = [(stat.st_mtime_ns, stat.st_size) for stat in map(Path.stat, paths)]
+        arguments = {"paths": [str(path.absolute()) for path in paths], "stamps": stamps, "options": options}
+        splits[split] = generate_rows(split, read_files, arguments, streaming)
+    return DatasetDict(splits)
 
 
 def load_snippets(file: str, streaming: bool) -> dict[str, Any]:
     """The rated sentences of an embedded file as `train`, those of uncertain rating as `unsupervised`."""
     arguments = {"path": str(fetch_snippets() / file), "bound": NEUTRAL_BOUND}
     return {
-        split: generate_rows(split, read_ratings, arguments | {"neutral": neutral}, streaming)
-        for split, neutral in (("train", False), ("unsupervised", True))
+        split: generate_rows(split, read_ratings, arguments | {"neutral": split == "unsupervised"}, streaming)
+        for split in ("train", "unsupervised")
     }
 
 
@@ -103,10 +93,10 @@ def find_files(dataset: str, data_dir: str | None = None) -> dict[str, list[Path
     if dataset not in HUB_IDS and dataset:  # Path("") is the working folder
         if path.is_dir():
             return find_splits(path)
-        if path.is_file() or path.suffix.lower() in SUFFIXES:
+        is_supported = path.suffix.lower() in SUFFIXES
+        if path.is_file() or is_supported:
             require(path.is_file(), f"no such file: {path}")
-            supported = path.suffix.lower() in SUFFIXES
-            require(supported, f"{path}: cannot read files of this kind; use {', '.join(SUFFIXES)}")
+            require(is_supported, f"{path}: cannot read files of this kind; use {', '.join(SUFFIXES)}")
             return {"train": [path]}
     repo_id = HUB_IDS.get(dataset, dataset)
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo_id) or repo_id.startswith("."):
@@ -128,8 +118,8 @@ def find_files(dataset: str, data_dir: str | None = None) -> dict[str, list[Path
 
 def find_splits(folder: Path) -> dict[str, list[Path]]:
     """The files of each split in a folder, by name; raises InputError if a split occurs twice or lacks a shard."""
-    files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES and path.is_file()]
-    files = [path for path in files if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+    visible = (path for path in sorted(folder.rglob("*")) if "/." not in f"/{path.relative_to(folder).as_posix()}")
+    files = [path for path in visible if path.suffix.lower() in SUFFIXES and path.is_file()]
     splits: dict[str, list[Path]] = {}
     for path in files:
         shard = SHARD.fullmatch(path.stem)

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
+from sentiment.config.arguments import DataArguments
 from sentiment.data.assignment import assign_grouped, assign_stratified, limit_rows, merge_equal_keys
 from sentiment.data.caching import map_batches
 from sentiment.data.cleaning import CLEANINGS, clean_light, compute_text_key
-from sentiment.exceptions import InputError
+from sentiment.exceptions import InputError, require
 
 SPLIT_NAMES = ("train", "validation", "test")
 
@@ -26,18 +27,14 @@ class SplitReviews:
     splits: DatasetDict
     dropped: dict[str, int]
 
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """The fingerprint of each split (`compute_fingerprint`)."""
+        return {name: compute_fingerprint(part) for name, part in self.splits.items()}
 
-def split_reviews(
-    reviews: DatasetDict,
-    split: str = "stratified",
-    max_rows: int | None = 10_000,
-    sample: str = "first",
-    seed: int = 42,
-    cleaning: str = "light",
-    keep_duplicates: bool = False,
-    num_proc: int | None = None,
-) -> SplitReviews:
-    """The labelled reviews as train, validation and test.
+
+def split_reviews(reviews: DatasetDict, args: DataArguments, seed: int) -> SplitReviews:
+    """The labelled reviews as train, validation and test, split by `split_seed` or else by `seed`.
 
     - `stratified`: `max_rows` rows of published train and validation, split 8:1:1 with equal label shares.
     - `grouped`: the same, but only texts contained in no other are assigned at random; a phrase goes with the
@@ -47,26 +44,26 @@ def split_reviews(
 
     Equal texts are in one split; texts with both labels and empty texts are dropped. With `keep_duplicates`, rows are
     assigned one by one and none is dropped, as in the lab report: texts leak from train to test.
-
-    Raises:
-        InputError: too few rows, one label only, or no labelled test split.
+    Raises InputError for too few rows, one label only, or no labelled test split.
     """
-    if split == "grouped" and keep_duplicates:
-        raise InputError("--split grouped keeps equal texts in one split: omit --keep_duplicates")
+    split, keep_duplicates = args.split, args.keep_duplicates
+    seed = seed if args.split_seed is None else args.split_seed
+    grouped_duplicates = split == "grouped" and keep_duplicates
+    require(not grouped_duplicates, "--split grouped keeps equal texts in one split: omit --keep_duplicates")
     test_name = choose_labelled_split(reviews, ("validation", "test")) if split == "official" else None
     pool_names = [name for name in ("train", "validation") if name != test_name]
-    parts = [limit_labelled_rows(join_labelled(reviews, pool_names), max_rows, sample, seed)]
+    parts = [limit_labelled_rows(join_labelled(reviews, pool_names), args.row_limit, args.sample, seed)]
     if test_name:
         first_row = sum(len(reviews[name]) for name in pool_names if name in reviews)
         parts.append(join_labelled(reviews, [test_name], first_row))
-    keyed = add_keys(concatenate_datasets(parts), cleaning, num_proc)
+    keyed = add_keys(concatenate_datasets(parts), args.cleaning, args.preprocessing_num_workers)
     pool, dropped = drop_unusable(keyed.select(range(len(parts[0]))), keep_duplicates)
     splits: dict[str, Dataset] = {}
     if test_name:
-        test, dropped_from_test = drop_unusable(keyed.select(range(len(parts[0]), len(keyed))), keep_duplicates)
-        splits["test"] = test
+        test_part = keyed.select(range(len(parts[0]), len(keyed)))
+        splits["test"], dropped_from_test = drop_unusable(test_part, keep_duplicates)
         dropped += dropped_from_test
-        test_keys = set() if keep_duplicates else set(test["key"][:])
+        test_keys = set() if keep_duplicates else set(splits["test"]["key"][:])
         in_test = np.array([key in test_keys for key in pool["key"][:]], dtype=bool)
         dropped["in_test"] = int(in_test.sum())
         pool = pool.select(np.flatnonzero(~in_test))
@@ -78,10 +75,8 @@ def split_reviews(
         units = range(len(pool)) if keep_duplicates else keys
         assigned = assign_stratified(units, labels, (9, 1) if test_name else (8, 1, 1), seed)
     own = {name: pool.select(np.flatnonzero(assigned == position)) for position, name in enumerate(SPLIT_NAMES)}
-    splits = own | splits
-    for name, part in splits.items():
-        splits[name] = check_split(name, part, dropped, keep_duplicates)
-    return SplitReviews(DatasetDict(splits), {reason: count for reason, count in dropped.items() if count})
+    checked = {name: check_split(name, part, dropped, keep_duplicates) for name, part in (own | splits).items()}
+    return SplitReviews(DatasetDict(checked), {reason: count for reason, count in dropped.items() if count})
 
 
 def choose_labelled_split(reviews: DatasetDict, names: Iterable[str]) -> str:
@@ -98,15 +93,13 @@ def choose_labelled_split(reviews: DatasetDict, names: Iterable[str]) -> str:
 def join_labelled(reviews: DatasetDict, names: Iterable[str], first_row: int = 0) -> Dataset:
     """The labelled rows of these splits, with a column `row` that counts all rows; raises InputError if none is."""
     parts = [reviews[name] for name in names if name in reviews]
-    if not sum(len(part) for part in parts):
-        raise InputError(f"no {' or '.join(names)} rows: the dataset has the splits {', '.join(reviews) or 'none'}")
+    found = ", ".join(reviews) or "none"
+    require(any(map(len, parts)), f"no {' or '.join(names)} rows: the dataset has the splits {found}")
     joined = concatenate_datasets(parts)
     joined = joined.add_column("row", np.arange(first_row, first_row + len(joined)))
     labelled = np.flatnonzero(np.asarray(joined["label"][:]) >= 0)
-    if not len(labelled):
-        raise InputError(
-            f"none of the {len(joined):,} rows is labelled: the label column must hold 0 or 1, negative or positive"
-        )
+    message = f"none of the {len(joined):,} rows is labelled: the label column must hold 0 or 1, negative or positive"
+    require(len(labelled) > 0, message)
     return joined if len(labelled) == len(joined) else joined.select(labelled)
 
 
@@ -131,22 +124,27 @@ def add_keys(pool: Dataset, cleaning: str, num_proc: int | None) -> Dataset:
 
 def clean_batch(batch: dict[str, list[str]], cleaning: str) -> dict[str, list[str]]:
     """The cleaned texts of a batch, and the keys of the raw ones."""
-    texts = batch["text"]
-    return {"text": list(map(CLEANINGS[cleaning], texts)), "key": list(map(compute_text_key, texts))}
+    return {"text": [*map(CLEANINGS[cleaning], batch["text"])], "key": [*map(compute_text_key, batch["text"])]}
 
 
 def drop_unusable(pool: Dataset, keep_duplicates: bool) -> tuple[Dataset, Counter[str]]:
     """The rows without empty texts and texts with both labels, and how many of each were dropped."""
     if keep_duplicates:
         return pool, Counter()
-    labels_of: dict[str, set[int]] = defaultdict(set)
     keys = pool["key"][:]
-    for key, label in zip(keys, pool["label"][:], strict=True):
-        labels_of[key].add(label)
+    labels_of = collect_labels(keys, pool["label"][:])
     empty = np.array([not key for key in keys], dtype=bool)
     both = np.array([len(labels_of[key]) > 1 for key in keys], dtype=bool) & ~empty
     dropped = Counter(empty=int(empty.sum()), both_labels=int(both.sum()))
     return pool.select(np.flatnonzero(~empty & ~both)), dropped
+
+
+def collect_labels(keys: Iterable[str], labels: Iterable[int]) -> dict[str, set[int]]:
+    """The labels of the rows with each key."""
+    labels_of: dict[str, set[int]] = defaultdict(set)
+    for key, label in zip(keys, labels, strict=True):
+        labels_of[key].add(label)
+    return labels_of
 
 
 def check_split(name: str, part: Dataset, dropped: Counter[str], keep_duplicates: bool) -> Dataset:

@@ -23,8 +23,8 @@ BATCH_SIZE = 100  # reviews that are cleaned and tokenized together
 class EndlessDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
     """Passes over an `IterableDataset` without end, each shuffled in another order (`set_epoch`).
 
-    To the Trainer it is one epoch of `max_steps` steps. Every iteration starts with the first pass, so that skipping
-    the batches of a checkpoint resumes the training exactly.
+    To the Trainer it is one epoch. Every iteration starts with the first pass, so that skipping the batches of a
+    checkpoint resumes the training exactly.
     """
 
     def __init__(self, rows: IterableDataset) -> None:
@@ -45,7 +45,7 @@ class EndlessDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
 
 
 def stream_corpus(
-    corpus_args: CorpusArguments,
+    args: CorpusArguments,
     tokenizer: PreTrainedTokenizerBase,
     held_out_keys: Collection[str],
     seed: int,
@@ -55,28 +55,24 @@ def stream_corpus(
 
     Both have the columns of `tokenize_long_texts`. Each sequence is drawn at random from a buffer; the order depends
     on the seed and on `set_epoch`. No review of the validation set and none with one of the `held_out_keys` is in the
-    stream; other duplicates stay, since finding them takes memory that grows with the corpus.
-
-    Raises:
-        InputError: nothing is left to train on; see also `load_corpus`. Errors in a file are raised when it is read.
+    stream; other duplicates stay, since finding them takes memory that grows with the corpus. Raises InputError if
+    nothing is left to train on.
     """
-    options = corpus_args
-    reviews = load_corpus(options.dataset_name, options.data_dir, options.split, options.dataset_revision, True)
-    forbidden = hash_keys(held_out_keys)
+    reviews, forbidden = load_corpus(args), hash_keys(held_out_keys)
     held_out: dict[int, str] = {}
-    for review in keep_usable(reviews, options.cleaning, forbidden):
+    for review in keep_usable(reviews, args.cleaning, forbidden):
         held_out.setdefault(review["hash"], review["text"])
         if len(held_out) == validation_rows:
             break
     arguments: dict[str, Any] = {
         "tokenizer": tokenizer,
-        "max_seq_length": options.max_seq_length,
-        "long_texts": options.long_texts,
+        "max_seq_length": args.max_seq_length,
+        "long_texts": args.long_texts,
     }
     validation = Dataset.from_dict(build_sequences({"text": list(held_out.values())}, **arguments), features=SEQUENCES)
     forbidden = np.union1d(forbidden, np.fromiter(held_out, dtype=np.uint64))
     train = map_batches(
-        keep_usable(reviews, options.cleaning, forbidden),
+        keep_usable(reviews, args.cleaning, forbidden),
         build_sequences,
         fn_kwargs=arguments,
         batch_size=BATCH_SIZE,
@@ -87,7 +83,7 @@ def stream_corpus(
         next(iter(train), None) is not None,
         f"the stream holds no review to train on beside the {len(held_out):,} for validation: omit --streaming",
     )
-    return train.shuffle(seed=seed, buffer_size=options.shuffle_buffer_size), validation
+    return train.shuffle(seed=seed, buffer_size=args.shuffle_buffer_size), validation
 
 
 def keep_usable(reviews: IterableDataset, cleaning: str, forbidden: np.ndarray) -> IterableDataset:
@@ -97,7 +93,7 @@ def keep_usable(reviews: IterableDataset, cleaning: str, forbidden: np.ndarray) 
 
 
 def keep_batch(batch: dict[str, list[str]], cleaning: str, forbidden: np.ndarray) -> dict[str, list[Any]]:
-    """The usable reviews of a batch, see `keep_usable`."""
+    """`keep_usable` for one batch."""
     hashed = hash_batch(batch, cleaning)
     kept = np.asarray(hashed["filled"], dtype=bool) & ~np.isin(hashed["hash"], forbidden)
     return {"text": list(compress(hashed["text"], kept)), "hash": hashed["hash"][kept].tolist()}

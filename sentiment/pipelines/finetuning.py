@@ -12,7 +12,7 @@ from transformers.utils import logging as transformers_logging
 
 from sentiment.config.arguments import DataArguments, FinetuningArguments, ModelArguments
 from sentiment.config.parsing import build_arguments, parse_arguments
-from sentiment.data.finetuning_data import RunData, compute_fingerprints, load_split_reviews, prepare_data
+from sentiment.data.finetuning_data import RunData, load_split_reviews, prepare_data
 from sentiment.data.leaks import assign_clusters
 from sentiment.environment import is_main_process
 from sentiment.evaluation.metrics import evaluate_probabilities
@@ -82,7 +82,7 @@ class FinetuningRun(Run):
 
     def compute_fingerprints(self) -> dict[str, str]:
         """Fingerprints of the labelled splits."""
-        return compute_fingerprints(load_split_reviews(self.data_args, self.args.seed).splits)
+        return load_split_reviews(self.data_args, self.args.seed).fingerprints
 
     def check_model(self) -> None:
         """Raises InputError for the folder of an adaptation that has no model yet."""

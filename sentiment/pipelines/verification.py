@@ -12,7 +12,7 @@ from transformers import set_seed
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from sentiment.config.parsing import build_arguments
-from sentiment.data.finetuning_data import compute_fingerprints, load_split_reviews
+from sentiment.data.finetuning_data import load_split_reviews
 from sentiment.data.tokenization import tokenize_reviews
 from sentiment.exceptions import require
 from sentiment.models.classifier import load_trained_classifier
@@ -70,8 +70,9 @@ def verify_finetuning(
 ) -> tuple[str, list[str]]:
     """Evaluates the test split of a fine-tuning: what it was, and differences in rows, metrics and probabilities."""
     _, data_args, _ = build_arguments(finetuning.ARGUMENTS, options | {"resume": False})
-    splits = load_split_reviews(data_args, options["seed"]).splits
-    differences = list(compare_values(record["data"]["fingerprints"], compute_fingerprints(splits), "fingerprint", 0.0))
+    reviews = load_split_reviews(data_args, options["seed"])
+    splits = reviews.splits
+    differences = list(compare_values(record["data"]["fingerprints"], reviews.fingerprints, "fingerprint", 0.0))
     model_dir = str(run_dir / "model")
     model = load_trained_classifier(model_dir, torch.device(find_device()))
     tokenizer = load_tokenizer(model_dir, data_args.max_seq_length)

@@ -12,12 +12,9 @@ SPEED_FACTS = ("device", "name", "cores", "threads", "processes")  # of the hard
 
 
 def check_same_test(run_a: FinishedRun, run_b: FinishedRun) -> None:
-    """Refuse two runs that were not tested on the same rows, in the same order, with the same labels and texts.
+    """Raise InputError unless the runs were tested on the same rows, in the same order, with the same labels and texts.
 
     Texts may differ if the cleaning does, which is a part of a run like its model.
-
-    Raises:
-        InputError: names the options that explain it, or says that the data changed.
     """
     same_cleaning = run_a.options["cleaning"] == run_b.options["cleaning"]
     columns = ("row", "label", "text") if same_cleaning else ("row", "label")

@@ -1,14 +1,15 @@
 """A run's folder: its lock, and whether it may be written to."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from sentiment.exceptions import InputError
+from sentiment.exceptions import InputError, require
 from sentiment.storage import list_folder, read_json
 
 LOCK_FILE = ".lock"
@@ -39,20 +40,31 @@ NEUTRAL_OPTIONS = {
 }
 
 
+def check_is_folder(folder: Path) -> None:
+    """Raise InputError if the path or one of its parents is a file."""
+    for path in (folder, *folder.parents):
+        require(path.is_dir() or not path.exists(), f"{path} is a file: pass another --output_dir")
+
+
+def check_output_dir(folder: Path, content: str, written: Iterable[str], first_written: Iterable[str]) -> None:
+    """Raise InputError if the folder holds anything but a study or comparison (`content`), which would be replaced.
+
+    `written` are patterns of all names in such a folder; one of `first_written` is there even after an interruption.
+    """
+    check_is_folder(folder)
+    names = [path.name.removesuffix(".part") for path in list_folder(folder)]
+    others = [name for name in names if not any(fnmatch(name, pattern) for pattern in written)]
+    found = ", ".join(others[:3])
+    require(not others, f"{folder} holds {found}, not part of a {content}: pass another --output_dir")
+    is_known = not names or any(name in names for name in first_written)
+    require(is_known, f"{folder} is not empty and holds no {content}: pass another --output_dir")
+
+
 @contextmanager
 def lock_run_dir(run_dir: Path) -> Iterator[None]:
-    """Creates and locks the folder; removes it again if nothing was written to it.
-
-    The operating system releases the lock when the process ends, however it ends.
-
-    Raises:
-        InputError: another process holds it, or it is a file.
-    """
-    parts = [run_dir, *run_dir.parents]
-    for path in parts:
-        if path.exists() and not path.is_dir():
-            raise InputError(f"{path} is a file: pass another --output_dir")
-    created = [path for path in parts if not path.exists()]
+    """Create and lock the folder, until the process ends at the latest; remove it if nothing was written to it."""
+    check_is_folder(run_dir)
+    created = [path for path in (run_dir, *run_dir.parents) if not path.exists()]
     run_dir.mkdir(parents=True, exist_ok=True)
     lock = FileLock(run_dir / LOCK_FILE)
     try:
@@ -70,57 +82,44 @@ def lock_run_dir(run_dir: Path) -> Iterator[None]:
 
 
 def is_finished(run_dir: Path, options: dict[str, Any], overwrite: bool = False, resume: bool = False) -> bool:
-    """Whether the folder already holds this run, finished.
-
-    Raises:
-        InputError: it holds files but no run; or another run or an unfinished one, without `overwrite` or `resume`.
-    """
+    """Whether the folder already holds this run, finished; raises InputError if it must not be written to."""
     if not (run_dir / "run.json").exists():
         # A Trainer that was built and never ran leaves an empty folder of checkpoints.
         others = [path for path in list_folder(run_dir) if path.name != LOCK_FILE]
-        if any(path.name != "checkpoints" or any(path.iterdir()) for path in others):
-            raise InputError(f"{run_dir} is not empty and holds no run: pass another --output_dir")
+        is_empty = not any(path.name != "checkpoints" or any(path.iterdir()) for path in others)
+        require(is_empty, f"{run_dir} is not empty and holds no run: pass another --output_dir")
         return False
     if overwrite:
         return False
     found = read_run(run_dir)["options"]
     names = sorted((options.keys() | found.keys()) - NEUTRAL_OPTIONS)
-    changed = [name for name in names if found.get(name) != options.get(name)]
-    if changed:
-        difference = ", ".join(f"{name} {found.get(name)} -> {options.get(name)}" for name in changed[:MAX_NAMED])
-        difference += f" and {len(changed) - MAX_NAMED} more" if len(changed) > MAX_NAMED else ""
-        raise InputError(
-            f"{run_dir} holds a run with other options ({difference}): pass another --output_dir, or --overwrite"
-        )
-    if (run_dir / "metrics.json").exists():
-        return True
-    if not resume:
-        raise InputError(f"{run_dir} holds an unfinished run: pass --resume to continue, or --overwrite to start again")
-    return False
+    changed = [
+        f"{name} {found.get(name)} -> {options.get(name)}" for name in names if found.get(name) != options.get(name)
+    ]
+    difference = ", ".join(changed[:MAX_NAMED])
+    difference += f" and {len(changed) - MAX_NAMED} more" if len(changed) > MAX_NAMED else ""
+    other_run = f"{run_dir} holds a run with other options ({difference}): pass another --output_dir, or --overwrite"
+    require(not changed, other_run)
+    finished = (run_dir / "metrics.json").exists()
+    unfinished = f"{run_dir} holds an unfinished run: pass --resume to continue, or --overwrite to start again"
+    require(finished or resume, unfinished)
+    return finished
 
 
 def check_same_data(run_dir: Path, fingerprints: dict[str, str]) -> None:
-    """Refuses a run, finished or to be resumed, whose data has changed since; a new folder passes.
-
-    Raises:
-        InputError: names the splits that differ.
-    """
+    """Raise InputError if the folder holds a run, finished or to be resumed, whose data has changed since."""
     if not (run_dir / "run.json").exists():
         return
     found = read_run(run_dir)["data"]["fingerprints"]
     changed = ", ".join(name for name in fingerprints if found.get(name) != fingerprints[name])
-    if changed:
-        raise InputError(
-            f"{run_dir} holds a run on other data ({changed} changed since): pass another --output_dir, or --overwrite"
-        )
+    require(
+        not changed,
+        f"{run_dir} holds a run on other data ({changed} changed since): pass another --output_dir, or --overwrite",
+    )
 
 
 def read_run(run_dir: Path) -> dict[str, Any]:
-    """The run's `run.json`.
-
-    Raises:
-        InputError: it is missing or damaged.
-    """
+    """The run's `run.json`; raises InputError if it is missing or damaged."""
     run = read_json(run_dir / "run.json")
     try:
         run["options"].keys()

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from sentiment.data.corpus import compute_corpus_key, count_seen
-from sentiment.exceptions import InputError
+from sentiment.exceptions import InputError, require
 from sentiment.runs.folder import read_run
 from sentiment.storage import read_json
 
@@ -39,20 +39,14 @@ def find_adaptation(folder: Path) -> Path | None:
 def describe_adaptation(model_path: str, test_texts: Iterable[str]) -> dict[str, Any] | None:
     """The `adaptation` of run.json, for a base model that comes from one; else None.
 
-    Counts of texts are None for an adaptation on a stream.
-
-    Args:
-        model_path: the folder of the base model.
-        test_texts: texts that the fine-tuned model will be tested on.
-
-    Raises:
-        InputError: the adaptation read some of the test texts, or is unfinished.
+    Counts of texts are None for an adaptation on a stream. Raises InputError if it read some of the test texts, or is
+    unfinished.
     """
     run_dir = find_adaptation(Path(model_path))
     if run_dir is None:
         return None
-    if not (run_dir / "metrics.json").is_file():
-        raise InputError(f"the adaptation in {run_dir} is unfinished: run `python train_mlm.py --resume` as before")
+    is_finished = (run_dir / "metrics.json").is_file()
+    require(is_finished, f"the adaptation in {run_dir} is unfinished: run `python train_mlm.py --resume` as before")
     run, metrics = read_run(run_dir), read_json(run_dir / "metrics.json")
     seen = count_texts_seen(run_dir / KEYS_FILE, test_texts)
     if seen:
@@ -78,11 +72,7 @@ def describe_adaptation(model_path: str, test_texts: Iterable[str]) -> dict[str,
 
 
 def count_texts_seen(keys_file: Path, texts: Iterable[str]) -> int | None:
-    """How many of the texts an adaptation has read; None if it has no record of them.
-
-    Raises:
-        InputError: the file is corrupted.
-    """
+    """How many of the texts an adaptation has read; None if it has no record of them."""
     if not keys_file.exists():
         return None
     try:

@@ -27,10 +27,7 @@ def load_finished_metrics(
 ) -> dict[str, Any] | None:
     """The metrics of this run if its folder holds it, finished; None if it is to be trained.
 
-    `compute_fingerprints`: of the data as it is now; called for a finished run only.
-
-    Raises:
-        InputError: the folder holds something else, or a run on other data.
+    Fingerprints are computed for a finished run only.
     """
     if not is_finished(run_dir, options, args.overwrite, args.resume):
         return None
@@ -48,10 +45,7 @@ def build_run_record(
     model: PreTrainedModel,
     training_args: TrainingArguments,
 ) -> dict[str, Any]:
-    """The record of a run that starts now; data, duration and weights are added later.
-
-    `changed`: the options that differ from the defaults.
-    """
+    """The record of a run that starts now; data, duration and weights are added later."""
     return {
         "strategy": strategy,
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

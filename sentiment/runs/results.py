@@ -27,10 +27,7 @@ COLUMNS = ("row", "text", "label", "predicted", "probability")
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """The folder of a run, the contents of run.json (`record`) and metrics.json, and the columns of its predictions.
-
-    `options`, `hardware` and `adaptation` (None if the run started from none) are parts of `record`.
-    """
+    """A run's run.json (`record`, with `options`, `hardware`, `adaptation`), metrics.json and predictions by column."""
 
     folder: Path
     record: dict[str, Any]
@@ -47,11 +44,7 @@ class FinishedRun:
 
 
 def read_finished_run(folder: Path) -> FinishedRun:
-    """The fine-tuning in a folder.
-
-    Raises:
-        InputError: there is none, it is unfinished, or its files are damaged or inconsistent.
-    """
+    """The fine-tuning in a folder; raises InputError if it is missing, unfinished, damaged or inconsistent."""
     require((folder / "run.json").is_file(), f"no run in {folder}: pass the folder of a fine-tuning, like outputs/e2e")
     record = read_json_object(folder / "run.json", ["strategy"])
     require(record["strategy"] != "mlm", f"{folder} holds an adaptation: pass the fine-tuning that started from it")

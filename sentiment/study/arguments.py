@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from sentiment.config import parsing
 from sentiment.config.arguments import DataArguments, FinetuningArguments, ModelArguments
 from sentiment.config.data_arguments import SEED_RANGE, normalise_limit, option
+from sentiment.data.adaptation_data import TARGET_OPTIONS
 from sentiment.exceptions import InputError, require
 from sentiment.pipelines import adaptation, finetuning
 from sentiment.study.launchers import Launcher, run_locally
@@ -35,8 +36,6 @@ SECTIONS = ("finetuning", "budget_options", "adaptation", "placebo")
 # Options that sections may not set, since the study sets them.
 RESERVED = {"output_dir", "data_dir", "resume", "resume_from_checkpoint", "overwrite", "push_to_hub"}
 RESERVED_FINETUNING = RESERVED | {"seed", "max_train_samples", "layer_decay"}
-# Named target_* in adaptations.
-TARGET_OPTIONS = ("split", "max_rows", "sample", "split_seed", "text_column_names", "label_column_name")
 RESERVED_ADAPTATION = RESERVED | {"model_name_or_path", "model_revision", "target_dataset"}
 RESERVED_ADAPTATION |= {f"target_{name}" for name in TARGET_OPTIONS}
 
@@ -92,11 +91,7 @@ class StudyArguments:
 
 @dataclass(frozen=True)
 class StudyOptions:
-    """All options of a study, as plain values.
-
-    `finetuning` and `adaptations` (by kind) hold options of `sentiment.finetune` and `sentiment.adapt` that all runs
-    share; `budget_options` override those of fine-tuning at a budget.
-    """
+    """Options of a study, and those of its runs: of all fine-tunings, by budget, and of adaptations by kind."""
 
     args: StudyArguments
     finetuning: dict[str, Any]
@@ -105,11 +100,7 @@ class StudyOptions:
 
 
 def read_study(argv: Sequence[str]) -> StudyOptions:
-    """The options in a `study.yaml` (default: the one in the package) and in the flags after it.
-
-    Raises:
-        InputError: an option is unknown, wrong, or contradicts another; names the file and the section.
-    """
+    """The options in a `study.yaml` (default: the one in the package) and in the flags after it."""
     words = list(argv)
     path = Path(words.pop(0)) if words and words[0].endswith(parsing.YAML_SUFFIXES) else DEFAULT_STUDY
     values = parsing.read_yaml(path)
@@ -120,9 +111,8 @@ def read_study(argv: Sequence[str]) -> StudyOptions:
     (in_file,) = parsing.parse_arguments([StudyArguments], flags)
 
     shared = parse_section(sections["finetuning"], finetuning.ARGUMENTS, f"{path}, finetuning", RESERVED_FINETUNING)
-    shared["data_dir"] = args.data_dir
-    if shared.get("split_seed") is None:
-        shared["split_seed"] = DEFAULT_SPLIT_SEED
+    split_seed = shared.get("split_seed")
+    shared |= {"data_dir": args.data_dir, "split_seed": DEFAULT_SPLIT_SEED if split_seed is None else split_seed}
     where, budgets = f"{path}, budget_options", sorted({*args.budgets, *in_file.budgets})
     require(isinstance(sections["budget_options"], dict), f"{where}: must hold one 'budget: options' per line")
     by_budget = {}
@@ -139,10 +129,7 @@ def read_study(argv: Sequence[str]) -> StudyOptions:
 def read_adaptations(
     args: StudyArguments, sections: Mapping[str, Any], finetuning_options: Mapping[str, Any], path: Path
 ) -> dict[str, dict[str, Any]]:
-    """The options of each kind of adaptation that the arms need, for the model and the data of the fine-tunings.
-
-    The placebo has the options of the adaptation to reviews, except those in its own section.
-    """
+    """The options by kind of adaptation; the section `placebo` overrides `adaptation`, and all get its data."""
     kinds = args.list_adaptations()
     model_args, data_args = parsing.build_instances([ModelArguments, DataArguments], finetuning_options)
     require(
@@ -167,11 +154,7 @@ def read_adaptations(
 def parse_section(
     section: Any, classes: Sequence[Any], where: str, reserved: Collection[str], base: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """The options in a section by their canonical names, converted as flags are, and checked together with `base`.
-
-    Raises:
-        InputError: an option is unknown, reserved for the study, or wrong; starts with `where`.
-    """
+    """The options in a section by their canonical names, converted as flags are, and checked together with `base`."""
     require(isinstance(section, dict), f"{where}: must hold one 'key: value' per line")
     names = parsing.get_canonical_names(classes)
     for key in section:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -105,17 +106,10 @@ def build_study_plan(argv: Sequence[str]) -> StudyPlan:
     """The plan for the words of a command line; see `read_study`."""
     options = read_study(argv)
     args = options.args
-    adaptations = [
-        plan_adaptation(options, kind, seed)
-        for kind in options.adaptations
-        for seed in (args.seeds if args.adapt_each_seed else [None])
-    ]
-    finetunings = [
-        plan_finetuning(options, arm, budget, seed)
-        for seed in args.seeds
-        for budget in args.budgets
-        for arm in args.arms
-    ]
+    seeds = args.seeds if args.adapt_each_seed else [None]
+    adaptations = [plan_adaptation(options, kind, seed) for kind, seed in product(options.adaptations, seeds)]
+    runs = product(args.seeds, args.budgets, args.arms)
+    finetunings = [plan_finetuning(options, arm, budget, seed) for seed, budget, arm in runs]
     return StudyPlan(Path(args.output_dir), options, adaptations, finetunings)
 
 
@@ -154,26 +148,25 @@ def match_steps(planned: PlannedAdaptation) -> PlannedAdaptation | None:
     """The adaptation with `max_steps` set to the steps that it must match; None if those are not known yet."""
     if planned.steps_from is None:
         return planned
-    if not (planned.steps_from / "metrics.json").exists():
+    metrics_file = planned.steps_from / "metrics.json"
+    if not metrics_file.exists():
         return None
-    steps = read_json(planned.steps_from / "metrics.json")["history"][-1]["step"]
+    steps = read_json(metrics_file)["history"][-1]["step"]
     return replace(planned, options=planned.options | {"max_steps": steps})
 
 
 def load_study_data(options: StudyOptions) -> StudyData:
     """The split that all runs share; raises InputError if a budget cannot be sampled from it."""
     (data_args,) = build_instances([DataArguments], options.finetuning)
-    splits = load_split_reviews(data_args, seed=0).splits
-    train, validation, test = (splits[name] for name in ("train", "validation", "test"))
-    held_out = {"validation": compute_fingerprint(validation), "test": compute_fingerprint(test)}
+    reviews = load_split_reviews(data_args, seed=0)
+    train, whole = reviews.splits["train"], reviews.fingerprints
     rows, fingerprints = {}, {}
-    for budget in options.args.budgets:
-        for seed in options.args.seeds:
-            sample = train if budget == "all" else sample_training_rows(train, int(budget), seed)
-            rows[budget] = len(sample)
-            fingerprints[budget, seed] = {"train": compute_fingerprint(sample)} | held_out
+    for budget, seed in product(options.args.budgets, options.args.seeds):
+        sample = train if budget == "all" else sample_training_rows(train, int(budget), seed)
+        rows[budget] = len(sample)
+        fingerprints[budget, seed] = whole | {"train": compute_fingerprint(sample)}
     require(
         len(set(rows.values())) == len(rows),
         f"--budgets {' '.join(rows)}: two are the same, since the training split has {len(train):,} rows",
     )
-    return StudyData(rows, len(validation), len(test), fingerprints)
+    return StudyData(rows, len(reviews.splits["validation"]), len(reviews.splits["test"]), fingerprints)

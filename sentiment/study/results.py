@@ -49,9 +49,6 @@ def read_results(plan: StudyPlan, data: StudyData) -> tuple[list[dict[str, Any]]
 
     Seconds are training time. `total_seconds` includes all of the adaptation, `amortized_seconds` the adaptation
     divided by the number of runs that start from it.
-
-    Raises:
-        InputError: files of a run are damaged, or its data differs from that of the study.
     """
     sharing = Counter(planned.adaptation for planned in plan.finetunings)
     rows, correct = [], []
@@ -94,8 +91,8 @@ def describe_setup(plan: StudyPlan, data: StudyData) -> dict[str, Any]:
             "study": asdict(options.args),
             "finetuning": {name: value for name, value in shared.items() if name not in RESERVED_FINETUNING},
             "budget_options": {
-                f"{rows}": options.budget_options[budget]
-                for budget, rows in data.train_rows.items()
+                str(data.train_rows[budget]): options.budget_options[budget]
+                for budget in options.args.budgets
                 if budget in options.budget_options
             },
         },

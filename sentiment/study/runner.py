@@ -1,6 +1,5 @@
 """The steps of `sentiment study`: plan, checks, adaptations, fine-tunings, verdict, report."""
 
-import re
 import shutil
 import sys
 import time
@@ -16,12 +15,13 @@ from sentiment.config.arguments import CorpusArguments, ModelArguments
 from sentiment.config.parsing import build_instances
 from sentiment.data.corpus import load_corpus
 from sentiment.evaluation.study_effects import summarize_study
-from sentiment.exceptions import InputError, TrainingInterrupted, first_line, require
+from sentiment.exceptions import InputError, TrainingInterrupted, first_line
 from sentiment.models.model_folder import resolve_model
 from sentiment.reporting.rendering import format_duration
 from sentiment.reporting.study_report import FIGURES, write_study_report
 from sentiment.reporting.verdicts import describe_study
-from sentiment.storage import list_folder, write_json
+from sentiment.runs.folder import check_output_dir
+from sentiment.storage import write_json
 from sentiment.study.arguments import LAUNCHERS
 from sentiment.study.launchers import LauncherError, redirect_output
 from sentiment.study.plan import (
@@ -38,7 +38,7 @@ from sentiment.study.results import describe_setup, is_adapted, is_finetuned, re
 Run = TypeVar("Run", PlannedAdaptation, PlannedFinetuning)
 # In the order of writing.
 WRITTEN_FILES = ("results.parquet", *FIGURES, "report.md", "report.html", "verdict.json")
-WRITTEN_FOLDERS = re.compile(r"runs|logs|(mlm|placebo)(_\d+)?")
+WRITTEN_FOLDERS = ("runs", "logs", "mlm", "mlm_[0-9]*", "placebo", "placebo_[0-9]*")
 # What errors of runs recommend, and what a study offers instead.
 ADVICE = {
     "or --overwrite": "or remove that folder",
@@ -50,18 +50,12 @@ ADVICE = {
 def run_study(argv: Sequence[str]) -> dict[str, Any] | None:
     """Train the runs that are not finished yet, resuming interrupted ones, and write the verdict and the report.
 
-    Args:
-        argv: the words after `sentiment study`: optionally a `study.yaml`, then flags.
-
-    Returns:
-        The content of verdict.json; None if runs failed, which stderr names.
-
-    Raises:
-        InputError: wrong options or data, found before anything is trained; or runs that cannot be compared.
+    `argv` is what follows `sentiment study`: optionally a `study.yaml`, then flags. Returns the content of
+    verdict.json; None if runs failed, which stderr names. Wrong options or data raise InputError before any training.
     """
     try:
         plan = build_study_plan(argv)
-        check_output_dir(plan.folder)
+        check_output_dir(plan.folder, "study", (*WRITTEN_FILES, *WRITTEN_FOLDERS), ["logs"])
         data = load_study_data(plan.options)
         check_sources(plan)
         finished = [run for run in plan.finetunings if is_finetuned(run, data)]
@@ -73,9 +67,8 @@ def run_study(argv: Sequence[str]) -> dict[str, Any] | None:
         missing = total - len(finished) - train_finetunings(plan, data, finished, adapted)
         if not missing:
             return write_verdict(plan, data)
-        print_progress(
-            f"error: no verdict, since {missing} of {total} runs are missing: fix the errors above and rerun"
-        )
+        reason = f"{missing} of {total} runs are missing"
+        print_progress(f"error: no verdict, since {reason}: fix the errors above and rerun")
     except InputError as error:
         raise InputError(adapt_advice(str(error))) from error
     except (KeyboardInterrupt, TrainingInterrupted) as error:
@@ -86,16 +79,6 @@ def run_study(argv: Sequence[str]) -> dict[str, Any] | None:
     return None
 
 
-def check_output_dir(folder: Path) -> None:
-    """Raise InputError if the folder holds anything but a study."""
-    for path in (folder, *folder.parents):
-        require(path.is_dir() or not path.exists(), f"{path} is a file: pass another --output_dir")
-    names = {path.name.removesuffix(".part") for path in list_folder(folder)}
-    others = sorted(name for name in names.difference(WRITTEN_FILES) if not WRITTEN_FOLDERS.fullmatch(name))
-    require(not others, f"{folder} holds {', '.join(others[:3])}, not part of a study: pass another --output_dir")
-    require(not names or "logs" in names, f"{folder} is not empty and holds no study: pass another --output_dir")
-
-
 def check_sources(plan: StudyPlan) -> None:
     """Download model and texts of the adaptations if necessary; raise InputError if they are not available."""
     (model_args,) = build_instances([ModelArguments], plan.options.finetuning)
@@ -103,7 +86,7 @@ def check_sources(plan: StudyPlan) -> None:
     for planned in plan.adaptations:
         (corpus_args,) = build_instances([CorpusArguments], planned.options)
         if not (planned.folder / "metrics.json").exists() and not corpus_args.streaming:
-            load_corpus(corpus_args.dataset_name, corpus_args.data_dir, corpus_args.split, corpus_args.dataset_revision)
+            load_corpus(corpus_args)
 
 
 def train_adaptations(plan: StudyPlan, adapted: set[Path]) -> None:
@@ -144,10 +127,7 @@ def train_finetunings(
 
 
 def train(run: Run) -> tuple[Run, bool, str]:
-    """Train a run, and return it, whether that succeeded, and the result or error in one line.
-
-    A launcher may call it in another process.
-    """
+    """Train a run, here or in a launcher's process, and return it, whether it succeeded, and the result in one line."""
     start = time.perf_counter()
     try:
         with redirect_output(run.log):
@@ -160,10 +140,7 @@ def train(run: Run) -> tuple[Run, bool, str]:
 
 
 def remove_large_files(run_dir: Path, keep_model: bool) -> None:
-    """Remove a finished run's checkpoints and, unless `keep_model`, its weights (90 MB and more).
-
-    The tokenizer stays, since `sentiment compare` needs it.
-    """
+    """Remove a finished run's checkpoints and, unless `keep_model`, its weights, but not the tokenizer."""
     shutil.rmtree(run_dir / "checkpoints", ignore_errors=True)
     if not keep_model:
         for weights in (run_dir / "model").glob("*.safetensors"):

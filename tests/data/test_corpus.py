@@ -67,7 +67,7 @@ def test_sources_are_concatenated_and_labels_are_not_read(tmp_path: Path) -> Non
     (tmp_path / "test.csv").write_text("text,label\nnever,1\n")
     stars = tmp_path / "stars.csv"
     stars.write_text("review,label,sentiment\nthird,5 stars,great\n")
-    corpus = load_corpus([str(tmp_path), str(stars)])
+    corpus = load_corpus(CorpusArguments(dataset_name=[str(tmp_path), str(stars)]))
     assert corpus.to_dict() == {
         "text": ["first", "second", "third"],
         "source": [str(tmp_path), str(tmp_path), str(stars)],
@@ -138,8 +138,9 @@ def test_too_few_usable_reviews_are_refused_with_the_reasons() -> None:
 
 def test_two_processes_give_equal_rows_and_a_second_call_uses_the_cache(tmp_path: Path) -> None:
     (tmp_path / "reviews.txt").write_text("\n".join(f"review {row} &amp; <b>more</b>" for row in range(50)))
+    corpus_args = CorpusArguments(dataset_name=[str(tmp_path / "reviews.txt")])
     one, two, again = (
-        prepare(load_corpus([str(tmp_path / "reviews.txt")]), preprocessing_num_workers=n).splits for n in (1, 2, 1)
+        prepare(load_corpus(corpus_args), preprocessing_num_workers=workers).splits for workers in (1, 2, 1)
     )
     for name in ("train", "validation"):
         assert one[name].to_dict() == two[name].to_dict()
@@ -191,7 +192,7 @@ def test_no_unlabelled_review_of_imdb_is_in_its_test_split(real_data_dir: str) -
     assert len(unlabelled & tested) == 109  # letter by letter; with other tags or spaces there are more
     forbidden = collect_published_test_keys(published)
     assert len(forbidden) == 24_798
-    corpus = prepare(load_corpus(["imdb"], real_data_dir), forbidden=forbidden)
+    corpus = prepare(load_corpus(CorpusArguments(data_dir=real_data_dir)), forbidden=forbidden)
     assert corpus.rows_read == 50_000
     assert corpus.dropped == {"empty": 0, "duplicates": 497, "in_test": 265}
     for part in corpus.splits.values():

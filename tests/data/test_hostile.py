@@ -14,6 +14,7 @@ from datasets import Dataset, DatasetDict
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sentiment.config.arguments import DataArguments
 from sentiment.data.sources import load_reviews
 from sentiment.data.splits import split_reviews
 from sentiment.data.tokenization import tokenize_batch
@@ -164,7 +165,7 @@ def test_no_text_is_in_two_splits(rows: list[tuple[str, int]], how: str, cleanin
     rows += [(f"film {number}", number % 2) for number in range(40)]
     texts, labels = map(list, zip(*rows, strict=True))
     reviews = DatasetDict({"train": Dataset.from_dict({"text": texts, "label": labels})})
-    splits = split_reviews(reviews, split=how, max_rows=None, sample="first", seed=0, cleaning=cleaning).splits
+    splits = split_reviews(reviews, DataArguments(split=how, max_rows="all", cleaning=cleaning), seed=0).splits
     sides = [set(part["key"]) for part in splits.values()]
     assert sum(map(len, sides)) == len(set().union(*sides))
     for part in splits.values():

@@ -288,7 +288,7 @@ def test_options_name_columns_and_revision(folder: Path) -> None:
         load_split_reviews(DataArguments(dataset_name=str(path), dataset_revision="v1", **named), seed=1)
     corpus_args = CorpusArguments(dataset_name=["imdb", "sst2"], dataset_revision="v1", target_dataset="none")
     with pytest.raises(InputError, match="--dataset_revision v1: pass one dataset, not several"):
-        load_corpus(corpus_args.dataset_name, split="auto", revision=corpus_args.dataset_revision)
+        load_corpus(corpus_args)
 
 
 # --- errors ---

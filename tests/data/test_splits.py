@@ -8,15 +8,21 @@ from typing import Any
 import pytest
 from datasets import DatasetDict, concatenate_datasets
 
+from sentiment.config.arguments import DataArguments
+from sentiment.data import splits as data_splits
 from sentiment.data.audit import find_contained
 from sentiment.data.cleaning import CLEANINGS
 from sentiment.data.sources import load_reviews
-from sentiment.data.splits import SplitReviews, compute_fingerprint, split_reviews
+from sentiment.data.splits import SplitReviews, compute_fingerprint
 from sentiment.exceptions import InputError
 
 Build = Callable[..., DatasetDict]
 SPLIT_NAMES = ["train", "validation", "test"]
 SPLIT_MODES = ["stratified", "grouped", "official"]
+
+
+def split_reviews(reviews: DatasetDict, split: str = "stratified", seed: int = 42, **options: Any) -> SplitReviews:
+    return data_splits.split_reviews(reviews, DataArguments(split=split, **options), seed)
 
 
 def reviews(rows: int, word: str = "film") -> list[tuple[str, int]]:
@@ -160,21 +166,21 @@ def test_unlabelled_rows_are_dropped_and_row_numbers_are_those_of_the_source(spl
 
 def test_max_rows_takes_the_first_rows_or_a_random_sample(build_reviews: Build) -> None:
     source = build_reviews(train=reviews(150), validation=reviews(50, "play"))
-    assert all_rows_of(split_reviews(source, max_rows=100)) == list(range(100))
-    drawn = [all_rows_of(split_reviews(source, max_rows=100, sample="random", seed=seed)) for seed in (1, 1, 2)]
+    assert all_rows_of(split_reviews(source, max_rows="100")) == list(range(100))
+    drawn = [all_rows_of(split_reviews(source, max_rows="100", sample="random", seed=seed)) for seed in (1, 1, 2)]
     assert drawn[0] == drawn[1] != drawn[2]
     assert len(set(drawn[0])) == 100
     assert drawn[0] != list(range(100))
-    whole = split_reviews(source, max_rows=None)
+    whole = split_reviews(source, max_rows="all")
     assert sum(len(part) for part in whole.splits.values()) == 200
-    assert rows_of(whole) == rows_of(split_reviews(source, max_rows=200))
+    assert rows_of(whole) == rows_of(split_reviews(source, max_rows="200"))
 
 
 def test_first_rows_of_one_label_are_refused(build_reviews: Build) -> None:
     source = build_reviews(train=sorted(reviews(200), key=lambda review: review[1]))
     with pytest.raises(InputError, match=r"first 100 of 200 rows have one label only.*--sample random"):
-        split_reviews(source, max_rows=100)
-    assert len(split_reviews(source, max_rows=100, sample="random").splits["train"]) == 80
+        split_reviews(source, max_rows="100")
+    assert len(split_reviews(source, max_rows="100", sample="random").splits["train"]) == 80
 
 
 @pytest.mark.parametrize(
@@ -258,7 +264,7 @@ def leak(result: SplitReviews) -> tuple[int, int]:
 
 @pytest.mark.real_data
 def test_sst2_split_as_in_the_lab_report(sst2: DatasetDict) -> None:
-    result = split_reviews(sst2, max_rows=None, keep_duplicates=True)
+    result = split_reviews(sst2, max_rows="all", keep_duplicates=True)
     assert [len(part) for part in result.splits.values()] == [54_576, 6_822, 6_823]
     in_train, contained = (count / 6_823 for count in leak(result))
     assert in_train == pytest.approx(0.20, abs=0.01)
@@ -278,7 +284,7 @@ def test_sst2_by_default_has_no_text_in_two_splits(sst2: DatasetDict) -> None:
 
 @pytest.mark.real_data
 def test_official_test_split_of_sst2_has_872_sentences(sst2: DatasetDict) -> None:
-    result = split_reviews(sst2, "official", max_rows=None)
+    result = split_reviews(sst2, "official", max_rows="all")
     assert texts_of(result)["test"] == [" ".join(text.split()) for text in sst2["validation"]["text"][:]]
     assert len(result.splits["test"]) == 872
     assert leak(result) == (0, 3)
@@ -286,7 +292,7 @@ def test_official_test_split_of_sst2_has_872_sentences(sst2: DatasetDict) -> Non
 
 @pytest.mark.real_data
 def test_grouped_sst2_trains_on_no_part_of_a_test_text(sst2: DatasetDict) -> None:
-    result = split_reviews(sst2, "grouped", max_rows=None)
+    result = split_reviews(sst2, "grouped", max_rows="all")
     assert_apart(result)
     assert leak(result) == (0, 0)
     assert result.dropped["in_several_splits"] == pytest.approx(2_900, abs=150)

@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ from sentiment.data.streaming import stream_corpus
 process = psutil.Process()
 tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
 for path in sys.argv[2:]:
-    corpus_args = CorpusArguments(dataset_name=[path], max_seq_length=32, shuffle_buffer_size=100)
+    corpus_args = CorpusArguments(dataset_name=[path], max_seq_length=32, shuffle_buffer_size=100, streaming=True)
     train, _ = stream_corpus(corpus_args, tokenizer, held_out_keys=(), seed=0, validation_rows=10)
     seen = [process.memory_info().rss for _ in train]
     print(len(seen), max(seen) / 2**20)
@@ -75,7 +76,7 @@ def stream(tokenizer: PreTrainedTokenizerBase) -> Stream:
     def call(
         *paths: Path, held_out_keys: Collection[str] = (), seed: int = 1, validation_rows: int = 10, **changes: Any
     ) -> tuple[IterableDataset, Dataset]:
-        options = {"max_seq_length": 8, "shuffle_buffer_size": 50} | changes
+        options = {"max_seq_length": 8, "shuffle_buffer_size": 50, "streaming": True} | changes
         corpus_args = CorpusArguments(dataset_name=[str(path) for path in paths], **options)
         return stream_corpus(corpus_args, tokenizer, held_out_keys, seed, validation_rows)
 
@@ -92,8 +93,8 @@ def test_stream_has_the_sequences_of_the_corpus_in_memory(
 ) -> None:
     path = write_reviews(tmp_path / "reviews.txt", range(300))
     forbidden = {spell(number) for number in range(5, 300, 7)}
-    corpus_args = CorpusArguments(max_rows="all", preprocessing_num_workers=1)
-    corpus = prepare_corpus(load_corpus([str(path)]), corpus_args, forbidden, seed=1)
+    corpus_args = CorpusArguments(dataset_name=[str(path)], max_rows="all", preprocessing_num_workers=1)
+    corpus = prepare_corpus(load_corpus(corpus_args), corpus_args, forbidden, seed=1)
     expected = tokenize_long_texts(corpus.splits, tokenizer, 8, long_texts)
     train, validation = stream(path, held_out_keys=forbidden, long_texts=long_texts)
     rows = list(train)
@@ -137,7 +138,7 @@ def test_several_datasets_are_interleaved_until_all_are_read(tmp_path: Path) -> 
     short, long = tmp_path / "short.txt", tmp_path / "long.txt"
     short.write_text("a1\na2\n")
     long.write_text("b1\nb2\nb3\nb4\n")
-    reviews = load_corpus([str(short), str(long)], streaming=True)
+    reviews = load_corpus(CorpusArguments(dataset_name=[str(short), str(long)], streaming=True))
     assert [row["text"] for row in reviews] == ["a1", "b1", "a2", "b2", "b3", "b4"]
 
 
@@ -150,7 +151,10 @@ def test_each_kind_of_file_is_streamed(tmp_path: Path, name: str) -> None:
         path.write_text("\n".join(json.dumps({"text": text, "label": [5]}) for text in ("good", "bad")))
     else:
         path.write_text({"a.txt": "good\n\nbad\n", "a.csv": "text\ngood\nbad\n", "a.tsv": "text\ngood\nbad\n"}[name])
-    assert list(load_corpus([str(path)], streaming=True)) == [{"text": "good"}, {"text": "bad"}]
+    assert list(load_corpus(CorpusArguments(dataset_name=[str(path)], streaming=True))) == [
+        {"text": "good"},
+        {"text": "bad"},
+    ]
 
 
 def test_folder_and_local_copy_are_streamed_by_their_splits(tmp_path: Path) -> None:
@@ -161,8 +165,9 @@ def test_folder_and_local_copy_are_streamed_by_their_splits(tmp_path: Path) -> N
     (folder / "train.csv").write_text("text,label\nthree,1\n")
     (folder / "test.csv").write_text("text,label\nA test!,1\n")
     for dataset, data_dir in ((str(folder), None), ("imdb", str(tmp_path))):
-        assert [row["text"] for row in load_corpus([dataset], data_dir, streaming=True)] == ["one", "two"]
-        assert [row["text"] for row in load_corpus([dataset], data_dir, "all", streaming=True)] == [
+        corpus_args = CorpusArguments(dataset_name=[dataset], data_dir=data_dir, streaming=True)
+        assert [row["text"] for row in load_corpus(corpus_args)] == ["one", "two"]
+        assert [row["text"] for row in load_corpus(replace(corpus_args, split="all"))] == [
             "three",
             "one",
             "two",
@@ -185,7 +190,7 @@ def stars(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 @pytest.mark.parametrize("online", [True, False])
 def test_hub_is_streamed_and_so_is_its_cache(stars: dict[str, Any], online: bool) -> None:
     stars["online"] = online
-    rows = load_corpus(["owner/stars"], streaming=True)
+    rows = load_corpus(CorpusArguments(dataset_name=["owner/stars"], streaming=True))
     assert isinstance(rows, IterableDataset)
     assert list(rows) == [{"text": "bad"}, {"text": ""}, {"text": "dull"}]
 
@@ -193,7 +198,10 @@ def test_hub_is_streamed_and_so_is_its_cache(stars: dict[str, Any], online: bool
 def test_embedded_sentences_are_streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "movieReviewSnippets_GroundTruth.txt").write_text("1\t3.1\tgood\r\n2\t0.2\tso so")
     monkeypatch.setattr(sources, "fetch_snippets", lambda: tmp_path)
-    assert list(load_corpus(["snippets"], streaming=True)) == [{"text": "good"}, {"text": "so so"}]
+    assert list(load_corpus(CorpusArguments(dataset_name=["snippets"], streaming=True))) == [
+        {"text": "good"},
+        {"text": "so so"},
+    ]
 
 
 def test_errors_are_one_line(stream: Stream, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer, BertTokenizerFast, PreTrainedTokenizerBase
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
+from sentiment.config.arguments import DataArguments
 from sentiment.data import tokenization
 from sentiment.data.cleaning import clean_light
 from sentiment.data.sources import load_reviews
@@ -106,7 +107,7 @@ def test_published_texts(dataset: str, split: str, real_data_dir: str) -> None:
 def splits(build_reviews: Callable[..., DatasetDict]) -> DatasetDict:
     good = [(" ".join(["a", *["very"] * row, "good film"]), 1) for row in range(20)]
     bad = [(" ".join(["a", *["very"] * row, "bad film"]), 0) for row in range(20)]
-    return split_reviews(build_reviews(train=good + bad)).splits
+    return split_reviews(build_reviews(train=good + bad), DataArguments(), seed=42).splits
 
 
 def test_rows_keep_order_number_and_label(splits: DatasetDict, tokenizer: PreTrainedTokenizerBase) -> None:

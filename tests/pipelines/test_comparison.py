@@ -77,8 +77,8 @@ def test_only_an_earlier_comparison_is_replaced(write_finished_run: Callable[...
     (output / "report.html.part").write_text("staged")  # by a process that was killed
     compare(first, second, output)
     (output / "notes.txt").write_text("mine")
-    assert "out holds notes.txt, no part of a comparison: pass another --output_dir" in refusal(first, second, output)
-    assert "no part of a comparison" in refusal(first, second, first)
+    assert "out holds notes.txt, not part of a comparison: pass another --output_dir" in refusal(first, second, output)
+    assert "not part of a comparison" in refusal(first, second, first)
     other = tmp_path / "other"
     other.mkdir()
     (other / "report.md").write_text("mine")
