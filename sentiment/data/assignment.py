@@ -1,7 +1,4 @@
-"""Random assignment of rows to splits: equal label shares, equal texts together, phrases with their sentences.
-
-A split is its index in `ratios`: with ratios (8, 1, 1), split 0 gets 80%, and splits 1 and 2 get 10% each; -1 is none.
-"""
+"""Random assignment of rows to splits, numbered as in `ratios`: with (8, 1, 1), split 0 gets 80%, 1 and 2 get 10%."""
 
 from collections.abc import Iterable, Sequence
 
@@ -12,7 +9,7 @@ from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import train_test_split
 
 from sentiment.data.leaks import find_containers
-from sentiment.exceptions import InputError, require
+from sentiment.exceptions import require
 
 
 def merge_equal_keys(keys: Sequence[str], texts: Iterable[str]) -> list[str]:
@@ -31,7 +28,7 @@ def merge_equal_keys(keys: Sequence[str], texts: Iterable[str]) -> list[str]:
 
 
 def assign_stratified(keys: Sequence[object], labels: np.ndarray, ratios: Sequence[int], seed: int) -> np.ndarray:
-    """The split of each row, shape (rows,); rows of equal key share one. Raises as `assign_units`."""
+    """The split of each row, shape (rows,); rows of equal key share one."""
     first_row = {key: row for row, key in reversed(list(enumerate(keys)))}
     split_of = dict(zip(first_row, assign_units(labels[list(first_row.values())], ratios, seed), strict=True))
     return np.array([split_of[key] for key in keys], dtype=int)
@@ -41,7 +38,6 @@ def assign_grouped(keys: Sequence[str], labels: np.ndarray, ratios: Sequence[int
     """The split of each row, shape (rows,): that of the texts that contain it, or -1 if these are in several.
 
     Only texts contained in no other are assigned at random, so that no phrase of a test sentence is in training.
-    Raises as `assign_units`.
     """
     label_of = dict(zip(reversed(keys), reversed(labels), strict=True))
     texts = list(label_of)
@@ -60,14 +56,13 @@ def assign_units(labels: np.ndarray, ratios: Sequence[int], seed: int) -> np.nda
     """The split of each unit, shape (units,), stratified by label; raises InputError if a label has too few units."""
     negative, positive = np.bincount(labels, minlength=2)[:2]
     require(len(labels) > 0, "no usable rows: no text has exactly one label")
-    if not negative or not positive:
-        only = "positive" if positive else "negative"
-        raise InputError(f"all {len(labels):,} usable rows are {only}: a classifier needs rows of both labels")
-    if min(negative, positive) < sum(ratios):
-        raise InputError(
-            f"too few rows to split {':'.join(map(str, ratios))}: {negative:,} different negative and {positive:,} "
-            f"different positive texts are usable, and {sum(ratios)} of each are needed"
-        )
+    only = f"all {len(labels):,} usable rows are {'positive' if positive else 'negative'}"
+    require(negative > 0 and positive > 0, f"{only}: a classifier needs rows of both labels")
+    require(
+        min(negative, positive) >= sum(ratios),
+        f"too few rows to split {':'.join(map(str, ratios))}: {negative:,} different negative and {positive:,} "
+        f"different positive texts are usable, and {sum(ratios)} of each are needed",
+    )
     splits = np.zeros(len(labels), dtype=int)
     rest, rest_ratio = np.arange(len(labels)), sum(ratios)
     for split in range(len(ratios) - 1, 0, -1):
@@ -88,10 +83,7 @@ def limit_rows(pool: Dataset, max_rows: int | None, sample: str, seed: int) -> D
 
 
 def sample_training_rows(part: Dataset, rows: int, seed: int) -> Dataset:
-    """A random sample of the split with its label shares; smaller samples of a seed are subsets of larger ones.
-
-    Raises InputError if the split has fewer rows, or the sample would lack a label.
-    """
+    """A random sample of the split with its label shares; smaller samples of a seed are subsets of larger ones."""
     labels = np.asarray(part["label"][:])
     require(rows <= len(part), f"--max_train_samples {rows:,}: the training split has {len(part):,} rows")
     shuffled = np.random.default_rng(seed).permutation(len(part))
@@ -100,6 +92,6 @@ def sample_training_rows(part: Dataset, rows: int, seed: int) -> Dataset:
         own = shuffled[labels[shuffled] == label]
         ranks[own] = (np.arange(len(own)) + 0.5) / len(own)
     chosen = np.sort(np.argsort(ranks, kind="stable")[:rows])
-    has_all_labels = len(np.unique(labels[chosen])) == len(np.unique(labels))
-    require(has_all_labels, f"--max_train_samples {rows}: too few for rows of both labels")
+    lacks_label = set(labels[chosen]) != set(labels)
+    require(not lacks_label, f"--max_train_samples {rows}: too few for rows of both labels")
     return part.select(chosen)

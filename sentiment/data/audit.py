@@ -1,6 +1,5 @@
 """Audit of splits: sizes, lengths, duplicates and leaks."""
 
-from collections.abc import Iterable
 from itertools import combinations
 from typing import Any
 
@@ -23,7 +22,7 @@ def audit_splits(splits: DatasetDict, tokenizer: PreTrainedTokenizerBase, max_se
     distinct = {name: set(values) for name, values in keys.items()}
     report: dict[str, Any] = {
         "max_seq_length": max_seq_length,
-        "splits": {name: audit_split(part, keys[name], tokenizer, max_seq_length) for name, part in splits.items()},
+        "splits": {name: audit_split(part, tokenizer, max_seq_length) for name, part in splits.items()},
         "across": {
             f"{first} & {second}": sum(key in distinct[first] for key in keys[second])
             for first, second in combinations(splits, 2)
@@ -31,16 +30,15 @@ def audit_splits(splits: DatasetDict, tokenizer: PreTrainedTokenizerBase, max_se
     }
     if "train" in splits and "test" in splits:
         contained = find_contained(distinct["test"], distinct["train"])
-        report["test_in_train"] = count_share(key in distinct["train"] for key in keys["test"])
-        report["test_contained_in_train"] = count_share(key in contained for key in keys["test"])
+        for name, found in (("test_in_train", distinct["train"]), ("test_contained_in_train", contained)):
+            rows = sum(key in found for key in keys["test"])
+            report[name] = {"rows": rows, "share": rows / len(keys["test"]) if rows else 0.0}
     return report
 
 
-def audit_split(
-    part: Dataset, keys: list[str], tokenizer: PreTrainedTokenizerBase, max_seq_length: int
-) -> dict[str, Any]:
+def audit_split(part: Dataset, tokenizer: PreTrainedTokenizerBase, max_seq_length: int) -> dict[str, Any]:
     """Rows, labels, empty texts, duplicates, texts with both labels, lengths in tokens, share of truncated texts."""
-    labels = np.asarray(part["label"][:], dtype=int)
+    keys, labels = part["key"][:], np.asarray(part["label"][:], dtype=int)
     labels_of = collect_labels(keys, labels.tolist())
     batches = part.select_columns(["text"]).iter(batch_size=1000)
     tokens = [len(ids) for batch in batches for ids in encode_texts(batch["text"], tokenizer)]
@@ -48,9 +46,7 @@ def audit_split(
     return {
         "rows": len(part),
         "labels": {
-            "negative": int((labels == 0).sum()),
-            "positive": int((labels == 1).sum()),
-            "unlabelled": int((labels < 0).sum()),
+            name: int((labels == label).sum()) for name, label in (("negative", 0), ("positive", 1), ("unlabelled", -1))
         },
         "empty": sum(not text for text in part["text"][:]),
         "duplicates": len(keys) - len(labels_of),
@@ -69,9 +65,3 @@ def find_contained(phrases: set[str], texts: set[str]) -> set[str]:
     """The phrases that are one of the texts or, as whole words, a part of one."""
     index = SpanIndex(phrases)
     return {phrase for text in texts for phrase in index.find_in(text)}
-
-
-def count_share(flags: Iterable[bool]) -> dict[str, Any]:
-    """The number of flags that are set, `rows`, and their `share`."""
-    values = list(flags)
-    return {"rows": sum(values), "share": sum(values) / len(values) if values else 0.0}

@@ -16,9 +16,8 @@ from sentiment.exceptions import InputError
 VERSION = 1
 
 
-def call_function(*arguments: Any, function: Callable[..., Any], version: int, **keywords: Any) -> Any:
+def call_function(*arguments: Any, function: Callable[..., Any], version: int, **keywords: Any) -> Any:  # noqa: ARG001
     """What the function returns; `version` is only part of the cache's key."""
-    del version
     return function(*arguments, **keywords)
 
 
@@ -40,8 +39,8 @@ def generate_rows(
     split: str, generator: Callable[..., Iterator[dict[str, Any]]], arguments: dict[str, Any], streaming: bool = False
 ) -> Any:
     """The rows of a generator, with the columns `text` and `label`: a cached `Dataset`, or an `IterableDataset`."""
-    source = IterableDataset if streaming else Dataset
     versioned = {"function": generator, "version": VERSION, **arguments}
+    source = IterableDataset if streaming else Dataset
     try:
         return source.from_generator(call_function, features=FEATURES, gen_kwargs=versioned, split=NamedSplit(split))
     except DatasetGenerationError as error:

@@ -52,12 +52,10 @@ def load_split_reviews(data_args: DataArguments, seed: int) -> SplitReviews:
     return reviews
 
 
-def audit_reviews(
-    reviews: SplitReviews, data_args: DataArguments, tokenizer: PreTrainedTokenizerBase
-) -> dict[str, Any]:
+def audit_reviews(reviews: SplitReviews, args: DataArguments, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     """The audit of a run's splits, with the options that made them."""
-    options = {name: getattr(data_args, name) for name in ("cleaning", "split", "keep_duplicates")}
-    counts = audit_splits(reviews.splits, tokenizer, data_args.max_seq_length)
+    options = {name: getattr(args, name) for name in ("cleaning", "split", "keep_duplicates")}
+    counts = audit_splits(reviews.splits, tokenizer, args.max_seq_length)
     revisions = find_revisions(*reviews.splits.values())
     return options | counts | {"dropped": reviews.dropped, "dataset_revisions": revisions}
 

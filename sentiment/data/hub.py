@@ -35,9 +35,8 @@ def load_hub_dataset(repo_id: str, options: ColumnOptions, revision: str | None,
         reason = shorten(first_line(error), 200)
         raise InputError(f"cannot load dataset {repo_id} from the Hugging Face Hub: {reason}") from error
     splits = {split: normalise(rows, f"{repo_id} ({split})", options) for split, rows in published.items()}
-    if not streaming:
-        return splits
-    return {name: part.to_iterable_dataset() if isinstance(part, Dataset) else part for name, part in splits.items()}
+    is_in_memory = streaming and not online
+    return {name: part.to_iterable_dataset() for name, part in splits.items()} if is_in_memory else splits
 
 
 def normalise(rows: Any, place: str, options: ColumnOptions) -> Any:
@@ -55,7 +54,7 @@ def normalise(rows: Any, place: str, options: ColumnOptions) -> Any:
 
 def parse_batch(batch: dict[str, list[Any]], indices: list[int], place: str, columns: Columns) -> dict[str, list[Any]]:
     """The rows of a batch as `text` and `label`."""
-    records = (dict(zip(batch, cells, strict=True)) for cells in zip(*batch.values(), strict=True))
+    records = [dict(zip(batch, cells, strict=True)) for cells in zip(*batch.values(), strict=True)]
     rows = [parse_row(place, index + 1, columns, record) for index, record in zip(indices, records, strict=True)]
     return {name: [row[name] for row in rows] for name in FEATURES}
 

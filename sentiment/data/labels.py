@@ -48,10 +48,7 @@ class Columns:
 def match_columns(
     where: str, names: Iterable[str], options: ColumnOptions, features: Mapping[str, Any] | None = None
 ) -> Columns:
-    """Find the text columns and the label column, if any; case and surrounding spaces are ignored.
-
-    Raises InputError with the list of columns if one is missing or ambiguous, or the label column seems misnamed.
-    """
+    """Find the text columns and the label column, if any; case and surrounding spaces are ignored."""
     found = list(names)
     listing = f"found columns: {shorten(', '.join(map(repr, found)), 200) or 'none'}"
 
@@ -85,10 +82,7 @@ def match_columns(
 
 
 def parse_row(where: str, row: int, columns: Columns, record: Mapping[str, Any]) -> dict[str, Any]:
-    """One row as `{"text": str, "label": 0, 1 or -1}`: texts joined by a space, missing values empty or -1.
-
-    Raises InputError with file, row and column if a text is no string or not Unicode, or for any other label.
-    """
+    """One row as `{"text": str, "label": 0, 1 or -1}`: texts joined by a space, missing values empty or -1."""
     texts = [parse_text(where, row, name, record[name]) for name in columns.texts]
     label = record.get(columns.label)
     if columns.class_names and label is not None and 0 <= label < len(columns.class_names):
@@ -104,20 +98,19 @@ def parse_row(where: str, row: int, columns: Columns, record: Mapping[str, Any])
 
 def parse_text(where: str, row: int, column: str, text: Any) -> str:
     """The text of a cell; raises InputError if it is no string or not Unicode."""
+    place = f"{where}: row {row}, column {column!r}"
     if text is None:
         return ""
     if not isinstance(text, str):
-        raise InputError(f"{where}: row {row}, column {column!r}: expected a text, found {shorten(repr(text))}")
+        raise InputError(f"{place}: expected a text, found {shorten(repr(text))}")
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        code = ord(text[error.start])
+        code, position = ord(text[error.start]), error.start + 1
         # errors="surrogateescape" decodes an invalid byte b as the lone surrogate 0xDC00 + b
         found = f"byte 0x{code - 0xDC00:02X}" if 0xDC80 <= code <= 0xDCFF else f"a lone surrogate \\u{code:04x}"
-        raise InputError(
-            f"{where}: row {row}, column {column!r}: {found} at character {error.start + 1} is not UTF-8; "
-            "save the file as UTF-8"
-        ) from None
+        problem = f"{place}: {found} at character {position} is not UTF-8; save the file as UTF-8"
+        raise InputError(problem) from None
     return text
 
 

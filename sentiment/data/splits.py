@@ -91,7 +91,7 @@ def choose_labelled_split(reviews: DatasetDict, names: Iterable[str]) -> str:
 
 
 def join_labelled(reviews: DatasetDict, names: Iterable[str], first_row: int = 0) -> Dataset:
-    """The labelled rows of these splits, with a column `row` that counts all rows; raises InputError if none is."""
+    """The labelled rows of these splits, with a column `row` that counts all rows."""
     parts = [reviews[name] for name in names if name in reviews]
     found = ", ".join(reviews) or "none"
     require(any(map(len, parts)), f"no {' or '.join(names)} rows: the dataset has the splits {found}")
@@ -106,11 +106,11 @@ def join_labelled(reviews: DatasetDict, names: Iterable[str], first_row: int = 0
 def limit_labelled_rows(pool: Dataset, max_rows: int | None, sample: str, seed: int) -> Dataset:
     """`limit_rows`; raises InputError if the first rows have one label only."""
     limited = limit_rows(pool, max_rows, sample, seed)
-    if sample == "first" and limited is not pool and len(set(limited["label"][:])) < len(set(pool["label"][:])):
-        raise InputError(
-            f"the first {len(limited):,} of {len(pool):,} rows have one label only, since the rows are ordered by "
-            "label: pass --sample random or --max_rows all"
-        )
+    require(
+        sample != "first" or set(limited["label"][:]) == set(pool["label"][:]),
+        f"the first {len(limited):,} of {len(pool):,} rows have one label only, since the rows are ordered by label: "
+        "pass --sample random or --max_rows all",
+    )
     return limited
 
 

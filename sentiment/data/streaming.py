@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from sentiment.config.arguments import CorpusArguments
 from sentiment.data.caching import map_batches
 from sentiment.data.corpus import hash_batch, hash_keys, load_corpus
-from sentiment.data.tokenization import SEQUENCES, chunk_batch, encode_batch
+from sentiment.data.tokenization import SEQUENCES, Batch, chunk_batch, encode_batch
 from sentiment.exceptions import InputError, require
 
 HASHED_TEXTS = Features({"text": Value("string"), "hash": Value("uint64")})
@@ -92,15 +92,13 @@ def keep_usable(reviews: IterableDataset, cleaning: str, forbidden: np.ndarray) 
     return map_batches(reviews, keep_batch, fn_kwargs=arguments, batch_size=BATCH_SIZE, features=HASHED_TEXTS)
 
 
-def keep_batch(batch: dict[str, list[str]], cleaning: str, forbidden: np.ndarray) -> dict[str, list[Any]]:
+def keep_batch(batch: Batch, cleaning: str, forbidden: np.ndarray) -> Batch:
     """`keep_usable` for one batch."""
     hashed = hash_batch(batch, cleaning)
     kept = np.asarray(hashed["filled"], dtype=bool) & ~np.isin(hashed["hash"], forbidden)
     return {"text": list(compress(hashed["text"], kept)), "hash": hashed["hash"][kept].tolist()}
 
 
-def build_sequences(
-    batch: dict[str, list[str]], tokenizer: PreTrainedTokenizerBase, max_seq_length: int, long_texts: str
-) -> dict[str, Any]:
+def build_sequences(batch: Batch, tokenizer: PreTrainedTokenizerBase, max_seq_length: int, long_texts: str) -> Batch:
     """The sequences of a batch of cleaned texts, see `chunk_batch`."""
     return chunk_batch(encode_batch(batch, tokenizer), tokenizer, max_seq_length, long_texts)

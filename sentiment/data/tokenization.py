@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from sentiment.data.caching import map_batches
 
+Batch = dict[str, list[Any]]
 LONG_TEXTS = ("chunk", "truncate")
 SEQUENCES = Features(
     {"input_ids": List(Value("int32")), "special_tokens_mask": List(Value("int8")), "length": Value("int32")}
@@ -40,9 +41,7 @@ def tokenize_reviews(
     return DatasetDict(tokenized)
 
 
-def tokenize_batch(
-    batch: dict[str, list[str]], tokenizer: PreTrainedTokenizerBase, max_seq_length: int
-) -> dict[str, list[Any]]:
+def tokenize_batch(batch: Batch, tokenizer: PreTrainedTokenizerBase, max_seq_length: int) -> Batch:
     """The truncated `input_ids` of a batch of texts, with special tokens, and their `length`."""
     first, last = tokenizer.cls_token_id, tokenizer.sep_token_id
     tokens = encode_texts(batch["text"], tokenizer)
@@ -82,15 +81,13 @@ def encode_dataset(part: Dataset, tokenizer: PreTrainedTokenizerBase, num_proc: 
     )
 
 
-def encode_batch(batch: dict[str, list[str]], tokenizer: PreTrainedTokenizerBase) -> dict[str, list[Any]]:
+def encode_batch(batch: Batch, tokenizer: PreTrainedTokenizerBase) -> Batch:
     """The `tokens` of a batch of texts and their number, `length`."""
     tokens = encode_texts(batch["text"], tokenizer)
     return {"tokens": tokens, "length": [len(ids) for ids in tokens]}
 
 
-def chunk_batch(
-    batch: dict[str, list[Any]], tokenizer: PreTrainedTokenizerBase, max_seq_length: int, long_texts: str
-) -> dict[str, list[Any]]:
+def chunk_batch(batch: Batch, tokenizer: PreTrainedTokenizerBase, max_seq_length: int, long_texts: str) -> Batch:
     """The sequences of a batch of tokenized reviews, with special tokens; see `tokenize_long_texts`."""
     first, last = tokenizer.cls_token_id, tokenizer.sep_token_id
     input_ids = [

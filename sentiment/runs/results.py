@@ -49,7 +49,7 @@ def read_finished_run(folder: Path) -> FinishedRun:
     record = read_json_object(folder / "run.json", ["strategy"])
     require(record["strategy"] != "mlm", f"{folder} holds an adaptation: pass the fine-tuning that started from it")
     require((folder / "metrics.json").is_file(), f"{folder} holds an unfinished run: finish it with --resume")
-    check_keys(folder / "run.json", record, RECORD_KEYS)
+    record = read_json_object(folder / "run.json", RECORD_KEYS)
     metrics = read_json_object(folder / "metrics.json", METRICS_KEYS)
     predictions = read_predictions(folder / "predictions.parquet")
     counts = [[0, 0], [0, 0]]
@@ -62,23 +62,18 @@ def read_finished_run(folder: Path) -> FinishedRun:
 
 
 def read_json_object(path: Path, keys: Sequence[str]) -> dict[str, Any]:
-    """The content of a JSON file that must have the given keys."""
+    """The content of a JSON file; raises InputError if it lacks one of the keys."""
     try:
         content: dict[str, Any] = read_json(path)
     except InputError as error:
         raise build_damage_error(path, first_line(error)) from error
-    check_keys(path, content, keys)
-    return content
-
-
-def check_keys(path: Path, content: Any, keys: Sequence[str]) -> None:
-    """Raise InputError if the content of a file lacks one of the keys."""
     for key in keys:
-        part = content
+        part: Any = content
         for name in key.split("."):
             if not isinstance(part, dict) or name not in part:
                 raise build_damage_error(path, f"it has no {key}")
             part = part[name]
+    return content
 
 
 def read_predictions(path: Path) -> dict[str, list[Any]]:

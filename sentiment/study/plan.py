@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any, ClassVar
@@ -33,6 +34,10 @@ class PlannedRun:
         """Folder of the run."""
         return Path(self.options["output_dir"])
 
+    def train(self) -> str:
+        """Train it, and return the result in words."""
+        raise NotImplementedError
+
     @property
     def recorded_options(self) -> dict[str, Any]:
         """The options as run.json has them."""
@@ -50,8 +55,7 @@ class PlannedAdaptation(PlannedRun):
     def __str__(self) -> str:
         return f"adaptation to {' and '.join(self.options['dataset_name'])} ({self.folder})"
 
-    def train(self) -> str:
-        """Train it, and return the result in words."""
+    def train(self) -> str:  # noqa: D102
         losses = adaptation.adapt(**self.options)["validation"]
         return f"loss {losses['before']['loss']:.2f} -> {losses['after']['loss']:.2f} on held-out text"
 
@@ -70,20 +74,9 @@ class PlannedFinetuning(PlannedRun):
         labels = "all" if self.budget == "all" else f"{int(self.budget):,}"
         return f"{self.arm}, {labels} labels, seed {self.seed}"
 
-    def train(self) -> str:
-        """Train it, and return the result in words."""
+    def train(self) -> str:  # noqa: D102
         metrics = finetuning.finetune(strategy="finetune" if self.adaptation else "e2e", **self.options)
         return f"test accuracy {metrics['test']['after']['accuracy']:.3f}"
-
-
-@dataclass(frozen=True)
-class StudyPlan:
-    """All runs of a study in the order of training."""
-
-    folder: Path
-    options: StudyOptions
-    adaptations: list[PlannedAdaptation]
-    finetunings: list[PlannedFinetuning]
 
 
 @dataclass(frozen=True)
@@ -100,6 +93,33 @@ class StudyData:
         epochs: float = run.options.get("num_train_epochs", FinetuningArguments.num_train_epochs)
         evaluated = epochs * self.validation_rows + 2 * self.test_rows
         return epochs * self.train_rows[run.budget] + evaluated / 3 + OVERHEAD_ROWS
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """All runs of a study in the order of training."""
+
+    folder: Path
+    options: StudyOptions
+    adaptations: list[PlannedAdaptation]
+    finetunings: list[PlannedFinetuning]
+
+    @cached_property
+    def data(self) -> StudyData:
+        """The split that all runs share; raises InputError if a budget cannot be sampled from it."""
+        (data_args,) = build_instances([DataArguments], self.options.finetuning)
+        reviews = load_split_reviews(data_args, seed=0)
+        train, whole = reviews.splits["train"], reviews.fingerprints
+        rows, fingerprints = {}, {}
+        for budget, seed in product(self.options.args.budgets, self.options.args.seeds):
+            sample = train if budget == "all" else sample_training_rows(train, int(budget), seed)
+            rows[budget] = len(sample)
+            fingerprints[budget, seed] = whole | {"train": compute_fingerprint(sample)}
+        require(
+            len(set(rows.values())) == len(rows),
+            f"--budgets {' '.join(rows)}: two are the same, since the training split has {len(train):,} rows",
+        )
+        return StudyData(rows, len(reviews.splits["validation"]), len(reviews.splits["test"]), fingerprints)
 
 
 def build_study_plan(argv: Sequence[str]) -> StudyPlan:
@@ -153,20 +173,3 @@ def match_steps(planned: PlannedAdaptation) -> PlannedAdaptation | None:
         return None
     steps = read_json(metrics_file)["history"][-1]["step"]
     return replace(planned, options=planned.options | {"max_steps": steps})
-
-
-def load_study_data(options: StudyOptions) -> StudyData:
-    """The split that all runs share; raises InputError if a budget cannot be sampled from it."""
-    (data_args,) = build_instances([DataArguments], options.finetuning)
-    reviews = load_split_reviews(data_args, seed=0)
-    train, whole = reviews.splits["train"], reviews.fingerprints
-    rows, fingerprints = {}, {}
-    for budget, seed in product(options.args.budgets, options.args.seeds):
-        sample = train if budget == "all" else sample_training_rows(train, int(budget), seed)
-        rows[budget] = len(sample)
-        fingerprints[budget, seed] = whole | {"train": compute_fingerprint(sample)}
-    require(
-        len(set(rows.values())) == len(rows),
-        f"--budgets {' '.join(rows)}: two are the same, since the training split has {len(train):,} rows",
-    )
-    return StudyData(rows, len(reviews.splits["validation"]), len(reviews.splits["test"]), fingerprints)

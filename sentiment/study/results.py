@@ -44,7 +44,7 @@ def is_finetuned(planned: PlannedFinetuning, data: StudyData) -> bool:
     return finished
 
 
-def read_results(plan: StudyPlan, data: StudyData) -> tuple[list[dict[str, Any]], list[np.ndarray], np.ndarray]:
+def read_results(plan: StudyPlan) -> tuple[list[dict[str, Any]], list[np.ndarray], np.ndarray]:
     """A row per run, as in results.parquet, which test rows each run classifies correctly, and the rows' clusters.
 
     Seconds are training time. `total_seconds` includes all of the adaptation, `amortized_seconds` the adaptation
@@ -54,7 +54,7 @@ def read_results(plan: StudyPlan, data: StudyData) -> tuple[list[dict[str, Any]]
     rows, correct = [], []
     texts: list[str] = []
     for planned in plan.finetunings:
-        check_same_data(planned.folder, data.fingerprints[planned.budget, planned.seed])
+        check_same_data(planned.folder, plan.data.fingerprints[planned.budget, planned.seed])
         run = read_finished_run(planned.folder)
         texts = run.predictions["text"]
         after, seconds = run.metrics["test"]["after"], run.metrics["resources"]["train_seconds"]
@@ -62,7 +62,7 @@ def read_results(plan: StudyPlan, data: StudyData) -> tuple[list[dict[str, Any]]
         rows.append(
             {
                 "arm": planned.arm,
-                "budget": data.train_rows[planned.budget],
+                "budget": plan.data.train_rows[planned.budget],
                 "seed": planned.seed,
                 **{name: after[name] for name in ("accuracy", "f1", "loss")},
                 "validation_accuracy": run.metrics["validation"]["accuracy"],
@@ -77,9 +77,9 @@ def read_results(plan: StudyPlan, data: StudyData) -> tuple[list[dict[str, Any]]
     return rows, correct, assign_clusters(texts)
 
 
-def describe_setup(plan: StudyPlan, data: StudyData) -> dict[str, Any]:
+def describe_setup(plan: StudyPlan) -> dict[str, Any]:
     """The setup of the study in verdict.json: options, rows, adaptations, machine."""
-    options, first = plan.options, plan.finetunings[0]
+    options, data, first = plan.options, plan.data, plan.finetunings[0]
     fingerprints = data.fingerprints[first.budget, first.seed]
     record = read_run(first.folder)
     shared = collect_options(*build_arguments(finetuning.ARGUMENTS, options.finetuning))

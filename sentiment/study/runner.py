@@ -24,18 +24,10 @@ from sentiment.runs.folder import check_output_dir
 from sentiment.storage import write_json
 from sentiment.study.arguments import LAUNCHERS
 from sentiment.study.launchers import LauncherError, redirect_output
-from sentiment.study.plan import (
-    PlannedAdaptation,
-    PlannedFinetuning,
-    StudyData,
-    StudyPlan,
-    build_study_plan,
-    load_study_data,
-    match_steps,
-)
+from sentiment.study.plan import PlannedFinetuning, PlannedRun, StudyPlan, build_study_plan, match_steps
 from sentiment.study.results import describe_setup, is_adapted, is_finetuned, read_results
 
-Run = TypeVar("Run", PlannedAdaptation, PlannedFinetuning)
+Run = TypeVar("Run", bound=PlannedRun)
 # In the order of writing.
 WRITTEN_FILES = ("results.parquet", *FIGURES, "report.md", "report.html", "verdict.json")
 WRITTEN_FOLDERS = ("runs", "logs", "mlm", "mlm_[0-9]*", "placebo", "placebo_[0-9]*")
@@ -56,7 +48,7 @@ def run_study(argv: Sequence[str]) -> dict[str, Any] | None:
     try:
         plan = build_study_plan(argv)
         check_output_dir(plan.folder, "study", (*WRITTEN_FILES, *WRITTEN_FOLDERS), ["logs"])
-        data = load_study_data(plan.options)
+        data = plan.data  # raises InputError before anything is written
         check_sources(plan)
         finished = [run for run in plan.finetunings if is_finetuned(run, data)]
         adapted = {planned.folder for planned in plan.adaptations if is_adapted(planned)}
@@ -64,9 +56,9 @@ def run_study(argv: Sequence[str]) -> dict[str, Any] | None:
         logs.mkdir(parents=True, exist_ok=True)
         print_progress(f"{total} runs, {len(finished)} already finished; logs in {logs}")
         train_adaptations(plan, adapted)
-        missing = total - len(finished) - train_finetunings(plan, data, finished, adapted)
+        missing = total - len(finished) - train_finetunings(plan, finished, adapted)
         if not missing:
-            return write_verdict(plan, data)
+            return write_verdict(plan)
         reason = f"{missing} of {total} runs are missing"
         print_progress(f"error: no verdict, since {reason}: fix the errors above and rerun")
     except InputError as error:
@@ -102,22 +94,20 @@ def train_adaptations(plan: StudyPlan, adapted: set[Path]) -> None:
                 remove_large_files(planned.folder, keep_model=True)
 
 
-def train_finetunings(
-    plan: StudyPlan, data: StudyData, finished: Sequence[PlannedFinetuning], adapted: set[Path]
-) -> int:
+def train_finetunings(plan: StudyPlan, finished: Sequence[PlannedFinetuning], adapted: set[Path]) -> int:
     """Train the runs that are not finished, print a line for each, and return how many succeed."""
     args, start, total = plan.options.args, time.perf_counter(), len(plan.finetunings)
     for run in finished:
         remove_large_files(run.folder, args.keep_models)
     runs = [run for run in plan.finetunings if run not in finished and run.adaptation in {None, *adapted}]
-    work, done, trained = sum(map(data.estimate_work, runs)), 0.0, 0
+    work, done, trained = sum(map(plan.data.estimate_work, runs)), 0.0, 0
     try:
         outcomes = LAUNCHERS[args.launcher](train, runs, args.jobs, plan.folder / "logs" / "processes.log")
         for count, (run, is_trained, result) in enumerate(outcomes, start=len(finished) + 1):
             if is_trained:
                 trained += 1
                 remove_large_files(run.folder, args.keep_models)
-            done += data.estimate_work(run)
+            done += plan.data.estimate_work(run)
             hours, minutes = divmod(round((time.perf_counter() - start) * (work - done) / done / 60), 60)
             left = f"; about {f'{hours} h ' if hours else ''}{minutes} min left" if hours or minutes else ""
             print_progress(f"[{count}/{total}] {run}: {result}{left}")
@@ -147,11 +137,11 @@ def remove_large_files(run_dir: Path, keep_model: bool) -> None:
             weights.unlink()
 
 
-def write_verdict(plan: StudyPlan, data: StudyData) -> dict[str, Any]:
+def write_verdict(plan: StudyPlan) -> dict[str, Any]:
     """Write results, report and verdict.json, and return the content of the latter."""
-    rows, correct, clusters = read_results(plan, data)
+    rows, correct, clusters = read_results(plan)
     summary = summarize_study(rows, correct, clusters)
-    verdict = describe_study(summary) | summary | describe_setup(plan, data)
+    verdict = describe_study(summary) | summary | describe_setup(plan)
     for name in reversed(WRITTEN_FILES):
         (plan.folder / name).unlink(missing_ok=True)
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), plan.folder / "results.parquet")
