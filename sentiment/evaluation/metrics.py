@@ -68,7 +68,7 @@ def compute_metrics(predictions: ArrayLike, references: ArrayLike, clusters: Arr
     predicted, true = np.asarray(predictions), np.asarray(references)
     if predicted.size == 0 or predicted.shape != true.shape:
         raise ValueError(f"{predicted.size} predictions for {true.size} references: need as many, at least one")
-    return SentimentMetrics().compute(predictions=predicted, references=true, clusters=clusters)  # type: ignore[no-any-return]
+    return SentimentMetrics().compute(predictions=predicted, references=true, clusters=clusters)
 
 
 def compute_log_loss(probabilities: ArrayLike, references: ArrayLike) -> float:

@@ -18,7 +18,7 @@ Model = TypeVar("Model", bound=PreTrainedModel)
 
 
 class PlainCheckpointMixin(PreTrainedModel):
-    """Saves a subclass of a transformers model as that model, so that it loads, also from the Hub, without this package.
+    """Saves a subclass of a transformers model as that model, so that it loads without this package, also from the Hub.
 
     Transformers writes the name of the saved class into `config.json`; so `plain_class` itself saves the weights.
     """
