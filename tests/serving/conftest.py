@@ -1,4 +1,4 @@
-"""A service on the tiny classifier, asked through ASGI, and one that listens on a port."""
+"""Services with the tiny classifier: behind a test client, on a port, and in a process of their own."""
 
 import asyncio
 import contextlib
@@ -18,17 +18,17 @@ import pytest
 from starlette.testclient import TestClient
 
 from sentiment.serving.arguments import ServingArguments
-from sentiment.serving.connections import build_server
-from sentiment.serving.server import TOKEN_VARIABLE, add_cors, build_middleware, open_port
+from sentiment.serving.connections import Server
+from sentiment.serving.server import TOKEN_VARIABLE, build_asgi_app, open_port
 from sentiment.serving.service import load_service
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 60  # no wait here takes so long, unless it would take for ever
+SECONDS = 60  # timeout of every wait
 
 
 @pytest.fixture(scope="session")
 def open_service(tiny_classifier: Path) -> Callable[..., Any]:
-    """`with open_service(token=None, **options) as opened:` gives `client`, `service` and `front`."""
+    """`with open_service(token=None, **options) as opened:` yields `client` and `service`."""
 
     @contextlib.contextmanager
     def open_with(token: str | None = None, **options: Any) -> Iterator[SimpleNamespace]:
@@ -36,12 +36,10 @@ def open_service(tiny_classifier: Path) -> Callable[..., Any]:
             ServingArguments(**{"model": str(tiny_classifier), "precision": "fp32", "workers": 1} | options),
             in_processes=False,
         )
-        front = build_middleware(service, token)
-        app = add_cors(front, service.args.cors_origins)
-        with TestClient(app, raise_server_exceptions=False) as client:
+        with TestClient(build_asgi_app(service, token), raise_server_exceptions=False) as client:
             assert client.portal is not None
             client.portal.call(service.start)
-            yield SimpleNamespace(client=client, service=service, front=front)
+            yield SimpleNamespace(client=client, service=service)
             client.portal.call(service.stop)
 
     return open_with
@@ -49,20 +47,20 @@ def open_service(tiny_classifier: Path) -> Callable[..., Any]:
 
 @pytest.fixture(scope="module")
 def opened(open_service: Callable[..., Any]) -> Iterator[Any]:
-    """A service with the usual limits, that no test changes."""
+    """A service with default limits, which no test changes."""
     with open_service() as found:
         yield found
 
 
 @pytest.fixture(scope="module")
 def client(opened: Any) -> TestClient:
-    """Asks the service with the usual limits."""
+    """The client of the service with default limits."""
     return opened.client
 
 
 @dataclass
 class Gate:
-    """Stands in for a model: waits in each batch until it is opened."""
+    """Wraps `compute_logits`: each batch waits until the gate is opened."""
 
     compute_logits: Callable[[Any], np.ndarray]
     is_entered: threading.Event = field(default_factory=threading.Event)
@@ -76,7 +74,7 @@ class Gate:
 
 @pytest.fixture
 def close_gate() -> Callable[[Any], Gate]:
-    """`close_gate(service)` lets its model wait in each batch until `is_open` of what it gives is set."""
+    """`close_gate(service)` wraps its model in a closed gate, and returns the gate."""
 
     def close(service: Any) -> Gate:
         batcher = service.models[0].batcher
@@ -88,7 +86,7 @@ def close_gate() -> Callable[[Any], Gate]:
 
 @pytest.fixture(scope="module")
 def listen(tiny_classifier: Path) -> Iterator[Callable[..., Any]]:
-    """`listen(**options)`: the service on a free port, in a thread of this process; gives `port`, `url`, `service`."""
+    """`listen(**options)` serves on a free port, in a thread; returns `port`, `url`, `service`."""
     with contextlib.ExitStack() as stack:
 
         def start(**options: Any) -> SimpleNamespace:
@@ -97,7 +95,7 @@ def listen(tiny_classifier: Path) -> Iterator[Callable[..., Any]]:
             listener = open_port("127.0.0.1", 0)
             port = listener.getsockname()[1]
             loop, is_started = asyncio.new_event_loop(), threading.Event()
-            server = build_server(build_middleware(service, None))
+            server = Server(build_asgi_app(service, None), service)
 
             async def run() -> None:
                 await service.start()
@@ -130,7 +128,7 @@ class Process:
 
 @pytest.fixture(scope="module")
 def run_server(tiny_classifier: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Process]]:
-    """`run_server(*flags)` starts `sentiment serve` on the tiny classifier and a free port; back once it serves."""
+    """`run_server(*flags)` runs `sentiment serve` with the tiny classifier on a free port; returns once it serves."""
     processes = []
 
     def start(*flags: str, model: Path = tiny_classifier, **variables: str) -> Process:

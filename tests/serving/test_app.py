@@ -1,4 +1,4 @@
-"""Every route, and every error that is documented, with its status and its one line."""
+"""Every route, and every documented error with its status and message."""
 
 import concurrent.futures
 import json
@@ -15,26 +15,29 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 from huggingface_hub import InferenceClient
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 from safetensors.torch import load_file, save_file
 from starlette.testclient import TestClient
 
 from sentiment.config.arguments import DataArguments, FinetuningArguments, ModelArguments
-from sentiment.inference.predictor import SentimentPredictor
+from sentiment.inference.predictor import Predictor
 from sentiment.pipelines.finetuning import FinetuningRun
-from sentiment.serving import middleware as front_module
+from sentiment.serving import middleware
+from sentiment.serving.app import MAX_EXPLAINED_WORDS, build_occlusions, compute_word_weights
 from sentiment.serving.batcher import ModelError, OverloadError
 
-SECONDS = 60  # no wait here takes so long, unless it would take for ever
+SECONDS = 60  # timeout of every wait
 TEXTS = ["a good film", "bad", "not a very good story", "dull dull plot", "great moving ending", "<b>empty</b>"]
 TWELVE = [f"{first} {second} film" for first in ("good", "bad", "not", "dull") for second in ("very", "a", "great")]
-# Each path that takes texts, its field, and a body with one text.
+# Each path that classifies texts, and its field.
 FIELDS = {"/query": "sentences", "/predict": "inputs", "/explain": "sentence"}
 JSON = {"content-type": "application/json"}
 
 
-def refused(response: Any, status: int) -> str:
-    """The one line of a refusal."""
+def get_error(response: Any, status: int) -> str:
+    """The message of an error response."""
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/json"
     (key, message) = next(iter(response.json().items()))
@@ -44,21 +47,21 @@ def refused(response: Any, status: int) -> str:
 
 
 @pytest.fixture(scope="module")
-def predictor(tiny_classifier: Path) -> SentimentPredictor:
-    return SentimentPredictor.from_pretrained(str(tiny_classifier))
+def predictor(tiny_classifier: Path) -> Predictor:
+    return Predictor.from_pretrained(str(tiny_classifier))
 
 
-# --- answers ---
+# --- predictions ---
 
 
-def test_query_answers_in_order(client: TestClient, predictor: SentimentPredictor) -> None:
+def test_query_answers_in_order(client: TestClient, predictor: Predictor) -> None:
     answer = client.post("/query", json={"sentences": TEXTS}).json()
     expected = predictor.predict(TEXTS)
     assert set(answer) == {"results", "labels", "scores"}
     assert answer["labels"] == [prediction.label for prediction in expected]
     assert set(answer["labels"]) == {"negative", "positive"}
     assert answer["results"] == [int(label == "positive") for label in answer["labels"]]
-    assert answer["scores"] == pytest.approx([prediction.confidence for prediction in expected], abs=1e-5)
+    assert answer["scores"] == pytest.approx([prediction.score for prediction in expected], abs=1e-5)
 
 
 def test_query_takes_a_single_string(client: TestClient) -> None:
@@ -68,7 +71,7 @@ def test_query_takes_a_single_string(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize("text", ["\x00", "\ufffe", "😀" * 100, "<" * 1000, "x" * 10_000, "\u202e", '"', "\\u0000"])
-def test_odd_texts_get_an_answer(client: TestClient, text: str) -> None:
+def test_unusual_texts_are_answered(client: TestClient, text: str) -> None:
     for path, field in FIELDS.items():
         assert client.post(path, json={field: text}).status_code == 200
 
@@ -78,13 +81,13 @@ def test_the_largest_request_is_answered(client: TestClient) -> None:
     assert len(answer.json()["results"]) == 128
 
 
-def test_query_answers_as_the_run_itself(
+def test_query_reproduces_the_predictions_of_the_run(
     tiny_bert: Path, reviews_csv: Path, tmp_path: Path, open_service: Callable[..., Any]
 ) -> None:
     args = FinetuningArguments(
         output_dir=str(tmp_path / "run"), learning_rate=5e-3, num_train_epochs=1, precision="fp32"
     )
-    data_args = DataArguments(dataset_name=str(reviews_csv), max_seq_length=8)  # cuts some of the texts
+    data_args = DataArguments(dataset_name=str(reviews_csv), max_seq_length=8)  # truncates some of the texts
     FinetuningRun("e2e", ModelArguments(model_name_or_path=str(tiny_bert)), data_args, args).execute()
     table = pyarrow.parquet.read_table(tmp_path / "run" / "predictions.parquet").to_pydict()
     with open_service(model=str(tmp_path / "run")) as opened:
@@ -97,12 +100,12 @@ def test_query_answers_as_the_run_itself(
     assert probabilities == pytest.approx(table["probability"], abs=1e-5)
 
 
-def test_predict_gives_labels_best_first(client: TestClient, predictor: SentimentPredictor) -> None:
+def test_predict_ranks_labels(client: TestClient, predictor: Predictor) -> None:
     answers = client.post("/predict", json={"inputs": TEXTS}).json()
     for answer, expected in zip(answers, predictor.predict(TEXTS), strict=True):
         assert [sorted(entry) for entry in answer] == [["label", "score"]] * 2
         assert answer[0]["label"] == expected.label
-        assert answer[0]["score"] == pytest.approx(expected.confidence, abs=1e-5)
+        assert answer[0]["score"] == pytest.approx(expected.score, abs=1e-5)
         assert answer[0]["score"] + answer[1]["score"] == pytest.approx(1)
     single = client.post("/predict", json={"inputs": TEXTS[0]}).json()
     assert len(single) == 1
@@ -127,25 +130,51 @@ def test_predict_with_parameters(client: TestClient) -> None:
         assert entry["score"] == pytest.approx(odds[entry["label"]] / (1 + odds[entry["label"]]))
 
 
-def test_explain_weighs_words(client: TestClient, predictor: SentimentPredictor) -> None:
+def test_explain_weighs_words(client: TestClient, predictor: Predictor) -> None:
     answer = client.post("/explain", json={"sentence": "a very  good film"}).json()
     whole, without = predictor.predict(["a very good film", "a very film"])
-    assert (answer["label"], answer["score"]) == (whole.label, pytest.approx(whole.confidence, abs=1e-5))
+    assert (answer["label"], answer["score"]) == (whole.label, pytest.approx(whole.score, abs=1e-5))
     assert [word["text"] for word in answer["words"]] == ["a", "very", "good", "film"]
     sign = 1 if whole.label == "positive" else -1
     weight = sign * (whole.probability - without.probability)
     assert answer["words"][2]["weight"] == pytest.approx(weight, abs=1e-5)
 
 
-def test_the_hugging_face_client_works_unchanged(
-    listen: Callable[..., Any], predictor: SentimentPredictor, monkeypatch: pytest.MonkeyPatch
+@given(st.text())
+def test_each_occlusion_omits_one_word(text: str) -> None:
+    words, occlusions = build_occlusions(text)
+    assert words == text.split()
+    for position, occlusion in enumerate(occlusions):
+        assert occlusion.split() == words[:position] + words[position + 1 :]
+
+
+@pytest.mark.parametrize(("words", "expected"), [(0, 0), (1, 1), (MAX_EXPLAINED_WORDS, 64), (500, 64)])
+def test_the_number_of_occlusions_is_bounded(words: int, expected: int) -> None:
+    assert len(build_occlusions("word " * words)[1]) == expected
+
+
+def test_a_weight_is_the_drop_in_probability_of_the_label() -> None:
+    assert compute_word_weights(np.array([0.9, 0.4, 0.95]), 2) == pytest.approx([0.5, -0.05])
+    # The label is negative here: words without which the text becomes more positive support it.
+    assert compute_word_weights(np.array([0.1, 0.6, 0.05]), 2) == pytest.approx([0.5, -0.05])
+
+
+def test_words_beyond_the_limit_have_no_weight() -> None:
+    weights = compute_word_weights(np.linspace(0.9, 0.1, MAX_EXPLAINED_WORDS + 1), MAX_EXPLAINED_WORDS + 2)
+    assert len(weights) == MAX_EXPLAINED_WORDS + 2
+    assert weights[-2:] == [None, None]
+    assert None not in weights[:-2]
+
+
+def test_the_client_of_hugging_face_works(
+    listen: Callable[..., Any], predictor: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)  # it would not even ask this machine
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)  # else it refuses to connect
     client = InferenceClient(model=f"{listen().url}/predict")
     expected = predictor.predict(["a good film"])[0]
     best, other = client.text_classification("a good film")
-    assert (best.label, best.score) == (expected.label, pytest.approx(expected.confidence, abs=1e-5))
-    assert other.score == pytest.approx(1 - expected.confidence, abs=1e-5)
+    assert (best.label, best.score) == (expected.label, pytest.approx(expected.score, abs=1e-5))
+    assert other.score == pytest.approx(1 - expected.score, abs=1e-5)
     (best,) = client.text_classification("a good film", top_k=1, function_to_apply="sigmoid")
     assert best.label == expected.label
 
@@ -155,11 +184,11 @@ def test_the_hugging_face_client_works_unchanged(
 
 @pytest.fixture(scope="module")
 def other_classifier(tiny_classifier: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny classifier with another bias, so that half of these texts are positive to it."""
+    """The tiny classifier with another bias: half of `TWELVE` are positive."""
     folder = tmp_path_factory.mktemp("other") / "model"
     shutil.copytree(tiny_classifier, folder)
     weights = load_file(folder / "model.safetensors")
-    probabilities = SentimentPredictor.from_pretrained(str(folder)).predict_probabilities(TWELVE)
+    probabilities = Predictor.from_pretrained(str(folder)).predict_probabilities(TWELVE)
     weights["classifier.bias"][0] += float(np.median(np.log(probabilities / (1 - probabilities))))
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     return folder
@@ -171,9 +200,9 @@ def compared(open_service: Callable[..., Any], other_classifier: Path) -> Iterat
         yield opened
 
 
-def test_two_models_answer_and_disagree(compared: Any, predictor: SentimentPredictor, other_classifier: Path) -> None:
+def test_two_models_answer_and_disagree(compared: Any, predictor: Predictor, other_classifier: Path) -> None:
     answer = compared.client.post("/query", json={"sentences": TWELVE}).json()
-    other = SentimentPredictor.from_pretrained(str(other_classifier))
+    other = Predictor.from_pretrained(str(other_classifier))
     labels, others = [[prediction.label for prediction in model.predict(TWELVE)] for model in (predictor, other)]
     differing = [place for place, pair in enumerate(zip(labels, others, strict=True)) if pair[0] != pair[1]]
     assert 0 < len(differing) < len(TWELVE)
@@ -191,17 +220,17 @@ def test_two_models_that_agree(compared: Any) -> None:
 
 @pytest.mark.parametrize(("error", "status"), [(OverloadError(), 429), (ModelError("it failed"), 500)])
 @pytest.mark.parametrize("place", [0, 1])
-def test_what_either_model_refuses_is_refused(
+def test_an_error_of_either_model_is_returned(
     compared: Any, error: Exception, status: int, place: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def refuse(_: Any) -> None:
         raise error
 
     monkeypatch.setattr(compared.service.models[place].batcher, "compute", refuse)
-    refused(compared.client.post("/query", json={"sentences": "good"}), status)
+    get_error(compared.client.post("/query", json={"sentences": "good"}), status)
 
 
-# --- wrong input ---
+# --- invalid requests ---
 
 
 @pytest.mark.parametrize("path", FIELDS)
@@ -209,18 +238,18 @@ def test_what_either_model_refuses_is_refused(
     "body", [b"", b"{", b"nonsense", b"{'sentences': 'good'}", b'{"sentences": "good"', b"[" * 100_000, b'"\\ud8"']
 )
 def test_malformed_json(client: TestClient, path: str, body: bytes) -> None:
-    assert refused(client.post(path, content=body, headers=JSON), 400).startswith("the body: ")
+    assert get_error(client.post(path, content=body, headers=JSON), 400).startswith("the body: ")
 
 
 @pytest.mark.parametrize("path", FIELDS)
 @pytest.mark.parametrize("body", [b'{"sentences": "\xff"}', b"\xc3", b'{"inputs": "\xc0\x80"}', b"\xff\xfe\x00"])
 def test_malformed_utf8(client: TestClient, path: str, body: bytes) -> None:
-    assert refused(client.post(path, content=body, headers=JSON), 400).startswith("the body: not valid JSON")
+    assert get_error(client.post(path, content=body, headers=JSON), 400).startswith("the body: not valid JSON")
 
 
-def test_utf8_of_half_a_surrogate_pair(client: TestClient) -> None:
+def test_utf8_of_a_lone_surrogate(client: TestClient) -> None:
     response = client.post("/query", content=b'{"sentences": "\xed\xa0\x80"}', headers=JSON)
-    assert refused(response, 400) == "the body: not valid JSON in UTF-8"
+    assert get_error(response, 400) == "the body: not valid JSON in UTF-8"
 
 
 @pytest.mark.parametrize(("path", "field"), FIELDS.items())
@@ -239,23 +268,23 @@ def test_utf8_of_half_a_surrogate_pair(client: TestClient) -> None:
         ('{"{field}": NaN}', "{field}: must be a string"),
         ('{"{field}": Infinity}', "{field}: must be a string"),
         ('{"{field}": {"a": "good"}}', "{field}: must be a string"),
-        ('{"{field}": "good", "{field}s": "good"}', "{field}s: is not known here"),
-        ('{"{field}": "good", "": 1}', ": is not known here"),
+        ('{"{field}": "good", "{field}s": "good"}', "{field}s: is not a known field"),
+        ('{"{field}": "good", "": 1}', ": is not a known field"),
         ('{"{field}": ""}', "{place}: is blank"),
         ('{"{field}": " \\t\\n\\u00a0 "}', "{place}: is blank"),
-        ('{"{field}": "<br />"}', "{place}: is blank, or nothing is left of it once tags are taken out"),
-        ('{"{field}": "\\ud800"}', "{place}: holds half of a surrogate pair, which is not Unicode"),
-        ('{"{field}": "good \\udfff film"}', "{place}: holds half of a surrogate pair"),
+        ('{"{field}": "<br />"}', "{place}: is blank, or empty without its HTML tags"),
+        ('{"{field}": "\\ud800"}', "{place}: holds a lone surrogate, which is not Unicode"),
+        ('{"{field}": "good \\udfff film"}', "{place}: holds a lone surrogate"),
         ('{"{field}": "' + "x" * 10_001 + '"}', "{place}: 10,001 characters are too many: at most 10,000"),
     ],
 )
-def test_wrong_bodies_are_refused_by_their_field(
+def test_errors_of_wrong_bodies_name_the_field(
     client: TestClient, path: str, field: str, content: str, message: str
 ) -> None:
     place = field if field == "sentence" else f"{field}[0]"
     body, message = [part.replace("{field}", field).replace("{place}", place) for part in (content, message)]
-    answer = refused(client.post(path, content=body, headers=JSON), 400)
-    assert answer.startswith(message) or (message.startswith(":") and answer.endswith("is not known here"))
+    answer = get_error(client.post(path, content=body, headers=JSON), 400)
+    assert answer.startswith(message) or (message.startswith(":") and answer.endswith("is not a known field"))
 
 
 @pytest.mark.parametrize(("path", "field"), [("/query", "sentences"), ("/predict", "inputs")])
@@ -268,15 +297,15 @@ def test_wrong_bodies_are_refused_by_their_field(
         ([["good"]], "{field}[0]: must be a string"),
         (["good", " "], "{field}[1]: is blank"),
         (["good", "bad", "x" * 10_001], "{field}[2]: 10,001 characters are too many"),
-        (["good", "\ud800"], "{field}[1]: holds half of a surrogate pair"),
-        (["good"] * 129, "{field}: 129 are too many: at most 128 at a time"),
+        (["good", "\ud800"], "{field}[1]: holds a lone surrogate"),
+        (["good"] * 129, "{field}: 129 are too many: at most 128 per request"),
     ],
 )
-def test_wrong_lists_are_refused_by_their_place(
+def test_errors_of_wrong_lists_name_the_position(
     client: TestClient, path: str, field: str, texts: list[Any], message: str
 ) -> None:
     response = client.post(path, content=json.dumps({field: texts}), headers=JSON)
-    assert refused(response, 400).startswith(message.format(field=field))
+    assert get_error(response, 400).startswith(message.format(field=field))
 
 
 @pytest.mark.parametrize(
@@ -295,7 +324,7 @@ def test_wrong_lists_are_refused_by_their_place(
     ],
 )
 def test_wrong_parameters_are_refused_by_their_name(client: TestClient, parameters: Any, field: str) -> None:
-    answer = refused(client.post("/predict", json={"inputs": "good", "parameters": parameters}), 400)
+    answer = get_error(client.post("/predict", json={"inputs": "good", "parameters": parameters}), 400)
     assert answer.startswith(f"{field}: ")
 
 
@@ -303,8 +332,8 @@ def test_limits_are_those_of_the_options(open_service: Callable[..., Any]) -> No
     with open_service(max_sentences=2, max_characters=5) as opened:
         ask = opened.client.post
         assert ask("/query", json={"sentences": ["good", "dull!"]}).status_code == 200
-        assert refused(ask("/query", json={"sentences": ["a"] * 3}), 400).endswith("at most 2 at a time")
-        assert refused(ask("/query", json={"sentences": ["a", "dull!!"]}), 400).endswith("at most 5")
+        assert get_error(ask("/query", json={"sentences": ["a"] * 3}), 400).endswith("at most 2 per request")
+        assert get_error(ask("/query", json={"sentences": ["a", "dull!!"]}), 400).endswith("at most 5")
         limits = opened.client.get("/info").json()["limits"]
         assert (limits["max_sentences"], limits["max_characters"]) == (2, 5)
 
@@ -315,7 +344,7 @@ def test_another_content_type(client: TestClient, path: str, kind: str | None) -
     headers = {} if kind is None else {"content-type": kind}
     for content in (b'{"sentences": "good", "inputs": "good"}', b"{"):
         response = client.post(path, content=content, headers=headers)
-        assert refused(response, 415) == "content-type: must be application/json"
+        assert get_error(response, 415) == "content-type: must be application/json"
 
 
 @pytest.mark.parametrize("kind", ["application/json", "APPLICATION/JSON", "application/json; charset=utf-8"])
@@ -328,7 +357,7 @@ def test_the_content_type_of_json(client: TestClient, kind: str) -> None:
 def test_no_such_path(client: TestClient, path: str) -> None:
     for answer in (client.get(path), client.post(path, json={})):
         if not (path.startswith("/docs/") and answer.status_code == 405):
-            assert refused(answer, 404) == "no such path; see /docs"
+            assert get_error(answer, 404) == "no such path; see /docs"
 
 
 @pytest.mark.parametrize("path", [*FIELDS, "/info", "/metrics", "/health/live", "/health/ready", "/", "/docs"])
@@ -336,46 +365,44 @@ def test_another_method(client: TestClient, path: str) -> None:
     taken = "POST" if path in FIELDS else "GET"
     for method in {"GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"} - {taken}:
         response = client.request(method, path)
-        assert refused(response, 405) == "method: not the one that this path takes"
+        assert get_error(response, 405) == "method: not allowed on this path"
         assert response.headers["allow"] == taken
 
 
 @pytest.mark.parametrize("path", FIELDS)
 def test_a_large_body(client: TestClient, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(front_module, "LINGER_SECONDS", 0.01)
+    monkeypatch.setattr(middleware, "LINGER_SECONDS", 0.01)
     largest = json.dumps({FIELDS[path]: "x" * 10_000}).encode().ljust(1 << 20)
     assert client.post(path, content=largest, headers=JSON).status_code == 200
     for content in (largest + b" ", iter([largest, b" "])):
-        answer = refused(client.post(path, content=content, headers=JSON), 413)
-        assert answer == "the body is larger than 1,048,576 bytes: send fewer texts at a time"
+        answer = get_error(client.post(path, content=content, headers=JSON), 413)
+        assert answer == "the body is larger than 1,048,576 bytes: send fewer texts per request"
 
 
-# --- a service that cannot answer ---
+# --- overload, timeouts and failures ---
 
 
-def test_too_much_waits(open_service: Callable[..., Any], close_gate: Callable[[Any], Any]) -> None:
+def test_a_full_queue(open_service: Callable[..., Any], close_gate: Callable[[Any], Any]) -> None:
     with open_service(max_waiting_tokens=1) as opened, concurrent.futures.ThreadPoolExecutor() as pool:
         gate = close_gate(opened.service)
         running = pool.submit(opened.client.post, "/query", json={"sentences": "good"})
         assert gate.is_entered.wait(SECONDS)
-        # Of two more, one waits, as nothing else does; the other is refused at once.
+        # Of two more, one is queued; the other is refused at once.
         others = [pool.submit(opened.client.post, path, json={FIELDS[path]: "good"}) for path in ("/query", "/predict")]
         done, waiting = concurrent.futures.wait(others, SECONDS, concurrent.futures.FIRST_COMPLETED)
         (response,) = [future.result() for future in done]
-        assert refused(response, 429) == "too many texts are waiting: try again"
+        assert get_error(response, 429) == "too many texts are waiting: try again"
         assert response.headers["retry-after"] == "1"
         gate.is_open.set()
         assert [future.result(SECONDS).status_code for future in (running, *waiting)] == [200, 200]
 
 
-def test_an_answer_that_is_not_ready_in_time(
-    open_service: Callable[..., Any], close_gate: Callable[[Any], Any]
-) -> None:
+def test_a_timeout(open_service: Callable[..., Any], close_gate: Callable[[Any], Any]) -> None:
     with open_service(timeout=0.1) as opened:
         gate = close_gate(opened.service)
         for path, field in FIELDS.items():
             response = opened.client.post(path, json={field: "good"})
-            assert refused(response, 503) == "no answer within 0.1 s"
+            assert get_error(response, 503) == "no answer within 0.1 s"
             assert response.headers["retry-after"] == "1"
         gate.is_open.set()
         opened.service.args.__dict__["timeout"] = SECONDS
@@ -383,9 +410,9 @@ def test_an_answer_that_is_not_ready_in_time(
 
 
 def fail_on_word(service: Any, word: str, answer: float | None = None) -> None:
-    """Lets the model fail on texts with this word, or answer them with a number."""
+    """Make the model fail on texts with this word, or answer them with this number."""
     model = service.models[0]
-    compute, (ids,) = model.batcher.compute_logits, model.predictor.checkpoint.prepare([word])
+    compute, (ids,) = model.batcher.compute_logits, model.predictor.checkpoint.encode([word])
 
     def compute_or_fail(input_ids: Any) -> np.ndarray:
         is_wrong = [ids[1] in row for row in input_ids]
@@ -400,21 +427,21 @@ def fail_on_word(service: Any, word: str, answer: float | None = None) -> None:
 
 
 @pytest.mark.parametrize("answer", [None, float("nan"), float("inf")])
-def test_a_text_that_the_model_fails_on(open_service: Callable[..., Any], answer: float | None) -> None:
+def test_a_text_on_which_the_model_fails(open_service: Callable[..., Any], answer: float | None) -> None:
     with open_service() as opened, concurrent.futures.ThreadPoolExecutor() as pool:
         fail_on_word(opened.service, "awful", answer)
         bodies = [{"sentences": ["good", "awful"] if number % 4 == 0 else ["good", "bad"]} for number in range(16)]
         answers = list(pool.map(lambda body: opened.client.post("/query", json=body), bodies))
         for number, response in enumerate(answers):
             if number % 4 == 0:
-                assert "zebra" not in refused(response, 500)
+                assert "zebra" not in get_error(response, 500)
             else:
                 assert response.status_code == 200
-        assert refused(opened.client.post("/predict", json={"inputs": "awful"}), 500)
-        assert refused(opened.client.post("/explain", json={"sentence": "awful"}), 500)
+        assert get_error(opened.client.post("/predict", json={"inputs": "awful"}), 500)
+        assert get_error(opened.client.post("/explain", json={"sentence": "awful"}), 500)
 
 
-def test_a_fault_of_the_service_itself(
+def test_an_error_of_the_service_itself(
     open_service: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def fail(_: Any) -> None:
@@ -422,14 +449,14 @@ def test_a_fault_of_the_service_itself(
 
     with open_service() as opened, caplog.at_level(logging.DEBUG):
         monkeypatch.setattr(opened.service, "compute_logits", fail)
-        answer = refused(opened.client.post("/query", json={"sentences": "zebra"}), 500)
+        answer = get_error(opened.client.post("/query", json={"sentences": "zebra"}), 500)
         assert answer == "the service failed on this request"
     assert "a request failed: KeyError in " in caplog.text
     assert "zebra" not in caplog.text
     assert "Traceback" not in caplog.text
 
 
-def test_texts_of_a_client_that_has_gone_are_not_run(
+def test_queued_texts_of_a_client_that_disconnected_are_not_run(
     listen: Callable[..., Any], close_gate: Callable[[Any], Any]
 ) -> None:
     served = listen()
@@ -464,16 +491,16 @@ def test_texts_of_a_client_that_has_gone_are_not_run(
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    """Returns when something that nothing tells of has become true."""
+    """Poll until the condition holds."""
     deadline = threading.Event()
     for _ in range(SECONDS * 100):
         if condition():
             return
         deadline.wait(0.01)
-    raise AssertionError("it did not become true")
+    raise AssertionError("timeout")
 
 
-# --- what is not a question ---
+# --- health, information, metrics, log and pages ---
 
 
 def test_health(open_service: Callable[..., Any]) -> None:
@@ -481,7 +508,7 @@ def test_health(open_service: Callable[..., Any]) -> None:
         assert opened.client.get("/health/live").json() == {"status": "live"}
         assert opened.client.get("/health/ready").json() == {"status": "ready"}
         opened.service.is_ready = False
-        assert refused(opened.client.get("/health/ready"), 503) == "the service is ending"
+        assert get_error(opened.client.get("/health/ready"), 503) == "the service is shutting down"
         assert opened.client.get("/health/live").status_code == 200
 
 
@@ -500,7 +527,7 @@ def test_info(client: TestClient, tiny_classifier: Path) -> None:
 
 
 def read_metrics(client: TestClient) -> dict[tuple[str, ...], float]:
-    """The samples of /metrics, by name and the values of their labels."""
+    """The samples of /metrics, by name and label values."""
     response = client.get("/metrics")
     assert response.headers["content-type"].startswith("text/plain; version=")
     families = text_string_to_metric_families(response.text)
@@ -538,7 +565,7 @@ def test_metrics_count(open_service: Callable[..., Any], tiny_classifier: Path) 
         assert not any("zebra" in part for key in after for part in key)
 
 
-def test_the_log_holds_nothing_of_users(opened: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_holds_no_texts(opened: Any, caplog: pytest.LogCaptureFixture) -> None:
     client = opened.client
     with caplog.at_level(logging.DEBUG):
         for path, field in FIELDS.items():
@@ -556,7 +583,7 @@ def test_the_log_holds_nothing_of_users(opened: Any, caplog: pytest.LogCaptureFi
     assert "Traceback" not in caplog.text
 
 
-def test_the_page_and_the_documentation_need_nothing_from_elsewhere(client: TestClient) -> None:
+def test_page_and_documentation_load_nothing_from_other_hosts(client: TestClient) -> None:
     page = client.get("/")
     assert page.headers["content-type"].startswith("text/html")
     assert "default-src 'none'" in page.headers["content-security-policy"]
@@ -568,7 +595,7 @@ def test_the_page_and_the_documentation_need_nothing_from_elsewhere(client: Test
     assert "https://" not in docs.text
 
 
-# --- who may ask ---
+# --- token and CORS ---
 
 
 def test_with_a_token(open_service: Callable[..., Any]) -> None:
@@ -577,16 +604,16 @@ def test_with_a_token(open_service: Callable[..., Any]) -> None:
             ask = {"json": {field: "good"}}
             for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": "secret"}):
                 response = opened.client.post(path, headers=headers, **ask)
-                assert refused(response, 401).startswith("authorization: ")
+                assert get_error(response, 401).startswith("authorization: ")
                 assert response.headers["www-authenticate"] == "Bearer"
             assert opened.client.post(path, headers={"authorization": "Bearer secret"}, **ask).status_code == 200
         for path in ("/info", "/metrics", "/nothing"):
-            refused(opened.client.get(path), 401)
+            get_error(opened.client.get(path), 401)
         for path in ("/", "/page.js", "/docs", "/openapi.json", "/health/live", "/health/ready"):
             assert opened.client.get(path).status_code == 200
 
 
-def test_pages_of_other_origins_may_not_ask(client: TestClient) -> None:
+def test_other_origins_are_not_allowed(client: TestClient) -> None:
     response = client.post("/query", json={"sentences": "good"}, headers={"origin": "https://a.example"})
     assert not any(name.startswith("access-control") for name in response.headers)
     preflight = {"origin": "https://a.example", "access-control-request-method": "POST"}
@@ -595,7 +622,7 @@ def test_pages_of_other_origins_may_not_ask(client: TestClient) -> None:
     assert not any(name.startswith("access-control") for name in response.headers)
 
 
-def test_pages_of_listed_origins_may_ask(open_service: Callable[..., Any]) -> None:
+def test_listed_origins_are_allowed(open_service: Callable[..., Any]) -> None:
     with open_service(cors_origins=["https://a.example"], token="secret") as opened:
         headers = {"origin": "https://a.example", "authorization": "Bearer secret"}
         ask = {"json": {"sentences": "good"}}
@@ -606,12 +633,12 @@ def test_pages_of_listed_origins_may_ask(open_service: Callable[..., Any]) -> No
             "access-control-request-method": "POST",
             "access-control-request-headers": "authorization,content-type",
         }
-        response = opened.client.options("/query", headers=preflight)  # browsers send no token with it
+        response = opened.client.options("/query", headers=preflight)  # browsers send preflights without the token
         assert response.status_code == 200
         assert "authorization" in response.headers["access-control-allow-headers"].lower()
-        # Refusals too: else the page could not read what is wrong.
+        # Errors too, or the page could not read them.
         response = opened.client.post("/query", headers={"origin": "https://a.example"}, **ask)
-        assert refused(response, 401)
+        assert get_error(response, 401)
         assert response.headers["access-control-allow-origin"] == "https://a.example"
         response = opened.client.post("/query", headers=headers | {"origin": "https://b.example"}, **ask)
         assert "access-control-allow-origin" not in response.headers

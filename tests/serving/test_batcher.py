@@ -1,4 +1,4 @@
-"""The batcher: whose texts run together, in which order, and what each caller gets."""
+"""Batches, their order, and the logits or error of each caller."""
 
 import asyncio
 import itertools
@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sentiment.inference.torch_backend import TorchBackend
 
-from sentiment.inference.checkpoint import read_checkpoint
+from sentiment.inference.backends import TorchBackend
+from sentiment.inference.checkpoint import load_checkpoint
 from sentiment.serving.batcher import Batcher, ModelError, OverloadError, choose_batch
 
-SECONDS = 20  # no wait here takes so long, unless it would take for ever
+SECONDS = 20  # timeout of every wait
 LENGTHS = st.integers(1, 12)
 # Requests as the lengths of their texts.
 REQUESTS = st.lists(st.lists(LENGTHS, min_size=1, max_size=6), min_size=1, max_size=8)
@@ -27,11 +27,11 @@ REQUESTS = st.lists(st.lists(LENGTHS, min_size=1, max_size=6), min_size=1, max_s
 
 @dataclass
 class Model:
-    """Answers a text with its first token and its length, notes what it runs, and waits where it is told to."""
+    """A stub whose logits are the first token and the length of a text; records batches, and waits until it is open."""
 
     runs: list[list[Sequence[int]]] = field(default_factory=list)
-    failing: set[int] = field(default_factory=set)  # first tokens that it raises an error on
-    not_finite: dict[int, float] = field(default_factory=dict)  # first tokens, and what it answers instead
+    failing: set[int] = field(default_factory=set)  # first tokens for which it raises an error
+    not_finite: dict[int, float] = field(default_factory=dict)  # answers by first token
     is_open: threading.Event = field(default_factory=threading.Event)
     is_entered: threading.Event = field(default_factory=threading.Event)
     on_batch: Callable[[], None] = lambda: None
@@ -55,13 +55,13 @@ class Model:
 
 
 def number_texts(requests: Sequence[Sequence[int]]) -> list[list[list[int]]]:
-    """Token ids of so many tokens each; each text's first is its number among all."""
+    """Token ids of these lengths; the first token of each text is its number."""
     numbers = iter(range(10_000))
     return [[[next(numbers)] * length for length in lengths] for lengths in requests]
 
 
 def run_with(batcher: Batcher, work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-    """What the work gives, in an event loop of its own with the batcher started."""
+    """The result of the work, in an event loop with the batcher started."""
 
     async def run() -> Any:
         batcher.start()
@@ -74,7 +74,7 @@ def run_with(batcher: Batcher, work: Callable[[], Coroutine[Any, Any, Any]]) -> 
 
 
 def compute_all(batcher: Batcher, requests: Sequence[Sequence[Sequence[int]]]) -> list[Any]:
-    """What each of these concurrent requests gets: logits or an error."""
+    """Logits or error of each of these concurrent requests."""
 
     async def work() -> list[Any]:
         return await asyncio.gather(*map(batcher.compute, requests), return_exceptions=True)
@@ -83,7 +83,7 @@ def compute_all(batcher: Batcher, requests: Sequence[Sequence[Sequence[int]]]) -
 
 
 async def enter(batcher: Batcher, model: Model) -> asyncio.Task[np.ndarray]:
-    """A request of one text whose number is 9999; the model runs it until it is opened again."""
+    """A request of one text with number 9999, which the model runs until it is opened again."""
     model.is_open.clear()
     first = asyncio.create_task(batcher.compute([[9999]]))
     assert await asyncio.to_thread(model.is_entered.wait, SECONDS)
@@ -91,15 +91,15 @@ async def enter(batcher: Batcher, model: Model) -> asyncio.Task[np.ndarray]:
 
 
 async def start_waiting(batcher: Batcher, input_ids: Sequence[Sequence[int]]) -> asyncio.Task[np.ndarray]:
-    """A request that has been admitted, or refused, when this returns."""
+    """A request that is queued or refused when this returns."""
     task = asyncio.create_task(batcher.compute(input_ids))
-    await asyncio.sleep(0)  # lets it run to where it waits
+    await asyncio.sleep(0)  # runs it until it waits
     return task
 
 
 @settings(deadline=None)
 @given(REQUESTS, st.integers(1, 40), st.integers(1, 3))
-def test_answers_come_back_to_their_request_in_order(
+def test_logits_are_returned_to_their_request_in_order(
     lengths: list[list[int]], max_batch_tokens: int, workers: int
 ) -> None:
     requests = number_texts(lengths)
@@ -110,7 +110,7 @@ def test_answers_come_back_to_their_request_in_order(
 
 @settings(deadline=None)
 @given(REQUESTS, st.integers(1, 40))
-def test_batches_keep_to_the_budget_and_run_every_text_once(lengths: list[list[int]], max_batch_tokens: int) -> None:
+def test_batches_are_within_the_limit_and_run_every_text_once(lengths: list[list[int]], max_batch_tokens: int) -> None:
     model, requests = Model(), number_texts(lengths)
     observed: list[tuple[int, int]] = []
     compute_all(Batcher(model, max_batch_tokens, observe_batch=lambda *batch: observed.append(batch)), requests)
@@ -122,21 +122,21 @@ def test_batches_keep_to_the_budget_and_run_every_text_once(lengths: list[list[i
 
 @settings(deadline=None)
 @given(st.lists(LENGTHS, min_size=1, max_size=30), st.integers(1, 60))
-def test_a_batch_is_the_first_text_and_those_nearest_to_it_in_length(lengths: list[int], max_tokens: int) -> None:
+def test_a_batch_holds_the_first_text_and_those_nearest_in_length(lengths: list[int], max_tokens: int) -> None:
     texts = [[number] * length for number, length in enumerate(lengths)]
-    batch = choose_batch(texts, max_tokens, max_padding=10_000)  # type: ignore[arg-type]  # it asks for lengths only
+    batch = choose_batch(texts, max_tokens, max_padding=10_000)  # type: ignore[arg-type]  # only lengths are used
     assert batch[0] is texts[0]
     left = [text for text in texts if not any(text is chosen for chosen in batch)]
     distances = [abs(len(text) - lengths[0]) for text in batch]
     assert all(abs(len(text) - lengths[0]) >= max(distances) for text in left)
-    if left:  # it is full: what is nearest of the rest has no room
+    if left:  # it is full: the nearest of the rest does not fit
         nearest = min(left, key=lambda text: abs(len(text) - lengths[0]))
         assert max(len(nearest), *map(len, batch)) * (len(batch) + 1) > max_tokens
 
 
 @settings(deadline=None)
 @given(st.lists(LENGTHS, min_size=2, max_size=30), st.integers(0, 12))
-def test_no_text_brings_more_padding_than_it_may(lengths: list[int], max_padding: int) -> None:
+def test_no_text_adds_more_padding_than_the_maximum(lengths: list[int], max_padding: int) -> None:
     texts = [[number] * length for number, length in enumerate(lengths)]
     batch = choose_batch(texts, 10_000, max_padding)  # type: ignore[arg-type]
     paddings = [
@@ -144,11 +144,11 @@ def test_no_text_brings_more_padding_than_it_may(lengths: list[int], max_padding
     ]
     assert all(after - before <= max_padding for before, after in itertools.pairwise(paddings))
     alike = [text for text in texts if len(text) == lengths[0]]
-    assert all(any(text is chosen for chosen in batch) for text in alike)  # those that bring none are all there
+    assert all(any(text is chosen for chosen in batch) for text in alike)  # texts without padding are all there
 
 
 def test_each_worker_runs_a_batch_of_its_own() -> None:
-    entered = threading.Barrier(2)  # regressions, after a while, unless both are in it at a time
+    entered = threading.Barrier(2)  # breaks after a while unless both wait at the same time
 
     def compute(batch: Sequence[Sequence[int]]) -> np.ndarray:
         entered.wait(SECONDS)
@@ -160,7 +160,7 @@ def test_each_worker_runs_a_batch_of_its_own() -> None:
 
 @pytest.fixture(scope="module")
 def backend(tiny_classifier: Any) -> TorchBackend:
-    return TorchBackend(read_checkpoint(str(tiny_classifier)), "fp32")
+    return TorchBackend(load_checkpoint(str(tiny_classifier)), "fp32")
 
 
 @settings(deadline=None, max_examples=40)
@@ -170,7 +170,7 @@ def backend(tiny_classifier: Any) -> TorchBackend:
     ),
     st.sampled_from([16, 64, 1024]),
 )
-def test_batch_mates_never_change_an_answer(
+def test_logits_do_not_depend_on_the_batch(
     backend: TorchBackend, requests: list[list[list[int]]], max_batch_tokens: int
 ) -> None:
     with_ends = [[[2, *ids, 3] for ids in request] for request in requests]
@@ -186,7 +186,7 @@ def test_batch_mates_never_change_an_answer(
     st.lists(LENGTHS, min_size=1, max_size=3),
     st.integers(8, 24),
 )
-def test_a_small_request_is_run_before_a_huge_one_that_came_first_ends(
+def test_a_small_request_ends_before_a_huge_one_that_came_first(
     huge_lengths: list[int], small_lengths: list[int], max_batch_tokens: int
 ) -> None:
     model = Model()
@@ -207,7 +207,7 @@ def test_a_small_request_is_run_before_a_huge_one_that_came_first_ends(
     assert last_of_small < last_of_huge
 
 
-def test_a_small_request_waits_for_no_more_than_is_taken_and_one_batch() -> None:
+def test_a_small_request_waits_for_one_batch_at_most() -> None:
     model = Model()
     batcher = Batcher(model, max_batch_tokens=10)
     huge, small = number_texts([[5] * 100, [5]])
@@ -236,7 +236,7 @@ def test_a_small_request_waits_for_no_more_than_is_taken_and_one_batch() -> None
     assert len(batches_before) >= 50
 
 
-def test_a_huge_request_ends_though_small_ones_keep_coming() -> None:
+def test_a_huge_request_is_not_starved_by_small_ones() -> None:
     model = Model()
     batcher = Batcher(model, max_batch_tokens=10)
     huge = [[1] * 10] * 50  # 500 tokens
@@ -253,17 +253,17 @@ def test_a_huge_request_ends_though_small_ones_keep_coming() -> None:
             if len(model.runs) < 300:
                 asyncio.run_coroutine_threadsafe(send_small(), loop).result(SECONDS)
 
-        model.on_batch = send_in_each_batch  # at the end of each, a small one waits
+        model.on_batch = send_in_each_batch  # a small one is queued at the end of each batch
         await task
         batches = len(model.runs)
         await asyncio.gather(*small_ones)
         return batches
 
-    # 50 of its own, as many of small ones, and what runs until the event loop sees that it is answered.
+    # 50 of its own, as many of small ones, and some until the event loop resolves the future.
     assert run_with(batcher, work) <= 110
 
 
-def test_an_idle_model_takes_a_request_at_once() -> None:
+def test_an_idle_model_runs_a_request_at_once() -> None:
     batcher = Batcher(Model())
 
     async def work() -> float:
@@ -272,12 +272,12 @@ def test_an_idle_model_takes_a_request_at_once() -> None:
             started = time.perf_counter()
             await batcher.compute([[1, 2, 3]])
             taken.append(time.perf_counter() - started)
-        return min(taken)  # other work on the machine makes it longer, nothing makes it shorter than a fixed wait
+        return min(taken)  # other load makes it longer; a fixed wait would bound it from below
 
     assert run_with(batcher, work) < 0.004
 
 
-def test_what_waits_while_the_model_is_busy_is_one_batch() -> None:
+def test_texts_queued_while_the_model_is_busy_are_one_batch() -> None:
     model = Model()
     batcher = Batcher(model)
 
@@ -306,7 +306,7 @@ def test_a_failing_text_fails_its_own_request_only(lengths: list[list[int]], dat
 
 @settings(deadline=None, max_examples=50)
 @given(REQUESTS, st.sampled_from([float("nan"), float("inf"), -float("inf")]), st.data())
-def test_what_is_no_finite_number_is_an_error_of_its_own_request(
+def test_logits_that_are_not_finite_fail_their_own_request_only(
     lengths: list[list[int]], value: float, data: st.DataObject
 ) -> None:
     requests = number_texts(lengths)
@@ -318,10 +318,10 @@ def test_what_is_no_finite_number_is_an_error_of_its_own_request(
             assert "not a finite number" in str(answer)
         else:
             assert np.isfinite(answer).all()
-    assert len(set(model.run_texts)) == len(model.run_texts)  # no second run: the answer would be the same
+    assert len(set(model.run_texts)) == len(model.run_texts)  # no second run, which would give the same
 
 
-def test_the_log_of_a_failure_holds_nothing_of_the_text(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_of_a_failure_holds_no_text(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
         (answer,) = compute_all(Batcher(Model(failing={0})), [[[0] * 7]])
     assert isinstance(answer, ModelError)
@@ -330,7 +330,7 @@ def test_the_log_of_a_failure_holds_nothing_of_the_text(caplog: pytest.LogCaptur
     assert "Traceback" not in caplog.text
 
 
-def test_after_a_failure_the_model_goes_on() -> None:
+def test_the_model_continues_after_a_failure() -> None:
     batcher = Batcher(Model(failing={0}))
 
     async def work() -> np.ndarray:
@@ -341,7 +341,7 @@ def test_after_a_failure_the_model_goes_on() -> None:
     assert run_with(batcher, work).tolist() == [[1, 1]]
 
 
-def test_an_answer_for_another_number_of_texts_is_a_failure() -> None:
+def test_a_wrong_number_of_logits_is_a_failure() -> None:
     (answer,) = compute_all(Batcher(lambda _: np.zeros((3, 2))), [[[1], [2]]])
     assert isinstance(answer, ModelError)
 
@@ -363,7 +363,7 @@ def test_texts_of_a_cancelled_call_are_not_run() -> None:
     assert model.run_texts == [9999, 2, 2]
 
 
-def test_the_rest_of_a_request_that_is_cancelled_under_way_is_not_run() -> None:
+def test_the_rest_of_a_request_cancelled_while_running_is_not_run() -> None:
     model = Model()
     batcher = Batcher(model, max_batch_tokens=6)
 
@@ -387,7 +387,7 @@ def test_the_rest_of_a_request_that_has_failed_is_not_run() -> None:
     async def work() -> None:
         loop = asyncio.get_running_loop()
 
-        def hold_up_loop() -> None:  # which hears of the failure too late to keep the rest from running
+        def hold_up_loop() -> None:  # so that it learns of the failure too late to cancel the rest
             if len(model.runs) == 1:
                 loop.call_soon_threadsafe(is_in_next.wait, 0.2)
             else:
@@ -401,7 +401,7 @@ def test_the_rest_of_a_request_that_has_failed_is_not_run() -> None:
     assert model.run_texts == [0]
 
 
-def test_what_is_past_its_deadline_is_not_run() -> None:
+def test_texts_past_their_timeout_are_not_run() -> None:
     model = Model()
     batcher = Batcher(model)
 
@@ -418,10 +418,10 @@ def test_what_is_past_its_deadline_is_not_run() -> None:
 
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.lists(LENGTHS, min_size=1, max_size=6), min_size=1, max_size=20), st.integers(1, 60))
-def test_waiting_is_bounded(lengths: list[list[int]], max_waiting_tokens: int) -> None:
+def test_the_queue_is_bounded(lengths: list[list[int]], max_waiting_tokens: int) -> None:
     model, requests = Model(), number_texts(lengths)
     batcher = Batcher(model, max_waiting_tokens=max_waiting_tokens)
-    waiting = 0  # what should wait
+    waiting = 0  # expected tokens in the queue
 
     async def work() -> list[Any]:
         nonlocal waiting
@@ -430,7 +430,7 @@ def test_waiting_is_bounded(lengths: list[list[int]], max_waiting_tokens: int) -
             tokens = sum(map(len, request))
             tasks.append(await start_waiting(batcher, request))
             is_refused = tasks[-1].done()
-            weight = min(tokens, max(1, max_waiting_tokens // 4))  # of a large request no more than that counts
+            weight = min(tokens, max(1, max_waiting_tokens // 4))  # large requests count for less
             assert is_refused == (waiting + weight > max_waiting_tokens)
             waiting += 0 if is_refused else weight
             assert batcher.waiting_tokens == waiting
@@ -448,7 +448,7 @@ def test_waiting_is_bounded(lengths: list[list[int]], max_waiting_tokens: int) -
     assert sorted(model.run_texts) == [*answered, 9999]
 
 
-def test_texts_that_nobody_waits_for_make_room() -> None:
+def test_cancelled_texts_make_room_in_the_queue() -> None:
     model = Model()
     batcher = Batcher(model, max_waiting_tokens=1)
 
@@ -467,7 +467,7 @@ def test_texts_that_nobody_waits_for_make_room() -> None:
     run_with(batcher, work)
 
 
-def test_a_large_request_leaves_room_for_others() -> None:
+def test_a_large_request_leaves_room_in_the_queue() -> None:
     model = Model()
     batcher = Batcher(model, max_waiting_tokens=40)
 
@@ -487,7 +487,7 @@ def test_a_large_request_leaves_room_for_others() -> None:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_several_workers_lose_nothing_where_texts_fail_and_callers_leave(seed: int) -> None:
+def test_several_workers_with_failing_texts_and_cancelled_callers(seed: int) -> None:
     chance = random.Random(seed)
     failing = set(chance.sample(range(1200), 12))
 
@@ -523,7 +523,7 @@ def test_several_workers_lose_nothing_where_texts_fail_and_callers_leave(seed: i
     assert batcher.waiting_tokens == 0
 
 
-def test_stopping_answers_what_waits_and_ends_the_threads() -> None:
+def test_stop_answers_queued_texts_and_joins_the_threads() -> None:
     model = Model()
     batcher = Batcher(model, max_batch_tokens=4, workers=2)
 

@@ -1,25 +1,27 @@
-"""What stands before the routes: tokens, limits of bodies, the log, and the end."""
+"""Token, request bodies, metrics, log and shutdown, with stub routes."""
 
 import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from sentiment.serving import middleware as front_module
+from sentiment.serving import middleware
 from sentiment.serving.middleware import RequestMiddleware
+from sentiment.serving.service import ServiceMetrics
 
-SECONDS = 20  # no wait here takes so long, unless it would take for ever
+SECONDS = 20  # timeout of every wait
 MAX_BODY_BYTES = 100
 
 
 @dataclass
 class Routes:
-    """An application that notes what it is given, and answers 200."""
+    """An application that records bodies, and answers 200."""
 
     bodies: list[bytes] = field(default_factory=list)
     work: Callable[[Receive], Awaitable[None]] | None = None
@@ -36,7 +38,7 @@ class Routes:
 
 @dataclass
 class Exchange:
-    """One request through a front: what it sends back, and what is left of what the client sends."""
+    """One request: what was sent to the client, and what was not read from it."""
 
     sent: list[Message]
     left: list[Message]
@@ -59,23 +61,30 @@ class Exchange:
 
 @dataclass
 class Observed:
-    """A front with its routes, and what it told of its requests."""
+    """A middleware around stub routes."""
 
     token: str | None = None
     body_timeout: float = SECONDS
     is_full: bool = False
     routes: Routes = field(default_factory=Routes)
-    requests: list[tuple[str, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.front = RequestMiddleware(
-            self.routes,
-            lambda path, status, _: self.requests.append((path, status)),
-            MAX_BODY_BYTES,
-            self.body_timeout,
-            self.token,
-            lambda _: self.is_full,
+        self.service: Any = SimpleNamespace(
+            args=SimpleNamespace(max_body_bytes=MAX_BODY_BYTES, timeout=self.body_timeout),
+            metrics=ServiceMetrics(),
+            is_ready=True,
+            is_full=lambda _: self.is_full,
         )
+        self.middleware = RequestMiddleware(self.routes, self.service, self.token)
+
+    @property
+    def requests(self) -> list[tuple[str, int]]:
+        """Path and status of each observed request."""
+        (family,) = self.service.metrics.requests.collect()
+        totals = [sample for sample in family.samples if sample.name.endswith("_total")]
+        return [
+            (sample.labels["path"], int(sample.labels["status"])) for sample in totals for _ in range(int(sample.value))
+        ]
 
     def ask(
         self,
@@ -85,7 +94,7 @@ class Observed:
         leaves: bool = False,
         **headers: str,
     ) -> Exchange:
-        """What a request of these parts is answered; its body `ends` with the last or not, and the client `leaves`."""
+        """Send a request whose body has these parts, `ends` with the last or not; the client may leave after it."""
         messages: list[Message] = [
             {"type": "http.request", "body": part, "more_body": not ends or number < len(parts)}
             for number, part in enumerate(parts, start=1)
@@ -96,7 +105,7 @@ class Observed:
 
         async def receive() -> Message:
             if not messages:
-                await asyncio.Event().wait()  # the client says no more
+                await asyncio.Event().wait()  # the client sends nothing more
             return messages.pop(0)
 
         async def send(message: Message) -> None:
@@ -104,19 +113,18 @@ class Observed:
 
         pairs = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
         scope = {"type": "http", "method": "POST", "path": path, "headers": pairs}
-        asyncio.run(asyncio.wait_for(self.front(scope, receive, send), SECONDS))
+        asyncio.run(asyncio.wait_for(self.middleware(scope, receive, send), SECONDS))
         return Exchange(sent, messages)
 
 
-def test_routes_get_the_body_in_one_piece_whatever_its_chunks() -> None:
+def test_routes_receive_the_complete_body() -> None:
     observed = Observed()
     assert observed.ask([b"{", b'"a"', b"", b": 1}"]).status == 200
     assert observed.routes.bodies == [b'{"a": 1}']
-    assert observed.front.open_requests == 0
 
 
 @pytest.mark.parametrize(("path", "status"), [("/query", 429), ("/explain", 429), ("/info", 200), ("/nowhere", 200)])
-def test_what_is_for_a_full_model_is_refused_before_the_routes(path: str, status: int) -> None:
+def test_requests_for_a_full_model_are_refused_before_the_routes(path: str, status: int) -> None:
     observed = Observed(is_full=True)
     exchange = observed.ask([b"{", b"}"], path=path)
     assert exchange.status == status
@@ -124,22 +132,22 @@ def test_what_is_for_a_full_model_is_refused_before_the_routes(path: str, status
     if status == 429:
         assert exchange.error == "too many texts are waiting: try again"
         assert exchange.headers[b"retry-after"] == b"1"
-        assert b"connection" not in exchange.headers  # the body is read: the connection can go on
+        assert b"connection" not in exchange.headers  # the body is read: the connection can be reused
         assert exchange.left == []
 
 
-def test_routes_learn_that_the_client_has_gone() -> None:
+def test_routes_learn_that_the_client_disconnected() -> None:
     learned: list[Message] = []
 
-    async def wait_for_leaving(receive: Receive) -> None:
+    async def wait_for_disconnect(receive: Receive) -> None:
         learned.append(await receive())
 
-    Observed(routes=Routes(work=wait_for_leaving)).ask([b"{}"], leaves=True)
+    Observed(routes=Routes(work=wait_for_disconnect)).ask([b"{}"], leaves=True)
     assert learned == [{"type": "http.disconnect"}]
 
 
 @pytest.mark.parametrize("parts", [[b"x" * 100], [b"x" * 60, b"x" * 40]])
-def test_a_body_of_the_largest_size_is_taken(parts: list[bytes]) -> None:
+def test_a_body_of_the_maximum_size_is_accepted(parts: list[bytes]) -> None:
     observed = Observed()
     assert observed.ask(parts, content_length="100").status == 200
     assert observed.routes.bodies == [b"x" * 100]
@@ -156,27 +164,27 @@ def test_a_body_of_the_largest_size_is_taken(parts: list[bytes]) -> None:
         ([b"x" * 60] * 50, {"transfer_encoding": "chunked"}),
     ],
 )
-def test_larger_bodies_are_refused_whatever_they_say_of_their_length(
+def test_larger_bodies_are_refused_whatever_their_content_length(
     parts: list[bytes], headers: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(front_module, "LINGER_SECONDS", 0.05)
+    monkeypatch.setattr(middleware, "LINGER_SECONDS", 0.05)
     observed = Observed()
     exchange = observed.ask(parts, **headers)
     assert exchange.status == 413
-    assert exchange.error == "the body is larger than 100 bytes: send fewer texts at a time"
+    assert exchange.error == "the body is larger than 100 bytes: send fewer texts per request"
     assert exchange.headers[b"connection"] == b"close"
-    assert exchange.left == []  # it is read to its end, so that the answer is read too
+    assert exchange.left == []  # all of it is read, so that the client can read the error
     assert observed.routes.bodies == []
 
 
-def test_a_body_without_end_is_not_read_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(front_module, "LINGER_SECONDS", 0.05)
+def test_an_endless_body_is_not_read_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(middleware, "LINGER_SECONDS", 0.05)
     exchange = Observed().ask([b"x" * 101] * 5, ends=False)
     assert (exchange.status, exchange.left) == (413, [])
 
 
-def test_a_body_that_comes_too_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(front_module, "LINGER_SECONDS", 0.05)
+def test_a_body_that_arrives_too_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(middleware, "LINGER_SECONDS", 0.05)
     observed = Observed(body_timeout=0.1)
     exchange = observed.ask([b"{"], ends=False)
     assert exchange.status == 408
@@ -185,7 +193,7 @@ def test_a_body_that_comes_too_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
     assert observed.routes.bodies == []
 
 
-def test_a_client_that_goes_while_it_sends() -> None:
+def test_a_client_that_disconnects_while_it_sends() -> None:
     observed = Observed()
     assert observed.ask([b"{"], ends=False, leaves=True).sent == []
     assert observed.routes.bodies == []
@@ -196,7 +204,7 @@ def test_a_client_that_goes_while_it_sends() -> None:
     "authorization",
     [None, "", "secret", "Bearer", "Bearer ", "Bearer secre", "Bearer secrets", "Bearer SECRET", "Basic secret", "é"],
 )
-def test_without_the_token_nothing_is_read(authorization: str | None) -> None:
+def test_requests_without_the_token_are_not_read(authorization: str | None) -> None:
     observed = Observed(token="secret")
     headers = {} if authorization is None else {"authorization": authorization}
     exchange = observed.ask([b'{"sentences": "good"}'], **headers)
@@ -206,7 +214,7 @@ def test_without_the_token_nothing_is_read(authorization: str | None) -> None:
     assert observed.routes.bodies == []
 
 
-def test_with_the_token() -> None:
+def test_requests_with_the_token() -> None:
     assert Observed(token="secret").ask(authorization="Bearer secret").status == 200
     assert Observed(token="süß").ask(authorization="Bearer süß").status == 200
     assert Observed(token=None).ask(authorization="Bearer anything").status == 200
@@ -233,53 +241,40 @@ def test_with_the_token() -> None:
         ("/elsewhere", 401),
     ],
 )
-def test_what_needs_the_token(path: str, status: int) -> None:
+def test_public_paths_need_no_token(path: str, status: int) -> None:
     assert Observed(token="secret").ask(path=path).status == status
 
 
 def test_the_token_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
     compared: list[tuple[bytes, bytes]] = []
-    monkeypatch.setattr(front_module.hmac, "compare_digest", lambda a, b: compared.append((a, b)))
+    monkeypatch.setattr(middleware.hmac, "compare_digest", lambda a, b: compared.append((a, b)))
     assert Observed(token="secret").ask(authorization="Bearer mine").status == 401
     assert compared == [(b"Bearer mine", b"Bearer secret")]
 
 
 @pytest.mark.parametrize("parts", [[b"{}"], [b"x" * 101]])
-def test_while_ending_each_answer_closes_its_connection(parts: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(front_module, "LINGER_SECONDS", 0.05)
+def test_during_shutdown_answers_close_their_connection(parts: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(middleware, "LINGER_SECONDS", 0.05)
     observed = Observed()
     assert b"connection" not in observed.ask([b"{}"]).headers
-    observed.front.is_closing = True
+    observed.service.is_ready = False
     assert observed.ask(parts).headers[b"connection"] == b"close"
 
 
-def test_requests_under_way_are_counted() -> None:
-    counts: list[int] = []
-    observed = Observed()
-
-    async def count(_: Receive) -> None:
-        counts.append(observed.front.open_requests)
-
-    observed.routes.work = count
-    observed.ask()
-    assert (counts, observed.front.open_requests) == ([1], 0)
-
-
-def test_a_failure_is_logged_by_its_place_without_its_message(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_exception_is_logged_by_type_and_line_without_its_message(caplog: pytest.LogCaptureFixture) -> None:
     async def fail(_: Receive) -> None:
         raise ValueError("a secret of the user")
 
     observed = Observed(routes=Routes(work=fail))
     with caplog.at_level(logging.DEBUG):
         observed.ask()
-    assert observed.front.open_requests == 0
     assert "a request failed: ValueError in " in caplog.text
-    assert "test_front.py, line " in caplog.text
+    assert "test_middleware.py, line " in caplog.text
     assert "secret" not in caplog.text
     assert "Traceback" not in caplog.text
 
 
-def test_the_log_and_the_counters_hold_no_path_of_the_user(caplog: pytest.LogCaptureFixture) -> None:
+def test_log_and_metrics_hold_no_unknown_path(caplog: pytest.LogCaptureFixture) -> None:
     observed = Observed()
     with caplog.at_level(logging.INFO):
         observed.ask(path="/a/secret")

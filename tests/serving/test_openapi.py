@@ -1,4 +1,4 @@
-"""The service against its own OpenAPI document, and against bodies that nobody would write."""
+"""Conformance to the OpenAPI document, and fuzzed request bodies."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from schemathesis.schemas import BaseSchema
 from schemathesis.specs.openapi import checks
 from starlette.testclient import TestClient
 
-# So many times as many examples; 100 takes minutes.
+# Factor for the number of examples; 100 takes minutes.
 TIMES = int(os.environ.get("SENTIMENT_TEST_TIMES", "1"))
 TOO_FEW = (HealthCheck.filter_too_much, HealthCheck.too_slow, HealthCheck.data_too_large)
 POSTED = ["/query", "/predict", "/explain"]
@@ -41,7 +41,7 @@ BODIES = st.dictionaries(
 
 @pytest.fixture(scope="module")
 def documented(listen: Callable[..., Any]) -> BaseSchema:
-    """The OpenAPI document of a service that listens."""
+    """The OpenAPI document of a service on a port."""
     return schemathesis.openapi.from_url(listen().url + "/openapi.json", config=SchemathesisConfig())
 
 
@@ -49,7 +49,7 @@ def documented(listen: Callable[..., Any]) -> BaseSchema:
 @pytest.mark.parametrize("path", POSTED)
 @settings(max_examples=20 * TIMES, deadline=None, suppress_health_check=TOO_FEW)
 @given(data=st.data())
-def test_answers_are_as_documented(
+def test_responses_conform_to_the_document(
     documented: BaseSchema, mode: GenerationMode, path: str, data: st.DataObject
 ) -> None:
     case = data.draw(documented[path]["POST"].as_strategy(generation_mode=mode))
@@ -69,14 +69,14 @@ def test_answers_are_as_documented(
 
 
 @pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/metrics", "/info"])
-def test_what_takes_no_body_is_as_documented(documented: BaseSchema, path: str) -> None:
+def test_paths_without_a_body_conform_to_the_document(documented: BaseSchema, path: str) -> None:
     case = documented[path]["GET"].Case()
     response = case.call()
     case.validate_response(response, checks=[checks.status_code_conformance, checks.content_type_conformance])
     assert response.status_code == 200
 
 
-def test_every_error_is_documented_where_it_can_come(client: TestClient) -> None:
+def test_every_error_is_documented(client: TestClient) -> None:
     document = client.get("/openapi.json").json()
     expected = {path: {"200", "400", "401", "405", "408", "413", "415", "429", "500", "503"} for path in POSTED}
     expected |= {path: {"200", "401", "405", "408", "413"} for path in ("/health/live", "/metrics", "/info")}
@@ -103,7 +103,7 @@ def is_unicode(text: str) -> bool:
 
 
 def is_query(body: Any, clean: Callable[[str], str]) -> bool:
-    """Whether the body is one that /query documents."""
+    """Whether the body is valid for /query."""
     if not isinstance(body, dict) or list(body) != ["sentences"]:
         return False
     texts = [body["sentences"]] if isinstance(body["sentences"], str) else body["sentences"]
@@ -113,7 +113,7 @@ def is_query(body: Any, clean: Callable[[str], str]) -> bool:
 
 
 def ask(client: TestClient, path: str, content: bytes) -> Any:
-    """The answer, which is JSON in any case, and an error if it is not a success."""
+    """The response: JSON, and an error unless the status is 200."""
     response = client.post(path, content=content, headers={"content-type": "application/json"})
     assert response.status_code in (200, 400), response.text
     found = json.loads(response.content.decode())
@@ -125,9 +125,9 @@ def ask(client: TestClient, path: str, content: bytes) -> Any:
 
 @settings(deadline=None, max_examples=200 * TIMES, suppress_health_check=TOO_FEW)
 @given(st.fixed_dictionaries({"sentences": TEXTS | VALUES}) | BODIES | VALUES)
-def test_query_answers_what_it_documents_and_refuses_all_else(opened: Any, body: Any) -> None:
+def test_query_answers_valid_bodies_only(opened: Any, body: Any) -> None:
     response = ask(opened.client, "/query", json.dumps(body).encode())
-    assert (response.status_code == 200) == is_query(body, opened.service.models[0].predictor.clean)
+    assert (response.status_code == 200) == is_query(body, opened.service.models[0].predictor.checkpoint.clean)
     if response.status_code == 200:
         texts = [body["sentences"]] if isinstance(body["sentences"], str) else body["sentences"]
         assert [len(answers) for answers in response.json().values()] == [len(texts)] * 3
@@ -135,7 +135,7 @@ def test_query_answers_what_it_documents_and_refuses_all_else(opened: Any, body:
 
 @settings(deadline=None, max_examples=100 * TIMES, suppress_health_check=TOO_FEW)
 @given(st.fixed_dictionaries({"inputs": TEXTS}, optional={"parameters": PARAMETERS | VALUES}) | BODIES)
-def test_predict_gives_labels_or_refuses(client: TestClient, body: Any) -> None:
+def test_predict_answers_or_refuses(client: TestClient, body: Any) -> None:
     response = ask(client, "/predict", json.dumps(body).encode())
     if response.status_code == 200:
         texts = [body["inputs"]] if isinstance(body["inputs"], str) else body["inputs"]
@@ -145,7 +145,7 @@ def test_predict_gives_labels_or_refuses(client: TestClient, body: Any) -> None:
 
 @settings(deadline=None, max_examples=50 * TIMES, suppress_health_check=TOO_FEW)
 @given(st.fixed_dictionaries({"sentence": WORDS | st.text() | VALUES}) | BODIES)
-def test_explain_weighs_the_words_or_refuses(client: TestClient, body: Any) -> None:
+def test_explain_answers_or_refuses(client: TestClient, body: Any) -> None:
     response = ask(client, "/explain", json.dumps(body).encode())
     if response.status_code == 200:
         assert [word["text"] for word in response.json()["words"]] == body["sentence"].split()
@@ -153,7 +153,7 @@ def test_explain_weighs_the_words_or_refuses(client: TestClient, body: Any) -> N
 
 @settings(deadline=None, max_examples=100 * TIMES, suppress_health_check=TOO_FEW)
 @given(st.sampled_from(POSTED), st.binary(max_size=60), st.integers(0, 60), st.integers(0, 60))
-def test_bytes_that_are_no_json_are_refused(
+def test_bytes_that_are_not_json_are_refused(
     client: TestClient, path: str, noise: bytes, start: int, length: int
 ) -> None:
     whole = json.dumps(
@@ -178,7 +178,7 @@ def test_bytes_that_are_no_json_are_refused(
         b'"' + b"\\u0000" * 1000,
     ],
 )
-def test_bodies_made_to_break_parsers(client: TestClient, path: str, content: bytes) -> None:
+def test_bodies_that_break_parsers(client: TestClient, path: str, content: bytes) -> None:
     assert ask(client, path, content).status_code == 400
 
 
@@ -194,8 +194,10 @@ def test_bodies_made_to_break_parsers(client: TestClient, path: str, content: by
         ),
     ],
 )
-def test_a_body_full_of_faults_is_refused_at_once(client: TestClient, content: bytes, error: str) -> None:
+def test_a_body_full_of_errors_is_refused_at_once(client: TestClient, content: bytes, error: str) -> None:
     path = "/predict" if b"inputs" in content[:20] else "/query"
     started = time.perf_counter()
     assert ask(client, path, content).json()["error"] == error
-    assert time.perf_counter() - started < 1  # to describe each of them took 5 s, in which nobody else was answered
+    assert (
+        time.perf_counter() - started < 1
+    )  # describing each error took 5 s, during which no other request was answered

@@ -1,4 +1,4 @@
-"""How a service shares its threads among batches, and what it answers with several of them."""
+"""Threads and workers of a service."""
 
 import concurrent.futures
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sentiment.environment import count_cores, count_threads
-from sentiment.inference.predictor import SentimentPredictor
+from sentiment.inference.predictor import Predictor
 from sentiment.serving.service import split_threads
 
 
@@ -22,29 +22,29 @@ from sentiment.serving.service import split_threads
         (2, "torch", 8, (8, 1)),
         (2, "onnx", None, (2, 1)),
         (16, "onnx", None, (16, 1)),
-        (64, "onnx", None, (16, 49)),  # 16 of the batches' own, and 48 that they share
+        (64, "onnx", None, (16, 49)),  # 16 of their own, and 48 shared ones
         (8, "onnx", 1, (1, 8)),
         (0, "onnx", None, (1, 1)),  # two models on one core
     ],
 )
-def test_threads_are_shared(threads: int, backend: str, workers: int | None, expected: tuple[int, int]) -> None:
+def test_split_threads(threads: int, backend: str, workers: int | None, expected: tuple[int, int]) -> None:
     assert split_threads(threads, backend, workers) == expected
 
 
 @pytest.mark.parametrize(("variable", "threads"), [("3", 3), ("0", None), ("", None), ("many", None), ("\u00b2", None)])
-def test_threads_are_those_that_torch_would_take(
+def test_threads_follow_omp_num_threads_as_in_torch(
     variable: str, threads: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", variable)
     assert count_threads() == (threads or count_cores())
 
 
-def test_answers_of_many_clients_are_their_own(open_service: Callable[..., Any], tiny_classifier: Path) -> None:
+def test_concurrent_clients_get_their_own_answers(open_service: Callable[..., Any], tiny_classifier: Path) -> None:
     texts = [[f"word {number} of {count}" for count in range(number % 7 + 1)] for number in range(60)]
-    predictor = SentimentPredictor.from_pretrained(str(tiny_classifier))
+    predictor = Predictor.from_pretrained(str(tiny_classifier))
     with open_service(workers=3, max_batch_tokens=40) as opened, concurrent.futures.ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda sentences: opened.client.post("/query", json={"sentences": sentences}), texts))
     for sentences, response in zip(texts, found, strict=True):
         expected = predictor.predict(sentences)
         assert response.json()["labels"] == [prediction.label for prediction in expected]
-        assert response.json()["scores"] == pytest.approx([p.confidence for p in expected], abs=1e-5)
+        assert response.json()["scores"] == pytest.approx([prediction.score for prediction in expected], abs=1e-5)

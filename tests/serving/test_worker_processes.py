@@ -1,4 +1,4 @@
-"""Torch in processes of its own: the same answers, errors that are told, and nothing left running."""
+"""Worker processes: same logits as in this process, errors are reported, and none is left running."""
 
 import concurrent.futures
 import multiprocessing
@@ -16,10 +16,10 @@ from unittest.mock import Mock
 import numpy as np
 import psutil
 import pytest
-from sentiment.inference.torch_backend import TorchBackend
+from sentiment.inference.backends import TorchBackend
 
 from sentiment.exceptions import InputError
-from sentiment.inference.checkpoint import read_checkpoint
+from sentiment.inference.checkpoint import load_checkpoint
 from sentiment.serving.batcher import BackendError
 from sentiment.serving.worker_processes import TorchWorkerPool, block_signals, compute_batches, receive
 
@@ -30,17 +30,17 @@ BATCHES = [[[2, *range(5, 5 + length), 3]] * count for length in (1, 4, 9) for c
 
 @pytest.fixture(scope="module")
 def processes(tiny_classifier: Path) -> Iterator[TorchWorkerPool]:
-    found = TorchWorkerPool(read_checkpoint(str(tiny_classifier)), "fp32", threads=1, processes=2)
+    found = TorchWorkerPool(load_checkpoint(str(tiny_classifier)), "fp32", threads_per_process=1, processes=2)
     yield found
     found.close()
 
 
-def list_living(processes: TorchWorkerPool) -> set[int]:
+def list_alive(processes: TorchWorkerPool) -> set[int]:
     return {process.pid for process in processes._processes if process.pid and process.is_alive()}
 
 
-def test_they_answer_as_one_process_does(processes: TorchWorkerPool, tiny_classifier: Path) -> None:
-    alone = TorchBackend(read_checkpoint(str(tiny_classifier)), "fp32")
+def test_logits_equal_those_of_one_process(processes: TorchWorkerPool, tiny_classifier: Path) -> None:
+    alone = TorchBackend(load_checkpoint(str(tiny_classifier)), "fp32")
     assert (processes.name, processes.device, processes.precision) == (alone.name, alone.device, alone.precision)
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         found = list(pool.map(processes.compute_logits, BATCHES * 5))
@@ -48,14 +48,14 @@ def test_they_answer_as_one_process_does(processes: TorchWorkerPool, tiny_classi
         np.testing.assert_allclose(logits, alone.compute_logits(batch), atol=1e-5)
 
 
-def test_a_batch_that_fails_is_told_of_without_its_text(processes: TorchWorkerPool) -> None:
+def test_an_error_is_reported_without_its_text(processes: TorchWorkerPool) -> None:
     with pytest.raises(BackendError, match=r"^IndexError$"):
         processes.compute_logits([[2, 10**6, 3]])
     assert processes.compute_logits(BATCHES[0]).shape == (1, 2)
 
 
-def test_a_process_that_was_killed_while_it_had_nothing_to_do_is_replaced(processes: TorchWorkerPool) -> None:
-    before = list_living(processes)
+def test_an_idle_process_that_is_killed_is_replaced(processes: TorchWorkerPool) -> None:
+    before = list_alive(processes)
     assert len(before) == 2
     for pid in before:
         os.kill(pid, signal.SIGKILL)
@@ -64,13 +64,13 @@ def test_a_process_that_was_killed_while_it_had_nothing_to_do_is_replaced(proces
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         found = [pool.submit(processes.compute_logits, BATCHES[1]) for _ in before]
         assert all(future.result(SECONDS).shape == (3, 2) for future in found)
-    after = list_living(processes)
+    after = list_alive(processes)
     assert len(after) == 2
     assert not after & before
 
 
-def test_a_process_that_is_killed_over_a_batch_fails_it_and_is_replaced(processes: TorchWorkerPool) -> None:
-    before = list_living(processes)
+def test_a_busy_process_that_is_killed_fails_its_batch_and_is_replaced(processes: TorchWorkerPool) -> None:
+    before = list_alive(processes)
     for pid in before:
         os.kill(pid, signal.SIGSTOP)
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
@@ -79,24 +79,24 @@ def test_a_process_that_is_killed_over_a_batch_fails_it_and_is_replaced(processe
         for pid in before:
             os.kill(pid, signal.SIGKILL)
         assert all(isinstance(future.exception(SECONDS), EOFError | OSError) for future in failed)
-    assert not list_living(processes) & before
+    assert not list_alive(processes) & before
     assert processes.compute_logits(BATCHES[1]).shape == (3, 2)
 
 
-def test_weights_that_cannot_be_read_are_refused(tiny_classifier: Path, tmp_path: Path) -> None:
+def test_damaged_weights_are_refused(tiny_classifier: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(tiny_classifier, tmp_path / "model")
     (folder / "model.safetensors").write_bytes(b"nothing")
     with pytest.raises(InputError, match="cannot load the weights of "):
-        TorchWorkerPool(read_checkpoint(str(folder)), "fp32", threads=1, processes=2)
+        TorchWorkerPool(load_checkpoint(str(folder)), "fp32", threads_per_process=1, processes=2)
 
 
-def test_a_process_that_ends_while_it_loads_is_told_of(tiny_classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_ends_while_loading_is_reported(tiny_classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sentiment.serving.worker_processes.compute_batches", os._exit)
-    with pytest.raises(InputError, match=r"ended while it loaded: .*--workers 1"):
-        TorchWorkerPool(read_checkpoint(str(tiny_classifier)), "fp32", threads=1, processes=1)
+    with pytest.raises(InputError, match=r"ended while loading .*--workers 1"):
+        TorchWorkerPool(load_checkpoint(str(tiny_classifier)), "fp32", threads_per_process=1, processes=1)
 
 
-def test_an_error_of_any_kind_while_loading_is_told_in_one_line(
+def test_any_error_while_loading_is_reported_in_one_line(
     tiny_classifier: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
@@ -105,7 +105,7 @@ def test_an_error_of_any_kind_while_loading_is_told_in_one_line(
     ours, theirs = multiprocessing.Pipe()
     ours.send(None)
     compute_batches(theirs, str(tiny_classifier), "fp32")
-    with pytest.raises(InputError, match=r"^cannot load .* with torch: no memory$"):
+    with pytest.raises(InputError, match=r"^cannot load .*: no memory$"):
         receive(ours)
 
 
@@ -114,18 +114,18 @@ import sys
 import threading
 import time
 from sentiment.serving.batcher import BackendError
-from sentiment.inference.checkpoint import read_checkpoint
+from sentiment.inference.checkpoint import load_checkpoint
 from sentiment.serving.worker_processes import TorchWorkerPool
 
 if __name__ == "__main__":
-    TorchWorkerPool(read_checkpoint(sys.argv[1]), "fp32", threads=1, processes=1)
+    TorchWorkerPool(load_checkpoint(sys.argv[1]), "fp32", threads_per_process=1, processes=1)
     print("ready", flush=True)
     sys.stdin.read()
 """
 
 
 @pytest.mark.parametrize("number", [None, signal.SIGKILL])
-def test_they_end_with_the_process_that_started_them(
+def test_processes_end_with_the_one_that_started_them(
     number: signal.Signals | None, tiny_classifier: Path, tmp_path: Path
 ) -> None:
     script = tmp_path / "start.py"
@@ -138,17 +138,17 @@ def test_they_end_with_the_process_that_started_them(
         assert process.stdout.readline() == "ready\n"
         children = psutil.Process(process.pid).children(recursive=True)
         assert children
-        for child in children:  # what a terminal or an orchestrator sends to all is for the service to obey
+        for child in children:  # a terminal sends SIGINT to the whole group
             child.send_signal(signal.SIGINT) if "spawn_main" in " ".join(child.cmdline()) else None
         if number is not None:
             process.send_signal(number)
     assert psutil.wait_procs(children, timeout=SECONDS)[1] == []
 
 
-def test_a_signal_that_another_thread_gets_waits_too() -> None:
+def test_a_signal_that_another_thread_receives_is_deferred_too() -> None:
     """Python runs its handler in the main thread, which may be starting a process."""
-    came: list[int] = []
-    former = signal.signal(signal.SIGTERM, lambda number, _: came.append(number))
+    received: list[int] = []
+    previous = signal.signal(signal.SIGTERM, lambda number, _: received.append(number))
     done = threading.Event()
     other = threading.Thread(target=done.wait)
     other.start()
@@ -157,9 +157,9 @@ def test_a_signal_that_another_thread_gets_waits_too() -> None:
             assert other.ident is not None
             signal.pthread_kill(other.ident, signal.SIGTERM)
             time.sleep(0.1)
-            assert came == []
-        assert came == [signal.SIGTERM]
+            assert received == []
+        assert received == [signal.SIGTERM]
     finally:
         done.set()
         other.join()
-        signal.signal(signal.SIGTERM, former)
+        signal.signal(signal.SIGTERM, previous)
