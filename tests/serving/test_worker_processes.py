@@ -16,9 +16,9 @@ from unittest.mock import Mock
 import numpy as np
 import psutil
 import pytest
-from sentiment.inference.backends import TorchBackend
 
 from sentiment.exceptions import InputError
+from sentiment.inference.backends import TorchBackend
 from sentiment.inference.checkpoint import load_checkpoint
 from sentiment.serving.batcher import BackendError
 from sentiment.serving.worker_processes import TorchWorkerPool, block_signals, compute_batches, receive
