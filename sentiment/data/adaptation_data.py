@@ -57,7 +57,7 @@ def collect_held_out_keys(args: CorpusArguments, seed: int) -> set[str]:
         options = {name: getattr(args, f"target_{name}") for name in TARGET_OPTIONS}
         options |= {name: getattr(args, name) for name in ("data_dir", "cleaning", "preprocessing_num_workers")}
         try:
-            splits = load_split_reviews(DataArguments(args.target_dataset, **options), seed).splits
+            splits = load_split_reviews(DataArguments(dataset_name=args.target_dataset, **options), seed).splits
         except InputError as error:
             raise InputError(
                 f"{error} ({args.target_dataset} is read to keep its test texts out of the corpus: name other "

@@ -1,8 +1,4 @@
-"""Readers of CSV, TSV, JSON Lines, Parquet and text files; an error names file, row and column.
-
-CSV is read by Python's csv module: pandas silently fills short rows and drops fields of long ones, pyarrow does not
-say in which row a byte is not UTF-8, and both accept text after a closing quote.
-"""
+"""Readers of CSV, TSV, JSON Lines, Parquet and text files; an error names file, row and column."""
 
 import csv
 import json
@@ -39,6 +35,8 @@ def read_file(path: str, with_labels: bool = True) -> Rows:
 
 def read_delimited(path: str, options: ColumnOptions) -> Rows:
     """Yield the rows of a UTF-8 file whose first line names the columns; commas are quoted as in RFC 4180."""
+    # Not by pandas, which fills short rows and drops fields of long ones, nor by pyarrow, which does not say in which
+    # row a byte is not UTF-8; both accept text after a closing quote.
     csv.field_size_limit(2**31 - 1)  # the default is 131,072 characters
     refuse_utf16(path)
     header: list[str] = []

@@ -23,10 +23,10 @@ def check_same_test(run_a: FinishedRun, run_b: FinishedRun) -> None:
         return
     differences = find_differences(select_test_options(run_a), select_test_options(run_b))
     found = ", ".join(f"{name} {first} and {second}" for name, (first, second) in differences.items())
-    message = f"{run_a.folder} and {run_b.folder} were tested on different rows"
+    advice = "with the same options, so the data changed: train one of them again"
     if found:
-        raise InputError(f"{message} ({found}): train one of them again with the options of the other")
-    raise InputError(f"{message} with the same options, so the data changed: train one of them again")
+        advice = f"({found}): train one of them again with the options of the other"
+    raise InputError(f"{run_a.folder} and {run_b.folder} were tested on different rows {advice}")
 
 
 def select_test_options(run: FinishedRun) -> dict[str, Any]:
@@ -50,10 +50,11 @@ def list_differences(run_a: FinishedRun, run_b: FinishedRun) -> dict[str, dict[s
     """The `options`, facts of the `machine` and `versions` of libraries that differ, with both values."""
     options = find_differences(run_a.options, run_b.options)
     machines = ({"precision": run.record.get("precision")} | run.hardware for run in (run_a, run_b))
+    versions = (run.record.get("versions") or {} for run in (run_a, run_b))
     return {
         "options": {name: pair for name, pair in options.items() if name not in NEUTRAL_OPTIONS},
         "machine": find_differences(*machines),
-        "versions": find_differences(run_a.record.get("versions") or {}, run_b.record.get("versions") or {}),
+        "versions": find_differences(*versions),
     }
 
 

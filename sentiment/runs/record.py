@@ -25,10 +25,7 @@ logger = logging.getLogger(__name__)
 def load_finished_metrics(
     run_dir: Path, options: dict[str, Any], args: RunArguments, compute_fingerprints: Callable[[], dict[str, str]]
 ) -> dict[str, Any] | None:
-    """The metrics of this run if its folder holds it, finished; None if it is to be trained.
-
-    Fingerprints are computed for a finished run only.
-    """
+    """The metrics of this run if its folder holds it, finished (the data is checked only then); None to train it."""
     if not is_finished(run_dir, options, args.overwrite, args.resume):
         return None
     check_same_data(run_dir, compute_fingerprints())
@@ -58,9 +55,7 @@ def build_run_record(
         "model": {
             "name": options["model_name_or_path"],
             "parameters": model.num_parameters(),
-            "num_hidden_layers": model.config.num_hidden_layers,
-            "hidden_size": model.config.hidden_size,
-            "vocab_size": model.config.vocab_size,
+            **{name: getattr(model.config, name) for name in ("num_hidden_layers", "hidden_size", "vocab_size")},
         },
         "precision": describe_precision(training_args),
         "seed": options["seed"],
@@ -91,8 +86,5 @@ def merge_previous_record(run_dir: Path, run: dict[str, Any]) -> None:
     before["git"], now["git"] = former.get("git"), run["git"]
     changed = [f"{name} {old} -> {new}" for name, (old, new) in find_differences(before, now).items()]
     if changed:
-        logger.warning(
-            "%s was started in another environment (%s): the result may differ from an uninterrupted run",
-            run_dir,
-            ", ".join(changed),
-        )
+        message = "%s was started in another environment (%s): the result may differ from an uninterrupted run"
+        logger.warning(message, run_dir, ", ".join(changed))

@@ -32,10 +32,9 @@ class Launcher(Protocol):
     def __call__(
         self, function: Callable[[Task], Result], tasks: Sequence[Task], jobs: int, log: Path
     ) -> Iterator[Result]:
-        """Yield `function(task)` of each task; function, tasks and results can be pickled.
+        """Yield `function(task)` of each task, all of which can be pickled; raise LauncherError if tasks are lost.
 
-        Workers append their output between tasks to `log`, and end when the caller ends. Raises LauncherError if tasks
-        are lost, for example with a worker that is killed.
+        Workers append their output between tasks to `log`, and end when the caller ends.
         """
 
 
@@ -84,12 +83,8 @@ def exit_with_parent() -> None:
 @contextmanager
 def redirect_output(path: Path) -> Iterator[None]:
     """Append what Python code prints, warns and logs to a file."""
-    handlers = [
-        handler
-        for name in LOGGING_LIBRARIES
-        for handler in logging.getLogger(name).handlers
-        if isinstance(handler, logging.StreamHandler)
-    ]
+    found = (handler for name in LOGGING_LIBRARIES for handler in logging.getLogger(name).handlers)
+    handlers = [handler for handler in found if isinstance(handler, logging.StreamHandler)]
     with path.open("a", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
         streams = [handler.setStream(log) for handler in handlers]
         try:

@@ -23,7 +23,7 @@ OVERHEAD_ROWS = 2_000
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A run as plain data; `options` are those of the Python verb `sentiment.finetune` or `sentiment.adapt`."""
+    """A run as plain data; `options` are those of `sentiment.finetune` or `sentiment.adapt`."""
 
     argument_classes: ClassVar[tuple[type, ...]]
     options: dict[str, Any]
@@ -55,7 +55,8 @@ class PlannedAdaptation(PlannedRun):
     def __str__(self) -> str:
         return f"adaptation to {' and '.join(self.options['dataset_name'])} ({self.folder})"
 
-    def train(self) -> str:  # noqa: D102
+    def train(self) -> str:
+        """Train it, and return the losses in words."""
         losses = adaptation.adapt(**self.options)["validation"]
         return f"loss {losses['before']['loss']:.2f} -> {losses['after']['loss']:.2f} on held-out text"
 
@@ -74,7 +75,8 @@ class PlannedFinetuning(PlannedRun):
         labels = "all" if self.budget == "all" else f"{int(self.budget):,}"
         return f"{self.arm}, {labels} labels, seed {self.seed}"
 
-    def train(self) -> str:  # noqa: D102
+    def train(self) -> str:
+        """Train it, and return the accuracy in words."""
         metrics = finetuning.finetune(strategy="finetune" if self.adaptation else "e2e", **self.options)
         return f"test accuracy {metrics['test']['after']['accuracy']:.3f}"
 

@@ -91,8 +91,8 @@ def describe_setup(plan: StudyPlan) -> dict[str, Any]:
             "study": asdict(options.args),
             "finetuning": {name: value for name, value in shared.items() if name not in RESERVED_FINETUNING},
             "budget_options": {
-                str(data.train_rows[budget]): options.budget_options[budget]
-                for budget in options.args.budgets
+                str(rows): options.budget_options[budget]
+                for budget, rows in data.train_rows.items()
                 if budget in options.budget_options
             },
         },
