@@ -26,11 +26,7 @@ def compare_costs(
 
 
 def count_finetunings_to_target(train_a: float, train_b: float, adaptation_a: float, adaptation_b: float) -> int | None:
-    """Fewest fine-tunings per adaptation at which B's cost is at most `TARGET_RATIO` times A's; None if no number is.
-
-    >>> count_finetunings_to_target(500, 500, 0, 1000)
-    20
-    """
+    """Fewest fine-tunings per adaptation at which B's cost is at most `TARGET_RATIO` times A's; None if no number is."""
     # Solve train_b + adaptation_b / n <= TARGET_RATIO * (train_a + adaptation_a / n) for n.
     extra = adaptation_b - TARGET_RATIO * adaptation_a
     margin = TARGET_RATIO * train_a - train_b

@@ -100,12 +100,7 @@ def compute_slice_metrics(
 
 
 def find_most_confident_errors(predictions: Mapping[str, Sequence[Any]], limit: int = 20) -> list[dict[str, Any]]:
-    """The misclassified texts of a predictions.parquet with the highest probability of the predicted label.
-
-    >>> columns = {"row": [7, 8], "text": ["fine", "dull"], "label": [1, 0], "predicted": [1, 1]}
-    >>> find_most_confident_errors(columns | {"probability": [0.9, 0.75]})
-    [{'row': 8, 'text': 'dull', 'label': 0, 'predicted': 1, 'confidence': 0.75}]
-    """
+    """The misclassified texts of a predictions.parquet with the highest probability of the predicted label."""
     errors = [
         {"row": row, "text": text, "label": label, "predicted": answer}
         | {"confidence": positive if answer == 1 else 1.0 - positive}
@@ -122,11 +117,7 @@ def _iterate_rows(predictions: Mapping[str, Sequence[Any]]) -> Iterator[tuple[An
 def count_fixes_and_regressions(
     slices: Mapping[str, np.ndarray], correct_a: ArrayLike, correct_b: ArrayLike
 ) -> list[dict[str, Any]]:
-    """Rows, errors of A and B, and fixes and regressions of B in each slice of `assign_slices`.
-
-    >>> count_fixes_and_regressions({"all texts": np.ones(3, bool)}, [True, False, False], [False, True, True])
-    [{'name': 'all texts', 'rows': 3, 'errors_a': 2, 'errors_b': 1, 'fixes': 2, 'regressions': 1, 'net': 1}]
-    """
+    """Rows, errors of A and B, and fixes and regressions of B in each slice of `assign_slices`."""
     first, second = np.asarray(correct_a, dtype=bool), np.asarray(correct_b, dtype=bool)
     flags = {"errors_a": ~first, "errors_b": ~second, "fixes": ~first & second, "regressions": first & ~second}
     counts = []

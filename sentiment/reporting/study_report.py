@@ -13,7 +13,7 @@ from scipy.stats import t as student_t
 from sentiment.evaluation.significance import CONFIDENCE
 from sentiment.evaluation.study_effects import EFFECTS, classify_effect
 from sentiment.reporting import plots
-from sentiment.reporting.rendering import write_pages
+from sentiment.reporting.rendering import write_report_files
 from sentiment.reporting.terminal import render_table
 
 FIGURES = ("accuracy.png", "effects.png", "cost.png")
@@ -42,7 +42,8 @@ def write_study_report(folder: Path, verdict: Mapping[str, Any]) -> None:
     """Write report.md, report.html and the figures into a study's folder; `verdict` is the content of verdict.json."""
     cells, effects = verdict["accuracy"], verdict["effects"]
     figures = {"accuracy.png": draw_accuracy(cells), "cost.png": draw_cost(cells)}
-    plots.save_figures(folder, figures | ({"effects.png": draw_effects(effects)} if effects else {}))
+    if effects:
+        figures["effects.png"] = draw_effects(effects)
     seeds, finetuning = len(verdict["seeds"]), verdict["options"]["finetuning"]
     context = {
         "verdict": verdict,
@@ -53,7 +54,7 @@ def write_study_report(folder: Path, verdict: Mapping[str, Any]) -> None:
         "adaptations": {adaptation["kind"]: adaptation for adaptation in verdict["adaptations"]},
         "options": {name: finetuning[name] for name in SHOWN_OPTIONS if finetuning.get(name) is not None},
     }
-    write_pages(folder, "study.j2", context)
+    write_report_files(folder, "study.j2", context, figures)
 
 
 def group_by(rows: Iterable[Mapping[str, Any]], key: str) -> dict[Any, list[Any]]:
@@ -97,23 +98,17 @@ def draw_accuracy(cells: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def draw_effects(effects: Sequence[Mapping[str, Any]]) -> Figure:
-    """The effect of each change by label budget with its 95% interval, and each seed as a dash.
-
-    Markers are filled if the interval excludes 0.
-    """
+    """The effect of each change by label budget, filled if its 95% interval excludes 0, and each seed as a dash."""
     groups = group_by(effects, "effect")
     columns = min(COLUMNS, len(groups))
-    rows = math.ceil(len(groups) / columns)
-    figure = Figure(figsize=(7.2, 0.5 + 2.35 * rows), layout="constrained")
-    for position, (name, own) in enumerate(groups.items()):
-        axes = figure.add_subplot(rows, columns, position + 1, sharey=figure.axes[0] if position else None)
+    titles = [f"{name[0].upper()}{name[1:]}\n" for name in groups]
+    height = 0.5 + 2.35 * math.ceil(len(groups) / columns)
+    figure = plots.new_panels(titles, 7.2, height, columns, share_y=True, fontsize=10.5, pad=2)
+    for position, (name, axes) in enumerate(zip(groups, figure.axes, strict=True)):
         first, second = EFFECTS[name]
-        plots.style_axes(axes, "", pad=8)
-        title = f"{name[0].upper()}{name[1:]}\n"
-        axes.set_title(title, loc="left", color=plots.INK, fontsize=10.5, fontweight="bold", pad=2)
         axes.text(0, 1.03, f"{second} minus {first}", transform=axes.transAxes, fontsize=9, color=plots.INK)
         axes.axhline(0, color=plots.INK, linewidth=1)
-        _draw_effect(axes, own, second)
+        _draw_effect(axes, groups[name], second)
         if position % columns == 0:
             axes.set_ylabel("points of accuracy")
         if position >= len(groups) - columns:
@@ -138,10 +133,7 @@ def _draw_effect(axes: Axes, effects: Sequence[Mapping[str, Any]], arm: str) -> 
 
 
 def draw_cost(cells: Sequence[Mapping[str, Any]]) -> Figure:
-    """Mean test accuracy against training time per run, each arm as a line through its budgets.
-
-    Filled markers include the whole adaptation, hollow ones on a thin line its amortized cost.
-    """
+    """Mean test accuracy by training time per run, with the whole adaptation (filled) or its share (hollow)."""
     figure, axes = plots.new_figure("Test accuracy by training time per run")
     is_amortized = False
     for arm, own in group_by(cells, "arm").items():

@@ -87,11 +87,7 @@ def describe_effect(effects: Sequence[Mapping[str, Any]]) -> str:
 
 
 def name_budgets(budgets: Sequence[int]) -> str:
-    """Label budgets as a list in words.
-
-    >>> name_budgets([100, 1000])
-    '100 and 1,000 labels'
-    """
+    """Label budgets in words: "100 and 1,000 labels"."""
     *most, last = (f"{budget:,}" for budget in budgets)
     return f"{', '.join(most)} and {last} labels" if most else f"{last} labels"
 
