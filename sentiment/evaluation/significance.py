@@ -25,19 +25,18 @@ def compare_predictions(
     predicted_b: ArrayLike,
     clusters: ArrayLike | None = None,
     resamples: int = RESAMPLES,
-    seed: int = 0,
 ) -> dict[str, Any]:
     """Scores of A and B with 95% intervals, fixes and regressions of B, McNemar's p-value, and which is better.
 
     A fix is a row that only B classifies correctly, a regression one that only A does. `needed_rows` is for the
-    observed difference, `needed_rows_for_one_point` for one percentage point. `seed` is that of the bootstrap.
+    observed difference, `needed_rows_for_one_point` for one percentage point.
     """
     true, first, second = (np.asarray(values, dtype=np.int64) for values in (labels, predicted_a, predicted_b))
     ids = number_clusters(clusters, len(true))
     groups = int(ids.max()) + 1
     # Axes: cluster, true label, label by A, label by B.
     cells = np.bincount(8 * ids + 4 * true + 2 * first + second, minlength=8 * groups).reshape(groups, 2, 2, 2)
-    metrics = compare_scores(cells, resamples, seed)
+    metrics = compare_scores(cells, resamples)
     changes = (second == true).astype(int) - (first == true)
     p_value = compute_mcnemar_p(np.rint(np.bincount(ids, weights=changes)).astype(int))
     difference, discordance = float(changes.mean()), float(np.abs(changes).mean())
@@ -60,7 +59,7 @@ def number_clusters(clusters: ArrayLike | None, rows: int) -> np.ndarray:
     return np.arange(rows) if clusters is None else np.unique(clusters, return_inverse=True)[1]
 
 
-def compare_scores(cells: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> dict[str, dict[str, Any]]:
+def compare_scores(cells: np.ndarray, resamples: int) -> dict[str, dict[str, Any]]:
     """Each score for `a`, `b` and their `difference`, with 95% intervals from a paired cluster bootstrap.
 
     `cells`, of shape (clusters, 2, 2, 2), counts rows by cluster, true label, label by A and label by B. The intervals
@@ -70,7 +69,7 @@ def compare_scores(cells: np.ndarray, resamples: int = RESAMPLES, seed: int = 0)
     # Clusters with equal counts are exchangeable: draw how often each pattern of counts occurs, and not each cluster.
     patterns, occurrences = np.unique(cells.reshape(-1, 8), axis=0, return_counts=True)
     patterns, occurrences = patterns[::-1], occurrences[::-1]
-    drawn = np.random.default_rng(seed).multinomial(len(cells), occurrences / len(cells), size=resamples) @ patterns
+    drawn = np.random.default_rng(0).multinomial(len(cells), occurrences / len(cells), size=resamples) @ patterns
     # The first entry holds the observed counts, the others are resamples.
     counts = np.concatenate([cells.sum(axis=0)[np.newaxis], drawn.reshape(-1, 2, 2, 2)])
     scores_a, scores_b = compute_scores(counts.sum(axis=3)), compute_scores(counts.sum(axis=2))

@@ -1,9 +1,8 @@
 """The report of an adaptation: report.md, report.html and the loss curve."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -11,7 +10,7 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from scipy.signal import savgol_filter
 
 from sentiment.reporting import plots
-from sentiment.reporting.rendering import write_report_files
+from sentiment.reporting.rendering import JsonObject, write_report_files
 
 MASK = "[MASK]"
 LONGEST_CONTEXT = 110  # characters shown on each side of a mask
@@ -20,20 +19,16 @@ COPYING_LOSS = 0.1  # nats; far below the entropy of masked text
 FEWEST_TO_SMOOTH = 15  # logged losses; fewer are drawn without smoothing
 
 
-def write_adaptation_report(run_dir: Path, run: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
-    """Write report.md, report.html and loss.png into the folder of an adaptation, with the contents of its JSON files.
-
-    Sections whose data are missing are omitted.
-    """
+def write_adaptation_report(run_dir: Path, run: JsonObject, metrics: JsonObject) -> None:
+    """Write report.md, report.html and loss.png into an adaptation's folder; sections without data are omitted."""
     history = metrics.get("history") or []
     figures = {"loss.png": draw_masked_lm_loss(metrics)} if metrics.get("steps") and history else {}
     vocabulary = run.get("model", {}).get("vocab_size", BERT_VOCABULARY)
+    masks = metrics.get("filled_masks") or []
     context = {
         "run": run,
         "metrics": metrics,
-        "filled_masks": [
-            {**mask, "text": truncate_around_mask(mask["text"])} for mask in metrics.get("filled_masks") or []
-        ],
+        "filled_masks": [{**mask, "text": truncate_around_mask(mask["text"])} for mask in masks],
         "has_epochs": has_epochs(history),
         "restored": find_restored(metrics) if history else None,
         "is_copying": metrics["validation"]["after"]["loss"] < COPYING_LOSS,
@@ -53,7 +48,7 @@ def truncate_around_mask(text: str) -> str:
     return left + mask + right
 
 
-def draw_masked_lm_loss(metrics: Mapping[str, Any]) -> Figure:
+def draw_masked_lm_loss(metrics: JsonObject) -> Figure:
     """Training loss by step, raw and smoothed, validation losses, the restored step and (shaded) the head's warm-up."""
     figure, axes = plots.new_figure("Masked-language-model loss by step")
     steps, losses = [entry["step"] for entry in metrics["steps"]], [entry["loss"] for entry in metrics["steps"]]
@@ -80,20 +75,20 @@ def draw_masked_lm_loss(metrics: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def list_validation_points(metrics: Mapping[str, Any]) -> list[tuple[int, float]]:
+def list_validation_points(metrics: JsonObject) -> list[tuple[int, float]]:
     """Step and validation loss of each evaluation, at step 0 if the loss before training is known."""
     before = metrics["validation"].get("before")
     start = [(0, before["loss"])] if before else []
     return start + [(entry["step"], entry["validation"]["loss"]) for entry in metrics["history"]]
 
 
-def find_restored(metrics: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def find_restored(metrics: JsonObject) -> JsonObject | None:
     """The evaluation whose weights were restored: the lowest loss in `best_epoch`; None without a best epoch."""
     candidates = [entry for entry in metrics["history"] if entry["epoch"] == metrics.get("best_epoch")]
     return min(candidates, key=lambda entry: entry["validation"]["loss"], default=None)
 
 
-def has_epochs(history: Sequence[Mapping[str, Any]]) -> bool:
+def has_epochs(history: Sequence[JsonObject]) -> bool:
     """Whether evaluations follow epochs, and not a number of steps, as those of a stream do."""
     return [entry["epoch"] for entry in history] == list(range(1, len(history) + 1))
 

@@ -8,18 +8,13 @@ from matplotlib.figure import Figure
 
 from sentiment.reporting import plots
 from sentiment.reporting.adaptation_report import draw_masked_lm_loss
-from sentiment.reporting.rendering import METRIC_NAMES, write_report_files
+from sentiment.reporting.rendering import METRIC_NAMES, JsonObject, write_report_files
 
 FIGURES = ("test_metrics.png", "history.png", "before_after.png", "mlm_loss.png", "mlm_loss_a.png")
 RING: dict[str, Any] = {"marker": "o", "markersize": 13, "markerfacecolor": "none", "markeredgewidth": 1.6}
 
 
-def write_comparison_report(
-    folder: Path,
-    comparison: Mapping[str, Any],
-    metrics: Mapping[str, Mapping[str, Any]],
-    adaptations: Mapping[str, Mapping[str, Any] | None],
-) -> None:
+def write_comparison_report(folder: Path, comparison: JsonObject, metrics: JsonObject, adaptations: JsonObject) -> None:
     """Write report.md, report.html and the figures of a comparison (the content of verdict.json).
 
     `metrics` holds the metrics.json of `a` and `b`, `adaptations` those of the adaptations that they started from.
@@ -40,9 +35,7 @@ def write_comparison_report(
     write_report_files(folder, "comparison.j2", context, figures)
 
 
-def list_adaptations(
-    runs: Mapping[str, Mapping[str, Any]], adaptations: Mapping[str, Mapping[str, Any] | None]
-) -> list[dict[str, Any]]:
+def list_adaptations(runs: JsonObject, adaptations: JsonObject) -> list[dict[str, Any]]:
     """Each adaptation that a run started from, with the `names` of its runs, its `metrics` and its `figure`."""
     first, second = (runs[key]["adaptation"] for key in "ab")
     names = [run["name"] for run in runs.values()]
@@ -56,7 +49,7 @@ def list_adaptations(
     return found
 
 
-def draw_histories(runs: Mapping[str, Mapping[str, Any]]) -> Figure:
+def draw_histories(runs: Mapping[str, JsonObject]) -> Figure:
     """Validation loss and accuracy by epoch of both runs (metrics.json by name), with the restored epochs marked."""
     figure = plots.new_panels(["Validation loss", "Validation accuracy"], 7.2, 3.6, columns=2, pad=10)
     epochs = [entry["epoch"] for metrics in runs.values() for entry in metrics["history"]]
@@ -77,7 +70,7 @@ def draw_histories(runs: Mapping[str, Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def draw_test_metrics(names: Sequence[str], metrics: Mapping[str, Mapping[str, Any]]) -> Figure:
+def draw_test_metrics(names: Sequence[str], metrics: Mapping[str, JsonObject]) -> Figure:
     """Test accuracy, precision, recall and F1 of both runs as points with their 95% intervals."""
     figure, axes = plots.new_figure("Test metrics side by side")
     for name, key, (colour, marker), shift in zip(names, "ab", plots.RUN_STYLES, (-0.13, 0.13), strict=True):

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -13,19 +12,14 @@ from sentiment.data.labels import LABEL_NAMES
 from sentiment.data.leaks import assign_clusters
 from sentiment.evaluation.error_analysis import compute_slice_metrics, find_most_confident_errors
 from sentiment.reporting import plots
-from sentiment.reporting.rendering import METRIC_NAMES, write_report_files
+from sentiment.reporting.rendering import METRIC_NAMES, JsonObject, write_report_files
 from sentiment.runs.results import read_predictions
 
 LINE_STYLES = ((plots.BLUE, "o"), (plots.ORANGE, "s"), (plots.GREEN, "^"), (plots.PURPLE, "D"))
 
 
-def write_report(
-    run_dir: Path, run: Mapping[str, Any], metrics: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase
-) -> None:
-    """Write report.md, report.html and the figures into the folder of a run, with the contents of its JSON files.
-
-    Sections whose data are missing (predictions.parquet, epochs, metrics before training) are omitted.
-    """
+def write_report(run_dir: Path, run: JsonObject, metrics: JsonObject, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Write report.md, report.html and the figures into a run's folder; sections without data are omitted."""
     context = {"run": run, "metrics": metrics, "errors": None}
     if (path := run_dir / "predictions.parquet").exists():
         predictions = read_predictions(path)
@@ -34,7 +28,7 @@ def write_report(
     write_report_files(run_dir, "finetuning.j2", context, draw_figures(metrics))
 
 
-def draw_figures(metrics: Mapping[str, Any]) -> dict[str, Figure]:
+def draw_figures(metrics: JsonObject) -> dict[str, Figure]:
     """The figures for which a metrics.json has data, by file name."""
     history, best_epoch, test = metrics.get("history"), metrics.get("best_epoch"), metrics["test"]
     matrices = {f"test, {moment} training": test[moment]["confusion_matrix"] for moment in test if test[moment]}
@@ -46,7 +40,7 @@ def draw_figures(metrics: Mapping[str, Any]) -> dict[str, Figure]:
     return figures
 
 
-def draw_loss(history: Sequence[Mapping[str, Any]], best_epoch: int | None) -> Figure:
+def draw_loss(history: Sequence[JsonObject], best_epoch: int | None) -> Figure:
     """Training and validation loss by epoch, with the restored epoch marked."""
     training = [entry.get("train_loss") for entry in history]
     validation = [entry["validation"].get("loss") for entry in history]
@@ -56,7 +50,7 @@ def draw_loss(history: Sequence[Mapping[str, Any]], best_epoch: int | None) -> F
     return figure
 
 
-def draw_metrics(history: Sequence[Mapping[str, Any]], best_epoch: int | None) -> Figure:
+def draw_metrics(history: Sequence[JsonObject], best_epoch: int | None) -> Figure:
     """Validation accuracy, precision, recall and F1 by epoch, with the restored epoch marked."""
     lines = {name: [entry["validation"].get(key) for entry in history] for key, name in METRIC_NAMES.items()}
     figure = _draw_lines("Validation metrics by epoch", history, best_epoch, lines)
@@ -66,7 +60,7 @@ def draw_metrics(history: Sequence[Mapping[str, Any]], best_epoch: int | None) -
 
 
 def _draw_lines(
-    title: str, history: Sequence[Mapping[str, Any]], best_epoch: int | None, lines: Mapping[str, list[float | None]]
+    title: str, history: Sequence[JsonObject], best_epoch: int | None, lines: Mapping[str, list[float | None]]
 ) -> Figure:
     figure, axes = plots.new_figure(title)
     epochs = [entry["epoch"] for entry in history]

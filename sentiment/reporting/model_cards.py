@@ -1,13 +1,12 @@
 """Model cards in the Hub's format."""
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from sentiment.reporting.rendering import MASKED_LM_METRICS, METRIC_NAMES, write_page
+from sentiment.reporting.rendering import MASKED_LM_METRICS, METRIC_NAMES, JsonObject, write_page
 
 HUB_NAMES = {
     "minilm": "sentence-transformers/all-MiniLM-L6-v2",
@@ -51,7 +50,7 @@ def build_card_data(
     )
 
 
-def write_model_card(model_dir: Path, run: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
+def write_model_card(model_dir: Path, run: JsonObject, metrics: JsonObject) -> None:
     """Write README.md into the model folder of a fine-tuning."""
     options, after, adaptation = run["options"], metrics["test"]["after"], run.get("adaptation") or {}
     dataset = str(options["dataset_name"])
@@ -67,7 +66,7 @@ def write_model_card(model_dir: Path, run: Mapping[str, Any], metrics: Mapping[s
     write_page(model_dir / "README.md", "model_card.j2", {"card": card, "run": run, "metrics": metrics})
 
 
-def write_adapted_model_card(model_dir: Path, run: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
+def write_adapted_model_card(model_dir: Path, run: JsonObject, metrics: JsonObject) -> None:
     """Write README.md into the model folder of an adaptation."""
     datasets = [str(name) for name in run["data"]["datasets"]]
     card = build_card_data(

@@ -9,7 +9,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from sentiment.reporting.rendering import METRIC_NAMES
+from sentiment.reporting.rendering import METRIC_NAMES, JsonObject
 
 # The colour-blind-safe palette of Okabe and Ito.
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#AA4499", "#8A8F98"
@@ -72,7 +72,7 @@ def mark_restored(axes: Axes, place: float, label: str) -> None:
     axes.axvline(place, color=INK, linestyle=(0, (4, 3)), linewidth=1.2, zorder=1, label=label)
 
 
-def draw_before_after(tests: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Figure:
+def draw_before_after(tests: Mapping[str, Mapping[str, JsonObject]]) -> Figure:
     """Test scores before and after training of one run or two (by label), with the 95% intervals of accuracy."""
     figure, axes = new_figure("Test metrics before and after training")
     shifts = (-0.17, 0.17) if len(tests) > 1 else (0.0,)

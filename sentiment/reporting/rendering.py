@@ -14,6 +14,7 @@ from sentiment.storage import write_atomically
 if TYPE_CHECKING:
     from matplotlib.figure import Figure  # terminal commands do without
 
+JsonObject = Mapping[str, Any]
 METRIC_NAMES = {"accuracy": "accuracy", "precision": "precision", "recall": "recall", "f1": "F1"}
 HEADLINE_METRICS = METRIC_NAMES | {"macro_f1": "macro F1", "loss": "loss"}
 MASKED_LM_METRICS = {
@@ -32,9 +33,7 @@ DROP_REASONS = {
 }
 
 
-def write_report_files(
-    folder: Path, template: str, context: Mapping[str, Any], figures: Mapping[str, "Figure"]
-) -> None:
+def write_report_files(folder: Path, template: str, context: JsonObject, figures: Mapping[str, "Figure"]) -> None:
     """Write the figures, report.md, and report.html, which embeds the figures and loads nothing."""
     save_figures(folder, figures)
     for name, markup in (("report.md", "markdown.j2"), ("report.html", "html.j2")):
@@ -48,7 +47,7 @@ def save_figures(folder: Path, figures: Mapping[str, "Figure"]) -> None:
             figure.savefig(staged, format="png", dpi=DOTS_PER_INCH, bbox_inches="tight", pad_inches=0.15)
 
 
-def write_page(path: Path, template: str, context: Mapping[str, Any], markup: str = "markdown.j2") -> None:
+def write_page(path: Path, template: str, context: JsonObject, markup: str = "markdown.j2") -> None:
     """Render a template with the macros of html.j2 or markdown.j2, and write it without repeated blank lines."""
     text = build_environment(markup).get_template(template).render(context, markup=markup)
     with write_atomically(path) as staged:
@@ -101,7 +100,7 @@ def build_environment(markup: str) -> Environment:
     return environment
 
 
-def compare_before_after(metrics: Mapping[str, Any], names: Mapping[str, str]) -> list[list[str]]:
+def compare_before_after(metrics: JsonObject, names: Mapping[str, str]) -> list[list[str]]:
     """Name, value before, value after and change of each metric in `names`, with a dash for a missing value."""
     rows = []
     for key, name in names.items():
@@ -113,7 +112,7 @@ def compare_before_after(metrics: Mapping[str, Any], names: Mapping[str, str]) -
     return rows
 
 
-def compare_side_by_side(metrics: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
+def compare_side_by_side(metrics: Mapping[str, JsonObject]) -> list[list[str]]:
     """Name, value of A and of B, difference and its 95% interval of each headline metric; a dash for no interval."""
     rows = []
     for key, name in HEADLINE_METRICS.items():
@@ -129,7 +128,7 @@ def format_change(value: float) -> str:
     return text if float(text) else text[1:]
 
 
-def compute_positive_share(part: Mapping[str, Any]) -> float | None:
+def compute_positive_share(part: JsonObject) -> float | None:
     """Share of positive rows among the labelled ones of an audited split; None without labelled rows."""
     labelled = part["labels"]["negative"] + part["labels"]["positive"]
     return part["labels"]["positive"] / labelled if labelled else None

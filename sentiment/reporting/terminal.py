@@ -1,10 +1,9 @@
 """Plain-text tables for the terminal."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from sentiment.reporting import rendering
-from sentiment.reporting.rendering import HEADLINE_METRICS, compare_before_after
+from sentiment.reporting.rendering import HEADLINE_METRICS, JsonObject, compare_before_after
 
 AUDIT_COUNTS = {"empty": "empty texts", "duplicates": "duplicates", "both_labels": "texts with both labels"}
 TOKEN_STATISTICS = ("mean", "median", "p95", "max")
@@ -21,13 +20,13 @@ def render_table(rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def render_before_after(metrics: Mapping[str, Any]) -> str:
+def render_before_after(metrics: JsonObject) -> str:
     """The test metrics of a fine-tuning before and after training, and the interval of the accuracy."""
     rows = [["test", "before", "after", "change"], *compare_before_after(metrics["test"], HEADLINE_METRICS)]
     return f"{render_table(rows)}\naccuracy after training, {describe_interval(metrics['test']['after'])}"
 
 
-def describe_interval(metrics: Mapping[str, Any]) -> str:
+def describe_interval(metrics: JsonObject) -> str:
     """The interval of the accuracy, with the number of clusters if there are fewer than test rows."""
     low, high = metrics["accuracy_ci95"]
     rows, clusters = metrics.get("test_rows", 0), metrics.get("test_clusters", 0)
@@ -35,14 +34,14 @@ def describe_interval(metrics: Mapping[str, Any]) -> str:
     return f"95% interval: {low:.4f} to {high:.4f}{suffix}"
 
 
-def render_adaptation(metrics: Mapping[str, Any]) -> str:
+def render_adaptation(metrics: JsonObject) -> str:
     """Validation loss, perplexity and accuracy before and after an adaptation, and the number of masked tokens."""
     validation = metrics["validation"]
     rows = [["validation", "before", "after", "change"], *compare_before_after(validation, rendering.MASKED_LM_METRICS)]
     return f"{render_table(rows)}\nmasked tokens: {validation['after']['masked_tokens']:,}"
 
 
-def render_metrics(metrics: Mapping[str, Any]) -> str:
+def render_metrics(metrics: JsonObject) -> str:
     """The headline metrics, the interval of the accuracy, the scores of each class, and the confusion matrix."""
     headline = [[name, f"{metrics[key]:.4f}"] for key, name in HEADLINE_METRICS.items()]
     names = list(metrics["per_class"])
@@ -56,13 +55,13 @@ def render_metrics(metrics: Mapping[str, Any]) -> str:
     return "\n\n".join([summary, render_table(classes), render_table(matrix)])
 
 
-def render_comparison(comparison: Mapping[str, Any]) -> str:
+def render_comparison(comparison: JsonObject) -> str:
     """The verdict on two runs, warnings, their test metrics side by side, and their training time."""
     template = rendering.build_environment("markdown.j2").get_template("comparison_summary.j2")
     return template.render(comparison, table=render_table)
 
 
-def render_audit(audit: Mapping[str, Any], title: str) -> str:
+def render_audit(audit: JsonObject, title: str) -> str:
     """The result of `audit_splits`: a column for each split, then leaks between splits and dropped rows."""
     splits = audit["splits"].values()
     shares = [rendering.compute_positive_share(part) for part in splits]

@@ -1,6 +1,6 @@
 import pytest
 
-from sentiment.evaluation.cost import FINETUNING_COUNTS, compare_costs, count_finetunings_to_target
+from sentiment.evaluation.study_effects import FINETUNING_COUNTS, compare_costs, count_finetunings_to_target
 
 
 def test_costs_with_and_without_the_adaptation() -> None:
