@@ -12,20 +12,17 @@ from transformers import PreTrainedTokenizerBase
 
 from sentiment.evaluation.significance import compute_proportion_interval, number_clusters
 
+Predictions = Mapping[str, Sequence[Any]]  # columns of a run's predictions.parquet
 ALL_TEXTS = "all texts"
-# fmt: off
-NEGATIONS = frozenset({
-    "no", "not", "never", "none", "nobody", "nothing", "nowhere", "neither", "nor", "without", "cannot",
-    "hardly", "barely", "scarcely", "rarely", "seldom",
-    # Words with "n't" without their apostrophe, which some cleanings delete; SST-2 itself has "nt".
-    "nt", "aint", "arent", "cant", "couldnt", "didnt", "doesnt", "dont", "hadnt", "hasnt", "havent", "isnt",
-    "mustnt", "neednt", "shouldnt", "wasnt", "werent", "wont", "wouldnt",
-})
-CONTRASTS = frozenset({
-    "but", "although", "though", "tho", "albeit", "however", "yet", "despite", "while", "whilst", "whereas",
-    "nevertheless", "nonetheless", "notwithstanding", "except", "instead", "unless",
-})
-# fmt: on
+# Some words have lost the apostrophe of "n't", which some cleanings delete; SST-2 itself has "nt".
+NEGATION = re.compile(
+    "no|not|never|none|nobody|nothing|nowhere|neither|nor|without|cannot|hardly|barely|scarcely|rarely|seldom|.*n't|nt|"
+    "aint|arent|cant|couldnt|didnt|doesnt|dont|hadnt|hasnt|havent|isnt|mustnt|neednt|shouldnt|wasnt|werent|wont|wouldnt"
+)
+CONTRAST = re.compile(
+    "but|although|though|tho|albeit|however|yet|despite|while|whilst|whereas|nevertheless|nonetheless|notwithstanding|"
+    "except|instead|unless"
+)
 # Letters, digits and inner apostrophes: "doesn't" is one word, "street-smart" two.
 WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 
@@ -39,11 +36,6 @@ class TextFeatures:
     has_split_word: bool
 
 
-def has_negation(text: TextFeatures) -> bool:
-    """Whether the text has a word of `NEGATIONS` or one that ends with n't."""
-    return not NEGATIONS.isdisjoint(text.words) or any(word.endswith("n't") for word in text.words)
-
-
 # The five lengths partition the texts; the other slices overlap with them and each other.
 SLICES: Mapping[str, Callable[[TextFeatures], bool]] = {
     "1 word": lambda text: text.length <= 1,
@@ -51,8 +43,8 @@ SLICES: Mapping[str, Callable[[TextFeatures], bool]] = {
     "6-10 words": lambda text: 6 <= text.length <= 10,
     "11-20 words": lambda text: 11 <= text.length <= 20,
     "over 20 words": lambda text: text.length > 20,
-    "negation (not, never, n't, ...)": has_negation,
-    "contrast (but, although, despite, ...)": lambda text: not CONTRASTS.isdisjoint(text.words),
+    "negation (not, never, n't, ...)": lambda text: any(map(NEGATION.fullmatch, text.words)),
+    "contrast (but, although, despite, ...)": lambda text: any(map(CONTRAST.fullmatch, text.words)),
     "a word split into subwords": lambda text: text.has_split_word,
     "no word split into subwords": lambda text: not text.has_split_word,
 }
@@ -84,9 +76,9 @@ def assign_slices(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> d
 
 
 def compute_slice_metrics(
-    predictions: Mapping[str, Sequence[Any]], tokenizer: PreTrainedTokenizerBase, clusters: ArrayLike | None = None
+    predictions: Predictions, tokenizer: PreTrainedTokenizerBase, clusters: ArrayLike | None = None
 ) -> list[dict[str, Any]]:
-    """Rows, errors and their rate (None if empty) for all texts and each slice, from columns of predictions.parquet."""
+    """Rows, errors and their rate (None if empty) for all texts and each of `SLICES`."""
     wrong = np.not_equal(predictions["label"], predictions["predicted"])
     ids = number_clusters(clusters, len(wrong))
     return [
@@ -99,13 +91,8 @@ def compute_slice_metrics(
     ]
 
 
-def find_most_confident_errors(predictions: Mapping[str, Sequence[Any]], limit: int = 20) -> list[dict[str, Any]]:
-    """The misclassified texts of a predictions.parquet with the highest probability of the predicted label.
-
-    >>> columns = {"row": [7, 8], "text": ["fine", "dull"], "label": [1, 0], "predicted": [1, 1]}
-    >>> find_most_confident_errors(columns | {"probability": [0.9, 0.75]})
-    [{'row': 8, 'text': 'dull', 'label': 0, 'predicted': 1, 'confidence': 0.75}]
-    """
+def find_most_confident_errors(predictions: Predictions, limit: int = 20) -> list[dict[str, Any]]:
+    """The misclassified texts with the highest probability of the predicted label."""
     errors = [
         {"row": row, "text": text, "label": label, "predicted": answer}
         | {"confidence": positive if answer == 1 else 1.0 - positive}
@@ -115,18 +102,14 @@ def find_most_confident_errors(predictions: Mapping[str, Sequence[Any]], limit: 
     return sorted(errors, key=lambda error: (-error["confidence"], error["row"]))[:limit]
 
 
-def _iterate_rows(predictions: Mapping[str, Sequence[Any]]) -> Iterator[tuple[Any, ...]]:
+def _iterate_rows(predictions: Predictions) -> Iterator[tuple[Any, ...]]:
     return zip(*(predictions[name] for name in ("row", "text", "label", "predicted", "probability")), strict=True)
 
 
 def count_fixes_and_regressions(
     slices: Mapping[str, np.ndarray], correct_a: ArrayLike, correct_b: ArrayLike
 ) -> list[dict[str, Any]]:
-    """Rows, errors of A and B, and fixes and regressions of B in each slice of `assign_slices`.
-
-    >>> count_fixes_and_regressions({"all texts": np.ones(3, bool)}, [True, False, False], [False, True, True])
-    [{'name': 'all texts', 'rows': 3, 'errors_a': 2, 'errors_b': 1, 'fixes': 2, 'regressions': 1, 'net': 1}]
-    """
+    """Rows, errors of A and B, and fixes and regressions of B in each slice of `assign_slices`."""
     first, second = np.asarray(correct_a, dtype=bool), np.asarray(correct_b, dtype=bool)
     flags = {"errors_a": ~first, "errors_b": ~second, "fixes": ~first & second, "regressions": first & ~second}
     counts = []
@@ -138,12 +121,9 @@ def count_fixes_and_regressions(
 
 
 def find_most_confident_flips(
-    predictions_a: Mapping[str, Sequence[Any]], predictions_b: Mapping[str, Sequence[Any]], limit: int = 10
+    predictions_a: Predictions, predictions_b: Predictions, limit: int = 10
 ) -> dict[str, list[dict[str, Any]]]:
-    """The fixes and regressions of B whose probabilities of the true label differ most, at most `limit` each.
-
-    Both hold the columns of a run's predictions.parquet, for the same rows in the same order.
-    """
+    """The fixes and regressions of B, for the same rows, whose probabilities of the true label differ most."""
     flips: dict[str, list[dict[str, Any]]] = {"fixes": [], "regressions": []}
     others = zip(predictions_b["predicted"], predictions_b["probability"], strict=True)
     pairs = zip(_iterate_rows(predictions_a), others, strict=True)

@@ -60,11 +60,7 @@ class SentimentMetrics(evaluate.Metric):  # type: ignore[misc]
 
 
 def compute_metrics(predictions: ArrayLike, references: ArrayLike, clusters: ArrayLike | None = None) -> dict[str, Any]:
-    """The metrics of `SentimentMetrics`; raises ValueError without rows, for different lengths and for other labels.
-
-    >>> compute_metrics(predictions=[1, 1, 0, 1], references=[1, 0, 0, 1])["confusion_matrix"]
-    [[1, 1], [0, 2]]
-    """
+    """The metrics of `SentimentMetrics`; raises ValueError without rows, for different lengths and for other labels."""
     predicted, true = np.asarray(predictions), np.asarray(references)
     if predicted.size == 0 or predicted.shape != true.shape:
         raise ValueError(f"{predicted.size} predictions for {true.size} references: need as many, at least one")
@@ -72,11 +68,7 @@ def compute_metrics(predictions: ArrayLike, references: ArrayLike, clusters: Arr
 
 
 def compute_log_loss(probabilities: ArrayLike, references: ArrayLike) -> float:
-    """Mean cross-entropy in nats, from the probabilities of the positive class and the true labels (0 or 1).
-
-    >>> round(compute_log_loss([0.5, 0.5], [0, 1]), 4)
-    0.6931
-    """
+    """Mean cross-entropy in nats, from the probabilities of the positive class and the true labels (0 or 1)."""
     positive = np.asarray(probabilities, dtype=np.float64)
     of_true_class = np.where(np.asarray(references) == 1, positive, 1.0 - positive)
     return float(-np.log(np.clip(of_true_class, SMALLEST_PROBABILITY, 1.0)).mean())

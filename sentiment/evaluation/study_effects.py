@@ -1,5 +1,6 @@
-"""Results of a study: accuracy by arm and label budget, paired effect of each change, and where adaptation pays."""
+"""What adaptation changes: effects in a study by arm and label budget, and training costs with and without it."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,8 @@ EFFECTS = {
     "steps on other text": ("e2e+decay", "placebo+decay"),
 }
 STRATEGIES = "both changes"  # strategy A against strategy B
+FINETUNING_COUNTS = (1, 2, 5, 10, 100)
+TARGET_RATIO = 1.1
 SECONDS = {"finetuning": "train_seconds", "total": "total_seconds", "amortized": "amortized_seconds"}
 
 
@@ -32,9 +35,8 @@ def summarize_study(
     """
     arms, budgets, seeds = (list(dict.fromkeys(run[key] for run in runs)) for key in ("arm", "budget", "seed"))
     budgets.sort()
-    answers = {
-        (run["arm"], run["budget"], run["seed"]): np.asarray(row) for run, row in zip(runs, correct, strict=True)
-    }
+    keys = [(run["arm"], run["budget"], run["seed"]) for run in runs]
+    answers = dict(zip(keys, correct, strict=True))
     effects = []
     for name, (first, second) in EFFECTS.items():
         if first in arms and second in arms:
@@ -67,11 +69,7 @@ def summarize_cell(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def compute_seed_interval(accuracies: Sequence[float]) -> list[float] | None:
-    """Student's 95% t-interval of the mean over seeds on the same test rows, within 0 and 1; None for one seed.
-
-    >>> [round(end, 4) for end in compute_seed_interval([0.80, 0.82, 0.84])]
-    [0.7703, 0.8697]
-    """
+    """Student's 95% t-interval of the mean over seeds on the same test rows, within 0 and 1; None for one seed."""
     if len(accuracies) < 2:
         return None
     values = np.asarray(accuracies)
@@ -132,3 +130,31 @@ def find_paying_budget(effects: Sequence[Mapping[str, Any]]) -> dict[str, Any] |
     largest = max((budget for budget, verdict in verdicts.items() if verdict == "better"), default=None)
     exceptions = [budget for budget in verdicts if largest and budget < largest and verdicts[budget] != "better"]
     return {"budget": largest, "consistent": not exceptions, "exceptions": exceptions, "by_budget": verdicts}
+
+
+def compare_costs(
+    train_a: float, train_b: float, adaptation_a: float = 0.0, adaptation_b: float = 0.0
+) -> dict[str, Any]:
+    """Training seconds of A and B with and without adaptation, and per fine-tuning if several share one adaptation."""
+    return {
+        "a": {"train_seconds": train_a, "adaptation_seconds": adaptation_a, "seconds": train_a + adaptation_a},
+        "b": {"train_seconds": train_b, "adaptation_seconds": adaptation_b, "seconds": train_b + adaptation_b},
+        "ratio": (train_b + adaptation_b) / (train_a + adaptation_a),
+        "amortized": [
+            {"finetunings": count, "a": each_a, "b": each_b, "ratio": each_b / each_a}
+            for count in FINETUNING_COUNTS
+            for each_a, each_b in [(train_a + adaptation_a / count, train_b + adaptation_b / count)]
+        ],
+        "target_ratio": TARGET_RATIO,
+        "finetunings_to_target": count_finetunings_to_target(train_a, train_b, adaptation_a, adaptation_b),
+    }
+
+
+def count_finetunings_to_target(train_a: float, train_b: float, adaptation_a: float, adaptation_b: float) -> int | None:
+    """Fewest fine-tunings per adaptation at which B costs at most `TARGET_RATIO` times what A does, if any."""
+    # Solve train_b + adaptation_b / n <= TARGET_RATIO * (train_a + adaptation_a / n) for n.
+    extra = adaptation_b - TARGET_RATIO * adaptation_a
+    margin = TARGET_RATIO * train_a - train_b
+    if extra <= margin:
+        return 1
+    return math.ceil(extra / margin) if margin > 0 else None

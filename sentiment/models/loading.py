@@ -18,9 +18,9 @@ Model = TypeVar("Model", bound=PreTrainedModel)
 
 
 class PlainCheckpointMixin(PreTrainedModel):
-    """Saves a subclass of a transformers model as that model, so that it loads without this package, also from the Hub.
+    """Saves a subclass of a transformers model as that model, so that it loads without this package.
 
-    Transformers writes the name of the saved class into `config.json`; so `plain_class` itself saves the weights.
+    Transformers writes the name of the saved class into `config.json`; so `plain_class` itself saves and uploads.
     """
 
     plain_class: ClassVar[type[PreTrainedModel]]

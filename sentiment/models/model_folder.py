@@ -58,7 +58,7 @@ def resolve_model(model: str, revision: str | None = None) -> str:
 
 
 def get_model_revision(model_path: str, revision: str | None = None) -> str | None:
-    """The commit of a Hub model's branch or tag (default: main), of which all files are loaded; None for folders."""
+    """The commit of a Hub model's branch or tag (default: main), to load all its files by; None for folders."""
     if Path(model_path).is_dir():
         cached = re.search(r"/snapshots/([0-9a-f]{40})$", Path(model_path).as_posix())  # layout of the Hub's cache
         return cached and cached[1]

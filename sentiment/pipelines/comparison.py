@@ -6,9 +6,9 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from sentiment.data.leaks import assign_clusters
-from sentiment.evaluation.cost import compare_costs
 from sentiment.evaluation.error_analysis import assign_slices, count_fixes_and_regressions, find_most_confident_flips
 from sentiment.evaluation.significance import compare_predictions, compute_proportion_interval
+from sentiment.evaluation.study_effects import compare_costs
 from sentiment.exceptions import InputError, first_line, require
 from sentiment.reporting.comparison_report import FIGURES, write_comparison_report
 from sentiment.reporting.verdicts import RULE, describe_comparison

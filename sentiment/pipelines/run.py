@@ -4,12 +4,15 @@
 """
 
 import shutil
+import sys
 import time
 from abc import ABC, abstractmethod
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError
 from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -28,17 +31,16 @@ from sentiment.config.arguments import (
     list_changed_options,
 )
 from sentiment.environment import is_main_process
-from sentiment.exceptions import SaveError, first_line, is_disk_full
+from sentiment.exceptions import InputError, SaveError, first_line, is_disk_full
 from sentiment.models.loading import load_tokenizer
 from sentiment.models.model_folder import get_model_revision, resolve_model
-from sentiment.pipelines.uploads import create_hub_repo, push_model
 from sentiment.runs.folder import check_same_data, lock_run_dir, remove_previous_run
 from sentiment.runs.record import build_run_record, load_finished_metrics, merge_previous_record
 from sentiment.storage import compute_sha256, read_json, replace_folder, write_json
 from sentiment.training.batches import EpochTracker
 from sentiment.training.callbacks import EpochProgressCallback, EpochTimerCallback
-from sentiment.training.distributed import run_on_main
 from sentiment.training.hardware import limit_onednn_caches, use_all_cores
+from sentiment.training.processes import run_on_main
 from sentiment.training.resume import train_with_resume
 from sentiment.training.trainer import SentimentTrainer, check_max_seq_length
 
@@ -216,3 +218,36 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
             raise
         raise SaveError(f"cannot write {folder}: {first_line(error)}", folder.parent) from error
     return compute_sha256(folder / SAFE_WEIGHTS_NAME)
+
+
+def create_hub_repo(args: RunArguments) -> str:
+    """The full name of the model repository on the Hub for `--push_to_hub`, created unless it exists.
+
+    Raises:
+        InputError: the Hub cannot be reached, or refuses.
+    """
+    name = args.hub_model_id or Path(args.output_dir).resolve().name
+    try:
+        return HfApi(token=args.hub_token).create_repo(name, private=args.hub_private_repo, exist_ok=True).repo_id
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        raise InputError(f"--push_to_hub: cannot create the repository {name}: {first_line(error)}") from error
+
+
+def push_model(run_dir: Path, args: RunArguments) -> None:
+    """Uploads the finished model with its config and model card.
+
+    Raises:
+        InputError: the Hub cannot be reached, or refuses; the run is finished, and the same command uploads it.
+    """
+    repo_id = create_hub_repo(args)
+    try:
+        commit = HfApi(token=args.hub_token).upload_folder(
+            repo_id=repo_id,
+            folder_path=run_dir / "model",
+            commit_message="Model of a finished run",
+            revision=args.hub_revision,
+            ignore_patterns=["onnx/*"],
+        )
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        raise InputError(f"--push_to_hub: cannot upload to {repo_id}: {first_line(error)}; run it again") from error
+    print(f"Uploaded to {commit.commit_url}", file=sys.stderr)

@@ -1,9 +1,8 @@
 """The report of an adaptation: report.md, report.html and the loss curve."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -11,8 +10,7 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from scipy.signal import savgol_filter
 
 from sentiment.reporting import plots
-from sentiment.reporting.rendering import MASKED_LM_METRICS, write_pages
-from sentiment.reporting.terminal import compare_before_after
+from sentiment.reporting.rendering import JsonObject, write_report_files
 
 MASK = "[MASK]"
 LONGEST_CONTEXT = 110  # characters shown on each side of a mask
@@ -21,49 +19,27 @@ COPYING_LOSS = 0.1  # nats; far below the entropy of masked text
 FEWEST_TO_SMOOTH = 15  # logged losses; fewer are drawn without smoothing
 
 
-def write_adaptation_report(run_dir: Path, run: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
-    """Write report.md, report.html and loss.png into the folder of an adaptation.
-
-    `run` and `metrics` are the contents of run.json and metrics.json. Sections whose data are missing are omitted.
-    """
+def write_adaptation_report(run_dir: Path, run: JsonObject, metrics: JsonObject) -> None:
+    """Write report.md, report.html and loss.png into an adaptation's folder; sections without data are omitted."""
     history = metrics.get("history") or []
-    has_figure = bool(metrics.get("steps") and history)
-    if has_figure:
-        plots.save_figures(run_dir, {"loss.png": draw_masked_lm_loss(metrics)})
+    figures = {"loss.png": draw_masked_lm_loss(metrics)} if metrics.get("steps") and history else {}
     vocabulary = run.get("model", {}).get("vocab_size", BERT_VOCABULARY)
+    masks = metrics.get("filled_masks") or []
     context = {
         "run": run,
         "metrics": metrics,
-        "comparison": compare_before_after(metrics["validation"], MASKED_LM_METRICS),
-        "filled_masks": summarize_filled_masks(metrics.get("filled_masks") or []),
-        "has_figure": has_figure,
+        "filled_masks": [{**mask, "text": truncate_around_mask(mask["text"])} for mask in masks],
         "has_epochs": has_epochs(history),
         "restored": find_restored(metrics) if history else None,
         "is_copying": metrics["validation"]["after"]["loss"] < COPYING_LOSS,
         "vocabulary": vocabulary,
         "uniform_loss": math.log(vocabulary),
     }
-    write_pages(run_dir, "adaptation.j2", context)
-
-
-def summarize_filled_masks(filled_masks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The filled masks (`rows`) with truncated texts, and how many top predictions are right `before` and `after`."""
-    rows = [{**mask, "text": truncate_around_mask(mask["text"])} for mask in filled_masks]
-    correct = {when: sum(is_correct(mask[when], mask["word"]) for mask in rows) for when in ("before", "after")}
-    return {"rows": rows} | correct
-
-
-def is_correct(predictions: Sequence[Sequence[Any]], word: str) -> bool:
-    """Whether the top prediction is the word, ignoring case, since a vocabulary may have it in lower case only."""
-    return bool(predictions) and predictions[0][0].lower() == word.lower()
+    write_report_files(run_dir, "adaptation.j2", context, figures)
 
 
 def truncate_around_mask(text: str) -> str:
-    """The text near its mask, truncated between words.
-
-    >>> truncate_around_mask("a very [MASK] film")
-    'a very [MASK] film'
-    """
+    """The text near its mask, truncated between words."""
     left, mask, right = text.partition(MASK)
     if len(left) > LONGEST_CONTEXT:
         left = "… " + left[-LONGEST_CONTEXT:].partition(" ")[2]
@@ -72,12 +48,8 @@ def truncate_around_mask(text: str) -> str:
     return left + mask + right
 
 
-def draw_masked_lm_loss(metrics: Mapping[str, Any]) -> Figure:
-    """Training loss by step, raw and smoothed, with the validation losses and the restored step marked.
-
-    `metrics` is the content of an adaptation's metrics.json. Validation starts at step 0, before training; steps in
-    which only a new head is trained are shaded.
-    """
+def draw_masked_lm_loss(metrics: JsonObject) -> Figure:
+    """Training loss by step, raw and smoothed, validation losses, the restored step and (shaded) the head's warm-up."""
     figure, axes = plots.new_figure("Masked-language-model loss by step")
     steps, losses = [entry["step"] for entry in metrics["steps"]], [entry["loss"] for entry in metrics["steps"]]
     if warmup := metrics.get("head_warmup_steps"):
@@ -103,32 +75,25 @@ def draw_masked_lm_loss(metrics: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def list_validation_points(metrics: Mapping[str, Any]) -> list[tuple[int, float]]:
+def list_validation_points(metrics: JsonObject) -> list[tuple[int, float]]:
     """Step and validation loss of each evaluation, at step 0 if the loss before training is known."""
     before = metrics["validation"].get("before")
     start = [(0, before["loss"])] if before else []
     return start + [(entry["step"], entry["validation"]["loss"]) for entry in metrics["history"]]
 
 
-def find_restored(metrics: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def find_restored(metrics: JsonObject) -> JsonObject | None:
     """The evaluation whose weights were restored: the lowest loss in `best_epoch`; None without a best epoch."""
     candidates = [entry for entry in metrics["history"] if entry["epoch"] == metrics.get("best_epoch")]
     return min(candidates, key=lambda entry: entry["validation"]["loss"], default=None)
 
 
-def has_epochs(history: Sequence[Mapping[str, Any]]) -> bool:
+def has_epochs(history: Sequence[JsonObject]) -> bool:
     """Whether evaluations follow epochs, and not a number of steps, as those of a stream do."""
     return [entry["epoch"] for entry in history] == list(range(1, len(history) + 1))
 
 
 def smooth(losses: Sequence[float]) -> list[float]:
-    """The losses after a linear Savitzky-Golay filter with a window of about a fifteenth of them.
-
-    Unlike a running mean with padding, it does not bend the ends of a steep curve.
-
-    >>> [round(loss, 6) for loss in smooth([9.0, 8.0, 7.0, 6.0, 5.0, 4.0])]
-    [9.0, 8.0, 7.0, 6.0, 5.0, 4.0]
-    """
+    """The losses after a linear Savitzky-Golay filter, which does not bend the ends of a steep curve as a mean does."""
     window = max(5, len(losses) // 15) | 1  # must be odd
-    smoothed: list[float] = savgol_filter(np.asarray(losses), window, polyorder=1).tolist()
-    return smoothed
+    return list(savgol_filter(np.asarray(losses), window, polyorder=1).tolist())

@@ -8,23 +8,16 @@ from matplotlib.figure import Figure
 
 from sentiment.reporting import plots
 from sentiment.reporting.adaptation_report import draw_masked_lm_loss
-from sentiment.reporting.rendering import METRIC_NAMES, write_pages
-from sentiment.reporting.terminal import compare_side_by_side
+from sentiment.reporting.rendering import METRIC_NAMES, JsonObject, write_report_files
 
 FIGURES = ("test_metrics.png", "history.png", "before_after.png", "mlm_loss.png", "mlm_loss_a.png")
 RING: dict[str, Any] = {"marker": "o", "markersize": 13, "markerfacecolor": "none", "markeredgewidth": 1.6}
 
 
-def write_comparison_report(
-    folder: Path,
-    comparison: Mapping[str, Any],
-    metrics: Mapping[str, Mapping[str, Any]],
-    adaptations: Mapping[str, Mapping[str, Any] | None],
-) -> None:
-    """Write report.md, report.html and the figures into the folder of a comparison.
+def write_comparison_report(folder: Path, comparison: JsonObject, metrics: JsonObject, adaptations: JsonObject) -> None:
+    """Write report.md, report.html and the figures of a comparison (the content of verdict.json).
 
-    `comparison` is the content of verdict.json, `metrics` those of metrics.json of run `a` and run `b`, `adaptations`
-    those of metrics.json of the adaptations that they started from, or None.
+    `metrics` holds the metrics.json of `a` and `b`, `adaptations` those of the adaptations that they started from.
     """
     runs = comparison["runs"]
     named = {runs[key]["name"]: metrics[key] for key in runs}
@@ -38,14 +31,11 @@ def write_comparison_report(
     for adaptation in started_from:
         if adaptation["metrics"]:
             figures[adaptation["figure"]] = draw_masked_lm_loss(adaptation["metrics"])
-    plots.save_figures(folder, figures)
-    context = {"comparison": comparison, "metrics": metrics, "adaptations": started_from, "figures": list(figures)}
-    write_pages(folder, "comparison.j2", context | {"side_by_side": compare_side_by_side(comparison["metrics"])})
+    context = {"comparison": comparison, "metrics": metrics, "adaptations": started_from}
+    write_report_files(folder, "comparison.j2", context, figures)
 
 
-def list_adaptations(
-    runs: Mapping[str, Mapping[str, Any]], adaptations: Mapping[str, Mapping[str, Any] | None]
-) -> list[dict[str, Any]]:
+def list_adaptations(runs: JsonObject, adaptations: JsonObject) -> list[dict[str, Any]]:
     """Each adaptation that a run started from, with the `names` of its runs, its `metrics` and its `figure`."""
     first, second = (runs[key]["adaptation"] for key in "ab")
     names = [run["name"] for run in runs.values()]
@@ -59,16 +49,11 @@ def list_adaptations(
     return found
 
 
-def draw_histories(runs: Mapping[str, Mapping[str, Any]]) -> Figure:
-    """Validation loss and accuracy of both runs by epoch, side by side, with the restored epochs marked.
-
-    `runs` maps the names of A and B to the contents of their metrics.json.
-    """
-    figure = Figure(figsize=(7.2, 3.6), layout="constrained")
+def draw_histories(runs: Mapping[str, JsonObject]) -> Figure:
+    """Validation loss and accuracy by epoch of both runs (metrics.json by name), with the restored epochs marked."""
+    figure = plots.new_panels(["Validation loss", "Validation accuracy"], 7.2, 3.6, columns=2, pad=10)
     epochs = [entry["epoch"] for metrics in runs.values() for entry in metrics["history"]]
-    for position, (key, title) in enumerate({"loss": "Validation loss", "accuracy": "Validation accuracy"}.items(), 1):
-        axes = figure.add_subplot(1, 2, position)
-        plots.style_axes(axes, title, pad=10)
+    for key, axes in zip(("loss", "accuracy"), figure.axes, strict=True):
         for (name, metrics), (colour, marker) in zip(runs.items(), plots.RUN_STYLES, strict=True):
             values = {entry["epoch"]: entry["validation"][key] for entry in metrics["history"]}
             line: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 5, "linewidth": 2, "label": name}
@@ -85,11 +70,8 @@ def draw_histories(runs: Mapping[str, Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def draw_test_metrics(names: Sequence[str], metrics: Mapping[str, Mapping[str, Any]]) -> Figure:
-    """Test accuracy, precision, recall and F1 of both runs as points with their 95% intervals.
-
-    `metrics` holds `a`, `b`, `a_ci95` and `b_ci95` of each score.
-    """
+def draw_test_metrics(names: Sequence[str], metrics: Mapping[str, JsonObject]) -> Figure:
+    """Test accuracy, precision, recall and F1 of both runs as points with their 95% intervals."""
     figure, axes = plots.new_figure("Test metrics side by side")
     for name, key, (colour, marker), shift in zip(names, "ab", plots.RUN_STYLES, (-0.13, 0.13), strict=True):
         places = [position + shift for position in range(len(METRIC_NAMES))]

@@ -2,10 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import ConfusionMatrixDisplay
 from transformers import PreTrainedTokenizerBase
@@ -14,39 +12,23 @@ from sentiment.data.labels import LABEL_NAMES
 from sentiment.data.leaks import assign_clusters
 from sentiment.evaluation.error_analysis import compute_slice_metrics, find_most_confident_errors
 from sentiment.reporting import plots
-from sentiment.reporting.rendering import HEADLINE_METRICS, METRIC_NAMES, write_pages
-from sentiment.reporting.terminal import compare_before_after
+from sentiment.reporting.rendering import METRIC_NAMES, JsonObject, write_report_files
 from sentiment.runs.results import read_predictions
 
 LINE_STYLES = ((plots.BLUE, "o"), (plots.ORANGE, "s"), (plots.GREEN, "^"), (plots.PURPLE, "D"))
 
 
-def write_report(
-    run_dir: Path, run: Mapping[str, Any], metrics: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase
-) -> None:
-    """Write report.md, report.html and the figures into the folder of a run.
-
-    `run` and `metrics` are the contents of run.json and metrics.json; predictions.parquet is read for the error
-    analysis. Sections whose data are missing (predictions, epochs, metrics before training) are omitted.
-    """
-    figures = draw_figures(metrics)
-    plots.save_figures(run_dir, figures)
-    comparison = compare_before_after(metrics["test"], HEADLINE_METRICS)
-    errors = analyze_errors(run_dir / "predictions.parquet", tokenizer)
-    context = {"run": run, "metrics": metrics, "figures": list(figures), "comparison": comparison, "errors": errors}
-    write_pages(run_dir, "finetuning.j2", context)
+def write_report(run_dir: Path, run: JsonObject, metrics: JsonObject, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Write report.md, report.html and the figures into a run's folder; sections without data are omitted."""
+    context = {"run": run, "metrics": metrics, "errors": None}
+    if (path := run_dir / "predictions.parquet").exists():
+        predictions = read_predictions(path)
+        slices = compute_slice_metrics(predictions, tokenizer, assign_clusters(predictions["text"]))
+        context["errors"] = {"slices": slices, "most_confident": find_most_confident_errors(predictions)}
+    write_report_files(run_dir, "finetuning.j2", context, draw_figures(metrics))
 
 
-def analyze_errors(path: Path, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any] | None:
-    """Error rates by slice and the most confident errors in a predictions.parquet; None if it does not exist."""
-    if not path.exists():
-        return None
-    predictions = read_predictions(path)
-    slices = compute_slice_metrics(predictions, tokenizer, assign_clusters(predictions["text"]))
-    return {"slices": slices, "most_confident": find_most_confident_errors(predictions)}
-
-
-def draw_figures(metrics: Mapping[str, Any]) -> dict[str, Figure]:
+def draw_figures(metrics: JsonObject) -> dict[str, Figure]:
     """The figures for which a metrics.json has data, by file name."""
     history, best_epoch, test = metrics.get("history"), metrics.get("best_epoch"), metrics["test"]
     matrices = {f"test, {moment} training": test[moment]["confusion_matrix"] for moment in test if test[moment]}
@@ -58,30 +40,29 @@ def draw_figures(metrics: Mapping[str, Any]) -> dict[str, Figure]:
     return figures
 
 
-def draw_loss(history: Sequence[Mapping[str, Any]], best_epoch: int | None) -> Figure:
+def draw_loss(history: Sequence[JsonObject], best_epoch: int | None) -> Figure:
     """Training and validation loss by epoch, with the restored epoch marked."""
-    figure, axes = plots.new_figure("Loss by epoch")
     training = [entry.get("train_loss") for entry in history]
     validation = [entry["validation"].get("loss") for entry in history]
-    _draw_lines(axes, history, best_epoch, {"training": training, "validation": validation})
-    axes.set_ylabel("cross-entropy per text (nats)")
-    axes.set_ylim(bottom=0)
+    figure = _draw_lines("Loss by epoch", history, best_epoch, {"training": training, "validation": validation})
+    figure.axes[0].set_ylabel("cross-entropy per text (nats)")
+    figure.axes[0].set_ylim(bottom=0)
     return figure
 
 
-def draw_metrics(history: Sequence[Mapping[str, Any]], best_epoch: int | None) -> Figure:
+def draw_metrics(history: Sequence[JsonObject], best_epoch: int | None) -> Figure:
     """Validation accuracy, precision, recall and F1 by epoch, with the restored epoch marked."""
-    figure, axes = plots.new_figure("Validation metrics by epoch")
     lines = {name: [entry["validation"].get(key) for entry in history] for key, name in METRIC_NAMES.items()}
-    _draw_lines(axes, history, best_epoch, lines)
-    plots.use_percent(axes.yaxis)
-    plots.ensure_y_range(axes, 0.1)
+    figure = _draw_lines("Validation metrics by epoch", history, best_epoch, lines)
+    plots.use_percent(figure.axes[0].yaxis)
+    plots.ensure_y_range(figure.axes[0], 0.1)
     return figure
 
 
 def _draw_lines(
-    axes: Axes, history: Sequence[Mapping[str, Any]], best_epoch: int | None, lines: Mapping[str, list[float | None]]
-) -> None:
+    title: str, history: Sequence[JsonObject], best_epoch: int | None, lines: Mapping[str, list[float | None]]
+) -> Figure:
+    figure, axes = plots.new_figure(title)
     epochs = [entry["epoch"] for entry in history]
     for (name, values), (colour, marker) in zip(lines.items(), LINE_STYLES[: len(lines)], strict=True):
         known = np.array(values, dtype=float)  # None becomes nan, which is not drawn
@@ -91,17 +72,13 @@ def _draw_lines(
     if best_epoch is not None:
         plots.mark_restored(axes, best_epoch, f"restored: epoch {best_epoch}")
     plots.add_legend(axes)
+    return figure
 
 
 def draw_confusion(matrices: Mapping[str, Sequence[Sequence[int]]]) -> Figure:
-    """Confusion matrices side by side under their titles, as counts and shares of the row.
-
-    True labels are in rows, predicted ones in columns, negative first.
-    """
-    figure = Figure(figsize=(3.6 * len(matrices) + 0.6, 4.0), layout="constrained")
-    for position, (title, matrix) in enumerate(matrices.items(), start=1):
-        axes = figure.add_subplot(1, len(matrices), position)
-        plots.style_axes(axes, title, pad=8)
+    """Confusion matrices side by side under their titles, as counts and shares of the row (the true label)."""
+    figure = plots.new_panels(list(matrices), 3.6 * len(matrices) + 0.6, 4.0, columns=len(matrices), pad=8)
+    for axes, matrix in zip(figure.axes, matrices.values(), strict=True):
         counts = np.array(matrix)
         shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
         display = ConfusionMatrixDisplay(shares, display_labels=LABEL_NAMES)

@@ -1,7 +1,7 @@
 """The common look of all figures, which are not registered with pyplot, so there is no global state."""
 
+import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -9,38 +9,41 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from sentiment.reporting.rendering import METRIC_NAMES
-from sentiment.storage import write_atomically
+from sentiment.reporting.rendering import METRIC_NAMES, JsonObject
 
 # The colour-blind-safe palette of Okabe and Ito.
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#AA4499", "#8A8F98"
 INK, FAINT = "#1F2328", "#E3E6EA"
 RUN_STYLES = ((BLUE, "o"), (ORANGE, "s"))
-DOTS_PER_INCH = 144
 
 
 def new_figure(title: str) -> tuple[Figure, Axes]:
     """A figure of the report's width with one set of axes."""
-    figure = Figure(figsize=(7.2, 4.0), layout="constrained")
-    axes = figure.add_subplot()
-    style_axes(axes, title)
-    return figure, axes
+    figure = new_panels([title], width=7.2, height=4.0, pad=28)
+    return figure, figure.axes[0]
 
 
-def style_axes(axes: Axes, title: str, pad: float = 28) -> None:
-    """Give axes a title on the left, a faint grid and no box."""
-    axes.set_title(title, loc="left", color=INK, fontsize=12, fontweight="bold", pad=pad)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(GREY)
-    axes.grid(color=FAINT, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=INK, labelsize=10)
-    axes.xaxis.label.set_color(INK)
-    axes.yaxis.label.set_color(INK)
+def new_panels(
+    titles: Sequence[str], width: float, height: float, columns: int = 1, share_y: bool = False, **title_style: Any
+) -> Figure:
+    """A figure with axes in rows of `columns`, each with its title on the left, a faint grid and no box."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    for position, title in enumerate(titles, start=1):
+        shared = figure.axes[0] if share_y and figure.axes else None
+        axes = figure.add_subplot(math.ceil(len(titles) / columns), columns, position, sharey=shared)
+        axes.set_title(title, loc="left", color=INK, fontweight="bold", **({"fontsize": 12} | title_style))
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.spines[["left", "bottom"]].set_color(GREY)
+        axes.grid(color=FAINT, linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.tick_params(colors=INK, labelsize=10)
+        axes.xaxis.label.set_color(INK)
+        axes.yaxis.label.set_color(INK)
+    return figure
 
 
 def add_legend(axes: Axes) -> None:
-    """Put the legend between the title and the axes, where it hides no line."""
+    """Add a legend between the title and the axes, where it hides no line."""
     axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=5, frameon=False, fontsize=9.5, columnspacing=1.4)
 
 
@@ -69,11 +72,8 @@ def mark_restored(axes: Axes, place: float, label: str) -> None:
     axes.axvline(place, color=INK, linestyle=(0, (4, 3)), linewidth=1.2, zorder=1, label=label)
 
 
-def draw_before_after(tests: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Figure:
-    """Test scores before and after training of one run or two, with the 95% intervals of accuracy.
-
-    `tests` maps the label of a run to the `before` and `after` of its test metrics.
-    """
+def draw_before_after(tests: Mapping[str, Mapping[str, JsonObject]]) -> Figure:
+    """Test scores before and after training of one run or two (by label), with the 95% intervals of accuracy."""
     figure, axes = new_figure("Test metrics before and after training")
     shifts = (-0.17, 0.17) if len(tests) > 1 else (0.0,)
     for (label, test), (colour, marker), shift in zip(tests.items(), RUN_STYLES[: len(tests)], shifts, strict=True):
@@ -107,10 +107,3 @@ def label_score(axes: Axes, score: float, point: tuple[float, float], direction:
         f"{100 * score:.1f}", point, (8 * direction, 0), textcoords="offset points", va="center",
         ha="left" if direction > 0 else "right", fontsize=9.5, color=INK,
     )  # fmt: skip
-
-
-def save_figures(folder: Path, figures: Mapping[str, Figure]) -> None:
-    """Write figures as PNG under their file names."""
-    for name, figure in figures.items():
-        with write_atomically(folder / name) as staged:
-            figure.savefig(staged, format="png", dpi=DOTS_PER_INCH, bbox_inches="tight", pad_inches=0.15)

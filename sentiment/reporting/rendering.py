@@ -1,19 +1,20 @@
-"""Jinja templates to Markdown and HTML: the environment, its filters, and writing the files.
-
-The wording is in `templates/`, once per report; html.j2 and markdown.j2 hold the macros for the two kinds of markup.
-"""
+"""Templates with the wording of the reports to Markdown and HTML; html.j2 and markdown.j2 hold the markup's macros."""
 
 import base64
 import re
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import ChainableUndefined, Environment, PackageLoader, Undefined
 
 from sentiment.storage import write_atomically
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure  # terminal commands do without
+
+JsonObject = Mapping[str, Any]
 METRIC_NAMES = {"accuracy": "accuracy", "precision": "precision", "recall": "recall", "f1": "F1"}
 HEADLINE_METRICS = METRIC_NAMES | {"macro_f1": "macro F1", "loss": "loss"}
 MASKED_LM_METRICS = {
@@ -21,6 +22,7 @@ MASKED_LM_METRICS = {
     "perplexity": "perplexity",
     "accuracy": "accuracy of masked tokens",
 }
+DOTS_PER_INCH = 144
 LONGEST_QUOTE = 300  # characters of a review shown in a table
 DROP_REASONS = {
     "empty": "no text left after cleaning",
@@ -31,29 +33,29 @@ DROP_REASONS = {
 }
 
 
-def write_pages(folder: Path, template: str, context: Mapping[str, Any]) -> None:
-    """Write report.md and report.html, which embeds its figures and loads nothing."""
+def write_report_files(folder: Path, template: str, context: JsonObject, figures: Mapping[str, "Figure"]) -> None:
+    """Write the figures, report.md, and report.html, which embeds the figures and loads nothing."""
+    save_figures(folder, figures)
     for name, markup in (("report.md", "markdown.j2"), ("report.html", "html.j2")):
-        write_page(folder / name, render_template(template, {**context, "folder": folder}, markup))
+        write_page(folder / name, template, {**context, "folder": folder, "figures": list(figures)}, markup)
 
 
-def write_page(path: Path, text: str) -> None:
-    """Write the text without repeated blank lines."""
+def save_figures(folder: Path, figures: Mapping[str, "Figure"]) -> None:
+    """Write figures as PNG under their file names."""
+    for name, figure in figures.items():
+        with write_atomically(folder / name) as staged:
+            figure.savefig(staged, format="png", dpi=DOTS_PER_INCH, bbox_inches="tight", pad_inches=0.15)
+
+
+def write_page(path: Path, template: str, context: JsonObject, markup: str = "markdown.j2") -> None:
+    """Render a template with the macros of html.j2 or markdown.j2, and write it without repeated blank lines."""
+    text = build_environment(markup).get_template(template).render(context, markup=markup)
     with write_atomically(path) as staged:
         staged.write_text(re.sub(r"\n{3,}", "\n\n", text).strip() + "\n", encoding="utf-8")
 
 
-def render_template(template: str, context: Mapping[str, Any], markup: str = "markdown.j2") -> str:
-    """A template of `templates/` with the macros of html.j2 or markdown.j2."""
-    return build_environment(markup).get_template(template).render(context, markup=markup)
-
-
 def escape_markdown(value: object) -> str:
-    r"""The text on one line, with all characters escaped that have a meaning in Markdown, its tables or HTML.
-
-    >>> print(escape_markdown("<b>5 | 4</b>\n`x` *y*"))
-    &lt;b&gt;5 \| 4&lt;/b&gt; \`x\` \*y\*
-    """
+    """The text on one line, with all characters escaped that have a meaning in Markdown, its tables or HTML."""
     text = " ".join(str(value).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_\[\]|~$])", r"\\\1", text)
 
@@ -61,6 +63,10 @@ def escape_markdown(value: object) -> str:
 @cache
 def build_environment(markup: str) -> Environment:
     """The Jinja environment with its filters; autoescape is on for HTML."""
+
+    def or_dash(form: Callable[[Any], str]) -> Callable[[Any], str]:
+        return lambda value: "-" if value is None or isinstance(value, Undefined) else form(value)
+
     environment = Environment(
         loader=PackageLoader("sentiment.reporting"),
         autoescape=markup == "html.j2",
@@ -88,28 +94,48 @@ def build_environment(markup: str) -> Environment:
         "quote": lambda text: text if len(text) <= LONGEST_QUOTE else text[:LONGEST_QUOTE].rstrip() + " …",
         "values": lambda value: ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value,
     }
-    environment.globals |= {"drop_reasons": DROP_REASONS, "headline_metrics": HEADLINE_METRICS}
-    environment.globals["describe_test_rows"] = describe_test_rows
+    constants = {"drop_reasons": DROP_REASONS, "headline_metrics": HEADLINE_METRICS, "mlm_metrics": MASKED_LM_METRICS}
+    functions = (describe_test_rows, compare_before_after, compare_side_by_side)
+    environment.globals |= constants | {function.__name__: function for function in functions}
     return environment
 
 
-def or_dash(form: Callable[[Any], str]) -> Callable[[Any], str]:
-    """The same filter, with a dash for a value that is missing."""
-    return lambda value: "-" if value is None or isinstance(value, Undefined) else form(value)
+def compare_before_after(metrics: JsonObject, names: Mapping[str, str]) -> list[list[str]]:
+    """Name, value before, value after and change of each metric in `names`, with a dash for a missing value."""
+    rows = []
+    for key, name in names.items():
+        form = ",.1f" if key == "perplexity" else ".4f"
+        before, after = (metrics.get("before") or {}).get(key), metrics["after"].get(key)
+        values = ["-" if value is None else f"{value:{form}}" for value in (before, after)]
+        change = "-" if before is None or after is None else f"{after - before:+{form}}"
+        rows.append([name, *values, change])
+    return rows
 
 
-def compute_positive_share(part: Mapping[str, Any]) -> float | None:
+def compare_side_by_side(metrics: Mapping[str, JsonObject]) -> list[list[str]]:
+    """Name, value of A and of B, difference and its 95% interval of each headline metric; a dash for no interval."""
+    rows = []
+    for key, name in HEADLINE_METRICS.items():
+        compared = metrics[key]
+        interval = " to ".join(map(format_change, compared.get("difference_ci95", []))) or "-"
+        rows.append([name, *(f"{compared[run]:.4f}" for run in "ab"), format_change(compared["difference"]), interval])
+    return rows
+
+
+def format_change(value: float) -> str:
+    """A difference with its sign, or without one if it is rounded to 0."""
+    text = f"{value:+.4f}"
+    return text if float(text) else text[1:]
+
+
+def compute_positive_share(part: JsonObject) -> float | None:
     """Share of positive rows among the labelled ones of an audited split; None without labelled rows."""
     labelled = part["labels"]["negative"] + part["labels"]["positive"]
     return part["labels"]["positive"] / labelled if labelled else None
 
 
 def describe_test_rows(rows: int, clusters: int | None) -> str:
-    """The number of test rows, and of their clusters if there are fewer.
-
-    >>> describe_test_rows(1000, 1000), describe_test_rows(1000, 640)
-    ('1,000 test rows', '1,000 test rows in 640 clusters of texts that contain each other')
-    """
+    """The number of test rows, and of their clusters if there are fewer."""
     suffix = f" in {clusters:,} clusters of texts that contain each other" if clusters and clusters < rows else ""
     return f"{rows:,} test rows{suffix}"
 
@@ -120,11 +146,7 @@ def format_percent(share: float) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """Seconds as hours, minutes and seconds.
-
-    >>> format_duration(4.26), format_duration(94), format_duration(3700)
-    ('4.3 s', '1 min 34 s', '1 h 1 min')
-    """
+    """Seconds as "4.3 s", "1 min 34 s" or "1 h 1 min"."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
@@ -133,29 +155,17 @@ def format_duration(seconds: float) -> str:
 
 
 def format_points(*shares: float) -> list[str]:
-    """Differences of shares in percentage points, with enough decimals that none is rounded to 0.
-
-    >>> format_points(0.0192, -0.004), format_points(0.0004, 0.011), format_points(-0.0)
-    (['1.9', '-0.4'], ['0.04', '1.10'], ['0.0'])
-    """
+    """Differences of shares in percentage points, with enough decimals that none is rounded to 0."""
     points = [100 * share + 0.0 for share in shares]  # turns -0.0 into 0.0
     decimals = next((count for count in (1, 2) if all(round(point, count) or not point for point in points)), 3)
     return [f"{point:.{decimals}f}" for point in points]
 
 
 def format_p_value(value: float) -> str:
-    """A p-value with two significant digits.
-
-    >>> format_p_value(0.03857), format_p_value(0.00004), format_p_value(1.0)
-    ('0.039', 'under 0.001', '1')
-    """
+    """A p-value with two significant digits."""
     return "under 0.001" if value < 0.001 else f"{value:.2g}"
 
 
 def round_for_reading(count: int) -> str:
-    """An estimated count with two significant digits.
-
-    >>> round_for_reading(12_417), round_for_reading(87)
-    ('12,000', '87')
-    """
+    """An estimated count with two significant digits: "12,000"."""
     return f"{float(f'{count:.2g}'):,.0f}"

@@ -1,7 +1,7 @@
 """The report of a study: report.md, report.html and figures, and a summary for the terminal."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from scipy.stats import t as student_t
 from sentiment.evaluation.significance import CONFIDENCE
 from sentiment.evaluation.study_effects import EFFECTS, classify_effect
 from sentiment.reporting import plots
-from sentiment.reporting.rendering import write_pages
+from sentiment.reporting.rendering import JsonObject, write_report_files
 from sentiment.reporting.terminal import render_table
 
 FIGURES = ("accuracy.png", "effects.png", "cost.png")
@@ -38,11 +38,12 @@ TIME_TICKS = {
 }  # fmt: skip
 
 
-def write_study_report(folder: Path, verdict: Mapping[str, Any]) -> None:
+def write_study_report(folder: Path, verdict: JsonObject) -> None:
     """Write report.md, report.html and the figures into a study's folder; `verdict` is the content of verdict.json."""
     cells, effects = verdict["accuracy"], verdict["effects"]
     figures = {"accuracy.png": draw_accuracy(cells), "cost.png": draw_cost(cells)}
-    plots.save_figures(folder, figures | ({"effects.png": draw_effects(effects)} if effects else {}))
+    if effects:
+        figures["effects.png"] = draw_effects(effects)
     seeds, finetuning = len(verdict["seeds"]), verdict["options"]["finetuning"]
     context = {
         "verdict": verdict,
@@ -53,10 +54,10 @@ def write_study_report(folder: Path, verdict: Mapping[str, Any]) -> None:
         "adaptations": {adaptation["kind"]: adaptation for adaptation in verdict["adaptations"]},
         "options": {name: finetuning[name] for name in SHOWN_OPTIONS if finetuning.get(name) is not None},
     }
-    write_pages(folder, "study.j2", context)
+    write_report_files(folder, "study.j2", context, figures)
 
 
-def group_by(rows: Iterable[Mapping[str, Any]], key: str) -> dict[Any, list[Any]]:
+def group_by(rows: Iterable[JsonObject], key: str) -> dict[Any, list[Any]]:
     """The rows of each value of a key, in order of first occurrence."""
     groups: dict[Any, list[Any]] = {}
     for row in rows:
@@ -64,7 +65,7 @@ def group_by(rows: Iterable[Mapping[str, Any]], key: str) -> dict[Any, list[Any]
     return groups
 
 
-def render_study(verdict: Mapping[str, Any]) -> str:
+def render_study(verdict: JsonObject) -> str:
     """The verdict, the effects in sentences, and a table of mean test accuracy by arm and budget."""
     rows = [["labels", *verdict["arms"]]]
     for budget, cells in sorted(group_by(verdict["accuracy"], "budget").items()):
@@ -73,7 +74,7 @@ def render_study(verdict: Mapping[str, Any]) -> str:
     return "\n".join([verdict["sentence"], *verdict["effects_in_words"], "", render_table(rows)])
 
 
-def draw_accuracy(cells: Sequence[Mapping[str, Any]]) -> Figure:
+def draw_accuracy(cells: Sequence[JsonObject]) -> Figure:
     """Mean test accuracy of each arm by label budget, with 95% intervals over seeds."""
     figure, axes = plots.new_figure("Test accuracy by number of labels")
     arms, budgets = group_by(cells, "arm"), sorted(group_by(cells, "budget"))
@@ -96,24 +97,28 @@ def draw_accuracy(cells: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def draw_effects(effects: Sequence[Mapping[str, Any]]) -> Figure:
-    """The effect of each change by label budget with its 95% interval, and each seed as a dash.
-
-    Markers are filled if the interval excludes 0.
-    """
+def draw_effects(effects: Sequence[JsonObject]) -> Figure:
+    """The effect of each change by label budget, filled if its 95% interval excludes 0, and each seed as a dash."""
     groups = group_by(effects, "effect")
     columns = min(COLUMNS, len(groups))
-    rows = math.ceil(len(groups) / columns)
-    figure = Figure(figsize=(7.2, 0.5 + 2.35 * rows), layout="constrained")
-    for position, (name, own) in enumerate(groups.items()):
-        axes = figure.add_subplot(rows, columns, position + 1, sharey=figure.axes[0] if position else None)
+    titles = [f"{name[0].upper()}{name[1:]}\n" for name in groups]
+    height = 0.5 + 2.35 * math.ceil(len(groups) / columns)
+    figure = plots.new_panels(titles, 7.2, height, columns, share_y=True, fontsize=10.5, pad=2)
+    for position, (name, axes) in enumerate(zip(groups, figure.axes, strict=True)):
         first, second = EFFECTS[name]
-        plots.style_axes(axes, "", pad=8)
-        title = f"{name[0].upper()}{name[1:]}\n"
-        axes.set_title(title, loc="left", color=plots.INK, fontsize=10.5, fontweight="bold", pad=2)
         axes.text(0, 1.03, f"{second} minus {first}", transform=axes.transAxes, fontsize=9, color=plots.INK)
         axes.axhline(0, color=plots.INK, linewidth=1)
-        _draw_effect(axes, own, second)
+        colour, marker, _ = ARM_STYLES[second]
+        for effect in groups[name]:
+            place, interval = effect["budget"], [100 * end for end in effect["ci95"]]
+            axes.plot([place, place], interval, color=colour, linewidth=2.4, alpha=0.5)
+            seeds = [100 * difference for difference in effect["per_seed"]]
+            axes.plot([place] * len(seeds), seeds, "_", color=plots.INK, alpha=0.7, markersize=15, zorder=2)
+            face = "white" if classify_effect(effect) == "inconclusive" else colour
+            style: dict[str, Any] = {"marker": marker, "markersize": 7, "markerfacecolor": face, "markeredgewidth": 1.6}
+            axes.plot([place], [100 * effect["difference"]], color=colour, zorder=3, **style)
+        use_budgets(axes, [effect["budget"] for effect in groups[name]])
+        axes.tick_params(labelsize=8.5)
         if position % columns == 0:
             axes.set_ylabel("points of accuracy")
         if position >= len(groups) - columns:
@@ -123,25 +128,8 @@ def draw_effects(effects: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def _draw_effect(axes: Axes, effects: Sequence[Mapping[str, Any]], arm: str) -> None:
-    colour, marker, _ = ARM_STYLES[arm]
-    for effect in effects:
-        place, interval = effect["budget"], [100 * end for end in effect["ci95"]]
-        axes.plot([place, place], interval, color=colour, linewidth=2.4, alpha=0.5)
-        seeds = [100 * difference for difference in effect["per_seed"]]
-        axes.plot([place] * len(seeds), seeds, "_", color=plots.INK, alpha=0.7, markersize=15, zorder=2)
-        face = "white" if classify_effect(effect) == "inconclusive" else colour
-        style: dict[str, Any] = {"marker": marker, "markersize": 7, "markerfacecolor": face, "markeredgewidth": 1.6}
-        axes.plot([place], [100 * effect["difference"]], color=colour, zorder=3, **style)
-    use_budgets(axes, [effect["budget"] for effect in effects])
-    axes.tick_params(labelsize=8.5)
-
-
-def draw_cost(cells: Sequence[Mapping[str, Any]]) -> Figure:
-    """Mean test accuracy against training time per run, each arm as a line through its budgets.
-
-    Filled markers include the whole adaptation, hollow ones on a thin line its amortized cost.
-    """
+def draw_cost(cells: Sequence[JsonObject]) -> Figure:
+    """Mean test accuracy by training time per run, with the whole adaptation (filled) or its share (hollow)."""
     figure, axes = plots.new_figure("Test accuracy by training time per run")
     is_amortized = False
     for arm, own in group_by(cells, "arm").items():
@@ -163,7 +151,7 @@ def draw_cost(cells: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def _draw_arm(axes: Axes, cells: Sequence[Mapping[str, Any]], places: Sequence[float], **style: Any) -> None:
+def _draw_arm(axes: Axes, cells: Sequence[JsonObject], places: Sequence[float], **style: Any) -> None:
     colour, marker, line = ARM_STYLES[cells[0]["arm"]]
     defaults: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 6, "linewidth": 1.8, "zorder": 3}
     axes.plot(places, [cell["accuracy"] for cell in cells], line, **(defaults | style))

@@ -1,10 +1,10 @@
 """Results in sentences: which of two runs is better, and what a study shows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from sentiment.evaluation.study_effects import EFFECTS, STRATEGIES, classify_effect
-from sentiment.reporting.rendering import describe_test_rows, format_points, round_for_reading
+from sentiment.reporting.rendering import JsonObject, describe_test_rows, format_points, round_for_reading
 
 RULE = (
     "One run is called better only if both tests agree: the 95% interval of the accuracy difference excludes 0, and "
@@ -12,7 +12,7 @@ RULE = (
 )
 
 
-def describe_comparison(name_a: str, name_b: str, outcome: Mapping[str, Any]) -> str:
+def describe_comparison(name_a: str, name_b: str, outcome: JsonObject) -> str:
     """The verdict on the result of `compare_predictions` in one sentence, with the run that is ahead first."""
     accuracy, rows = outcome["metrics"]["accuracy"], outcome["test_rows"]
     ahead, behind, sign = (name_b, name_a, 1) if accuracy["difference"] >= 0 else (name_a, name_b, -1)
@@ -38,7 +38,7 @@ def describe_comparison(name_a: str, name_b: str, outcome: Mapping[str, Any]) ->
     )
 
 
-def describe_study(summary: Mapping[str, Any]) -> dict[str, Any]:
+def describe_study(summary: JsonObject) -> dict[str, Any]:
     """The verdict of `summarize_study` as a `sentence`, and `effects_in_words`, one sentence per effect."""
     effects = summary["effects"]
     return {
@@ -50,7 +50,7 @@ def describe_study(summary: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def describe_strategies(effects: Sequence[Mapping[str, Any]], paying: Mapping[str, Any] | None) -> str:
+def describe_strategies(effects: Sequence[JsonObject], paying: JsonObject | None) -> str:
     """The budgets at which mlm+decay beats e2e and at which it loses to it."""
     if paying is None:
         return "The study does not have both e2e and mlm+decay, so it does not compare the two strategies."
@@ -74,7 +74,7 @@ def describe_strategies(effects: Sequence[Mapping[str, Any]], paying: Mapping[st
     return " ".join(sentences)
 
 
-def describe_effect(effects: Sequence[Mapping[str, Any]]) -> str:
+def describe_effect(effects: Sequence[JsonObject]) -> str:
     """One sentence about one effect at all budgets."""
     name = effects[0]["effect"]
     first, second = EFFECTS[name]
@@ -87,15 +87,11 @@ def describe_effect(effects: Sequence[Mapping[str, Any]]) -> str:
 
 
 def name_budgets(budgets: Sequence[int]) -> str:
-    """Label budgets as a list in words.
-
-    >>> name_budgets([100, 1000])
-    '100 and 1,000 labels'
-    """
+    """Label budgets in words: "100 and 1,000 labels"."""
     *most, last = (f"{budget:,}" for budget in budgets)
     return f"{', '.join(most)} and {last} labels" if most else f"{last} labels"
 
 
-def _format_difference(effect: Mapping[str, Any], sign: int = 1) -> str:
+def _format_difference(effect: JsonObject, sign: int = 1) -> str:
     points, low, high = format_points(sign * effect["difference"], *sorted(sign * end for end in effect["ci95"]))
     return f"{points} points (95% interval {low} to {high})"

@@ -24,10 +24,9 @@ from sentiment.training.checkpoints import (
     quarantine_checkpoints,
     remove_incomplete_checkpoints,
 )
-from sentiment.training.distributed import run_on_main
 from sentiment.training.hardware import raise_malloc_thresholds
 from sentiment.training.history import get_epoch_timer
-from sentiment.training.signals import PeriodicCheckpointCallback, SignalListener
+from sentiment.training.processes import PeriodicCheckpointCallback, SignalListener, run_on_main
 from sentiment.training.trainer import SentimentTrainer
 
 DIVERGENCE_FILE = "divergence.json"

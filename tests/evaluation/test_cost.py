@@ -1,6 +1,6 @@
 import pytest
 
-from sentiment.evaluation.cost import FINETUNING_COUNTS, compare_costs, count_finetunings_to_target
+from sentiment.evaluation.study_effects import FINETUNING_COUNTS, compare_costs, count_finetunings_to_target
 
 
 def test_costs_with_and_without_the_adaptation() -> None:
@@ -29,3 +29,7 @@ def test_two_adaptations_of_equal_cost() -> None:
     cost = compare_costs(100, 100, adaptation_a=1000, adaptation_b=1000)
     assert cost["finetunings_to_target"] == 1
     assert all(entry["ratio"] == 1 for entry in cost["amortized"])
+
+
+def test_finetunings_to_target_by_hand() -> None:
+    assert count_finetunings_to_target(500, 500, 0, 1000) == 20

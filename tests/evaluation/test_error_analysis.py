@@ -94,3 +94,13 @@ def test_most_confident_flips_are_sorted_by_the_change_of_probability() -> None:
     assert (round(flips["fixes"][0]["probability_a"], 9), flips["fixes"][0]["probability_b"]) == (0.1, 0.75)
     assert [flip["row"] for flip in flips["regressions"]] == [12]
     assert [flip["row"] for flip in find_most_confident_flips(first, second, limit=1)["fixes"]] == [11]
+
+
+def test_small_examples_by_hand() -> None:
+    columns = {"row": [7, 8], "text": ["fine", "dull"], "label": [1, 0], "predicted": [1, 1]}
+    assert find_most_confident_errors(columns | {"probability": [0.9, 0.75]}) == [
+        {"row": 8, "text": "dull", "label": 0, "predicted": 1, "confidence": 0.75}
+    ]
+    assert count_fixes_and_regressions({"all": np.ones(3, bool)}, [True, False, False], [False, True, True]) == [
+        {"name": "all", "rows": 3, "errors_a": 2, "errors_b": 1, "fixes": 2, "regressions": 1, "net": 1}
+    ]

@@ -128,3 +128,8 @@ def test_clusters_are_counted_and_widen_the_interval() -> None:
     single = evaluate_probabilities(probabilities, labels, np.arange(40))
     assert single["accuracy_ci95"] == independent["accuracy_ci95"]
     assert single["test_clusters"] == 40
+
+
+def test_small_examples_by_hand() -> None:
+    assert compute_metrics(predictions=[1, 1, 0, 1], references=[1, 0, 0, 1])["confusion_matrix"] == [[1, 1], [0, 2]]
+    assert compute_log_loss([0.5, 0.5], [0, 1]) == pytest.approx(0.6931, abs=1e-4)

@@ -227,3 +227,9 @@ def test_intervals_and_tests_of_correlated_rows_hold_their_level_only_with_clust
     assert test >= 0.94
     assert own >= 0.93
     assert max(hits["rows"] / 400) < 0.88
+
+
+def test_published_examples() -> None:
+    assert (compute_mcnemar_p([1] * 10 + [-1] * 2), compute_mcnemar_p([])) == (0.03857421875, 1.0)
+    assert compute_needed_rows(0.45 - 0.05, 0.45 + 0.05) == 23  # Connor 1987
+    assert compute_wilson_interval(90, 100) == pytest.approx([0.8256, 0.9448], abs=1e-4)

@@ -174,3 +174,7 @@ def test_a_summary_counts_clusters_and_widens_intervals_by_them() -> None:
         assert wide["difference"] == narrow["difference"]
         assert wide["ci95"][0] < narrow["ci95"][0] < narrow["ci95"][1] < wide["ci95"][1]
     assert clustered["accuracy"] == single["accuracy"]
+
+
+def test_interval_of_three_seeds() -> None:
+    assert compute_seed_interval([0.80, 0.82, 0.84]) == pytest.approx([0.7703, 0.8697], abs=1e-4)

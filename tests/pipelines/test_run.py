@@ -18,8 +18,8 @@ import torch
 from sentiment import adapt, finetune
 from sentiment.environment import count_cores
 from sentiment.exceptions import InputError, SaveError
-from sentiment.training.distributed import run_on_main
 from sentiment.training.hardware import use_all_cores
+from sentiment.training.processes import run_on_main
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = [sys.executable, str(ROOT / "train_e2e.py")]
@@ -145,7 +145,7 @@ def test_an_error_of_the_main_process_is_raised_in_all(monkeypatch: pytest.Monke
     shared: list[Any] = [None, InputError("of rank 0")]
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setattr("sentiment.training.distributed.broadcast_object_list", lambda _: shared)
+    monkeypatch.setattr("sentiment.training.processes.broadcast_object_list", lambda _: shared)
     with pytest.raises(InputError, match="of rank 0"):
         run_on_main(lambda: pytest.fail("called in rank 1"))
 

@@ -7,7 +7,7 @@ import matplotlib as mpl
 import pytest
 
 from sentiment.reporting.adaptation_report import draw_masked_lm_loss, list_validation_points, smooth
-from sentiment.reporting.plots import save_figures
+from sentiment.reporting.rendering import save_figures
 
 
 def fake_metrics(entries: int, **changes: Any) -> dict[str, Any]:

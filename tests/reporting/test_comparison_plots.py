@@ -6,6 +6,7 @@ import pytest
 
 from sentiment.reporting import plots
 from sentiment.reporting.comparison_report import draw_histories, draw_test_metrics
+from sentiment.reporting.rendering import save_figures
 
 
 def fake_metrics(epochs: int, best: int | None, accuracy: float = 0.9) -> dict[str, Any]:
@@ -60,7 +61,7 @@ def test_before_after_labels_are_outside_of_the_points(before: float, after: flo
 
 def test_figures_are_written_without_changing_global_settings(tmp_path: Path) -> None:
     settings = dict(mpl.rcParams)
-    plots.save_figures(tmp_path, {"history.png": draw_histories({"a": fake_metrics(2, 1), "b": fake_metrics(3, 2)})})
+    save_figures(tmp_path, {"history.png": draw_histories({"a": fake_metrics(2, 1), "b": fake_metrics(3, 2)})})
     assert (tmp_path / "history.png").read_bytes().startswith(b"\x89PNG")
     assert dict(mpl.rcParams) == settings
 

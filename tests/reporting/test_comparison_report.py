@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sentiment.evaluation.cost import compare_costs
 from sentiment.evaluation.error_analysis import count_fixes_and_regressions, find_most_confident_flips
 from sentiment.evaluation.metrics import compute_metrics
 from sentiment.evaluation.significance import compare_predictions
+from sentiment.evaluation.study_effects import compare_costs
 from sentiment.reporting.comparison_report import write_comparison_report
 from sentiment.reporting.verdicts import RULE, describe_comparison
 

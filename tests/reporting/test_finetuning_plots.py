@@ -8,7 +8,8 @@ import pytest
 
 from sentiment.evaluation.metrics import compute_metrics
 from sentiment.reporting.finetuning_report import draw_confusion, draw_loss, draw_metrics
-from sentiment.reporting.plots import draw_before_after, save_figures
+from sentiment.reporting.plots import draw_before_after
+from sentiment.reporting.rendering import save_figures
 
 
 def fake_history(epochs: int) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from matplotlib.colors import same_color
 
-from sentiment.reporting.plots import save_figures
+from sentiment.reporting.rendering import save_figures
 from sentiment.reporting.study_report import draw_accuracy, draw_cost, draw_effects
 
 Build = Callable[..., dict[str, Any]]

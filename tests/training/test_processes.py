@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 import torch
 
-from sentiment.training.distributed import all_reduce_max
+from sentiment.training.processes import all_reduce_max
 
 
 def test_one_process_waits_for_no_device(monkeypatch: pytest.MonkeyPatch) -> None:

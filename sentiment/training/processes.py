@@ -1,18 +1,53 @@
-"""Ctrl-C and SIGTERM: a checkpoint is written after the current step, and the training ends."""
+"""Processes that train together: what all of them know, and the signals that end them."""
 
+import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar, cast
 
+import torch
+from accelerate.utils import broadcast_object_list
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from sentiment.exceptions import TrainingInterrupted
-from sentiment.training.distributed import all_reduce_max
+from sentiment.environment import is_main_process
+from sentiment.exceptions import InputError, TrainingInterrupted
 
+Result = TypeVar("Result")
 # A launcher forwards a signal that its processes have received already.
 DUPLICATE_SECONDS = 1.0
+
+
+def run_on_main(function: Callable[[], Result]) -> Result:
+    """The result of a function that the main process calls, in all processes; an error is raised in all of them.
+
+    Other nodes need no access to the main process's disk. The result must be picklable.
+    """
+    outcome: list[Any] = [None, None]
+    if is_main_process():
+        try:
+            outcome = [function(), None]
+        except InputError as failure:
+            failure.is_on_all_ranks = True
+            outcome = [None, failure]
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        outcome = broadcast_object_list(outcome)
+    result, error = outcome
+    if error is not None:
+        raise error
+    return cast(Result, result)
+
+
+def all_reduce_max(args: TrainingArguments, *numbers: int) -> list[int]:
+    """The maximum of each number over all processes; without any synchronisation for a single one."""
+    if args.world_size == 1:
+        return list(numbers)
+    highest = torch.tensor(numbers, dtype=torch.int64, device=args.device)
+    torch.distributed.all_reduce(highest, torch.distributed.ReduceOp.MAX)
+    found: list[int] = highest.tolist()
+    return found
 
 
 class SignalListener:
