@@ -20,8 +20,7 @@ CLASS_SCORES = ("precision", "recall", "f1", "support")
 class SentimentMetrics(evaluate.Metric):  # type: ignore[misc]
     """Accuracy with its 95% interval, precision, recall and F1 of the positive class and of each class, and macro F1.
 
-    Labels are 0 (negative) and 1 (positive), in rows (true) and columns (predicted) of the confusion matrix. With
-    `clusters` (an id per row), the interval is cluster-robust, and `test_rows` and `test_clusters` are added.
+    The confusion matrix has true labels in rows; with `clusters` (an id per row), the interval is cluster-robust.
     """
 
     def __init__(self) -> None:
@@ -32,9 +31,8 @@ class SentimentMetrics(evaluate.Metric):  # type: ignore[misc]
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
-            description="Metrics of a two-class sentiment classifier.",
+            description="Metrics of a two-class sentiment classifier, whose labels are 0 (negative) and 1 (positive).",
             citation="",
-            inputs_description="predictions, references: 0 for negative, 1 for positive.",
             features=datasets.Features({"predictions": datasets.Value("int64"), "references": datasets.Value("int64")}),
         )
 

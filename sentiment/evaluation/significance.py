@@ -62,9 +62,8 @@ def number_clusters(clusters: ArrayLike | None, rows: int) -> np.ndarray:
 def compare_scores(cells: np.ndarray, resamples: int) -> dict[str, dict[str, Any]]:
     """Each score for `a`, `b` and their `difference`, with 95% intervals from a paired cluster bootstrap.
 
-    `cells`, of shape (clusters, 2, 2, 2), counts rows by cluster, true label, label by A and label by B. The intervals
-    are percentiles (Efron & Tibshirani 1993, chapter 13) over whole clusters drawn with replacement (Field & Welsh
-    2007, JRSS B 69, 369-390).
+    `cells` counts rows by cluster, true label, label by A and label by B. The intervals are percentiles (Efron &
+    Tibshirani 1993, chapter 13) over whole clusters (Field & Welsh 2007, JRSS B 69, 369-390).
     """
     # Clusters with equal counts are exchangeable: draw how often each pattern of counts occurs, and not each cluster.
     patterns, occurrences = np.unique(cells.reshape(-1, 8), axis=0, return_counts=True)
@@ -129,8 +128,7 @@ def choose_better(interval: Sequence[float], p_value: float) -> str | None:
 def compute_needed_rows(difference: float, discordance: float, design_effect: float = 1.0) -> int | None:
     """Test rows with which McNemar's test detects a difference with 80% power at the 5% level; None for 0.
 
-    `discordance` is the share of rows that only one of the two classifies correctly (Connor 1987, Biometrics 43,
-    207-211).
+    `discordance` is the share of rows that only one classifies correctly (Connor 1987, Biometrics 43, 207-211).
     """
     if difference == 0:
         return None
@@ -140,14 +138,11 @@ def compute_needed_rows(difference: float, discordance: float, design_effect: fl
 
 
 def compute_proportion_interval(flags: ArrayLike, clusters: ArrayLike | None = None) -> list[float]:
-    """Wilson's 95% interval of the share of true flags, within 0 and 1, for the effective sample size.
-
-    That is the rows over the design effect, reduced by the ratio of the normal to Student's quantile for the number of
-    clusters (Korn & Graubard 1998, Survey Methodology 24, 193-201).
-    """
+    """Wilson's 95% interval of the share of true flags, within 0 and 1, for the effective sample size."""
     values = np.asarray(flags, dtype=float)
     ids, rows = number_clusters(clusters, len(values)), float(len(values))
     if (groups := int(ids.max()) + 1) < rows:
+        # Korn & Graubard 1998, Survey Methodology 24, 193-201.
         quantile = float(student_t.ppf((1 + CONFIDENCE) / 2, max(1, groups - 1)))
         rows *= (Z / quantile) ** 2 / compute_design_effect(values, ids)
     return compute_wilson_interval(float(values.mean()) * rows, rows)

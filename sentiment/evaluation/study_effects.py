@@ -1,7 +1,7 @@
 """What adaptation changes: effects in a study by arm and label budget, and training costs with and without it."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,10 +29,7 @@ SECONDS = {"finetuning": "train_seconds", "total": "total_seconds", "amortized":
 def summarize_study(
     runs: Sequence[Mapping[str, Any]], correct: Sequence[np.ndarray], clusters: ArrayLike | None = None
 ) -> dict[str, Any]:
-    """The accuracy of each arm at each budget, the effect of each change, and the budgets at which adaptation pays.
-
-    `runs` are rows of results.parquet; `correct` says which of the test rows each of them classifies correctly.
-    """
+    """Accuracies, effects and where adaptation pays, from rows of results.parquet and the test rows each has right."""
     arms, budgets, seeds = (list(dict.fromkeys(run[key] for run in runs)) for key in ("arm", "budget", "seed"))
     budgets.sort()
     keys = [(run["arm"], run["budget"], run["seed"]) for run in runs]
@@ -90,10 +87,9 @@ def compare_arms(correct_a: ArrayLike, correct_b: ArrayLike, clusters: ArrayLike
 def compute_paired_interval(differences: np.ndarray, clusters: ArrayLike | None = None) -> list[float]:
     """95% interval of the mean of (seeds, rows) values, for other seeds and other test rows of the same kind.
 
-    Seeds and clusters of rows are both samples, as in studies with several readers and cases: the variance comes from
-    the mean squares of a two-way layout (Dorfman, Berbaum & Metz 1992), the degrees of freedom from Hillis 2007
-    (Statistics in Medicine 26, 596-619). A bootstrap over few seeds would be too narrow. With one seed, the interval
-    is about that one training.
+    Seeds and clusters of rows are both samples, as in studies with several readers and cases: variance by the mean
+    squares of a two-way layout (Dorfman, Berbaum & Metz 1992), degrees of freedom by Hillis 2007 (Statistics in
+    Medicine 26, 596-619). A bootstrap over few seeds would be too narrow. One seed gives an interval for one training.
     """
     seeds, rows = differences.shape
     ids = number_clusters(clusters, rows)
@@ -114,6 +110,14 @@ def compute_paired_interval(differences: np.ndarray, clusters: ArrayLike | None 
         freedom = (seeds - 1) * (total / square_seeds) ** 2 if square_seeds else np.inf
     reach = student_t.ppf((1 + CONFIDENCE) / 2, freedom) * np.sqrt(variance)
     return [float(mean - reach), float(mean + reach)]
+
+
+def group_by(rows: Iterable[Mapping[str, Any]], key: str) -> dict[Any, list[Any]]:
+    """The rows of each value of a key, in order of first occurrence."""
+    groups: dict[Any, list[Any]] = {}
+    for row in rows:
+        groups.setdefault(row[key], []).append(row)
+    return groups
 
 
 def classify_effect(effect: Mapping[str, Any]) -> str:

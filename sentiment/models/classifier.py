@@ -33,15 +33,12 @@ class BertSentimentClassifier(PlainCheckpointMixin, BertForSequenceClassificatio
         labels: torch.Tensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> SequenceClassifierOutput:
-        """Logits and, with labels of shape (batch,), the summed cross-entropy over `num_items_in_batch`.
-
-        That is the number of rows of the optimizer step over all processes and micro-batches; default: of this batch.
-        """
+        """Logits and, with labels, the summed cross-entropy over `num_items_in_batch` (default: its own rows)."""
         outputs = self.bert(input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)
         logits = self.classifier(self.dropout(outputs.pooler_output))  # (batch, num_labels)
         loss = None
         if labels is not None:
-            # A mean of the processes' own means would weight rows unequally.
+            # Over the rows of all processes and micro-batches: a mean of their own means would weight rows unequally.
             loss = nn.functional.cross_entropy(logits.float(), labels, reduction="sum")
             loss = loss / (labels.shape[0] if num_items_in_batch is None else num_items_in_batch)
         return SequenceClassifierOutput(loss=loss, logits=logits)
@@ -50,10 +47,7 @@ class BertSentimentClassifier(PlainCheckpointMixin, BertForSequenceClassificatio
 def load_classifier(
     model_path: str, dropout: float = 0.0, preprocessing: dict[str, Any] | None = None, revision: str | None = None
 ) -> BertSentimentClassifier:
-    """A classifier on the pretrained BERT of a folder or Hub id; its head is new unless the checkpoint has one.
-
-    `dropout` is between the pooler and the head; `preprocessing` (of the texts) is kept in the config.
-    """
+    """A classifier on a pretrained BERT, with `dropout` before its head, which is new unless the checkpoint has one."""
     config = load_bert_config(
         model_path,
         revision,

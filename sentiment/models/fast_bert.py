@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, BertConfig
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -57,20 +57,19 @@ def replace_modules(model: nn.Module, module_class: type[nn.Module], build: Call
 
 
 class FastDropout(nn.Dropout):
-    """`nn.Dropout` that draws its masks in less time on a CPU.
+    """`nn.Dropout` with one random 64-bit integer for four elements on a CPU, seeded by torch's generator.
 
-    Torch draws one random number per element there: 5 to 9 ns, 13% of a training step of a small model. Here one 64-bit
-    integer serves four elements. Restoring the state of torch's generator reproduces the masks.
+    Torch draws one random number per element there: 5 to 9 ns, 13% of a training step of a small model.
     """
 
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """Apply dropout to a tensor of any shape."""
         if not self.training or self.p == 0 or input.device.type != "cpu":
             return super().forward(input)
         return input * draw_dropout_mask(input.shape, self.p, input.dtype)
 
 
-def draw_dropout_mask(shape: torch.Size, p: float, dtype: torch.dtype) -> torch.Tensor:
+def draw_dropout_mask(shape: torch.Size, p: float, dtype: torch.dtype) -> Tensor:
     """A CPU tensor with 0 at probability `p` (rounded to 1/32,768) and 1 / (1 - p) elsewhere."""
     dropped = round(p * LEVELS)
     if dropped == LEVELS:
@@ -91,19 +90,18 @@ def draw_dropout_mask(shape: torch.Size, p: float, dtype: torch.dtype) -> torch.
 
 def fast_dropout_attention(
     module: nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
     dropout: float = 0.0,
     scaling: float | None = None,
     **kwargs: Any,
-) -> tuple[torch.Tensor, None]:
+) -> tuple[Tensor, None]:
     """Transformers' `sdpa` attention, with the masks of `FastDropout` in training on a CPU.
 
-    Torch has no fused CPU kernel with dropout; its fallback takes 2.5 times as long. Shapes are (batch, heads, tokens,
-    head size) in and (batch, tokens, heads, head size) out; the mask, of shape (batch, 1, queries, tokens), is equal
-    for all queries and true for tokens.
+    Torch has no fused CPU kernel with dropout; its fallback takes 2.5 times as long. From (batch, heads, tokens, size)
+    to (batch, tokens, heads, size); the mask (batch, 1, queries, tokens) is equal for all queries, true for tokens.
     """
     if dropout == 0 or query.device.type != "cpu":
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
@@ -126,24 +124,19 @@ AttentionMaskInterface.register(FAST_DROPOUT_SDPA, sdpa_mask)
 
 
 class FirstTokenLayer(BertLayer):
-    """A `BertLayer`, with the same parameters and gradients, that computes only the first token, for the pooler.
-
-    The first token attends to all tokens; the feed-forward block, the larger part, runs on one token per text.
-    """
+    """A `BertLayer`, with equal parameters and gradients, whose feed-forward block runs on the first token only."""
 
     def __init__(self, config: BertConfig, layer_idx: int | None = None):
         super().__init__(config, layer_idx)
         # Cross-attention takes queries and keys from different tensors; its parameters have the same names.
         self.attention = BertAttention(config, layer_idx=layer_idx, is_cross_attention=True)
 
-    def forward(
-        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, *_: Any, **__: Any
-    ) -> torch.Tensor:
+    def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None, *_: Any, **__: Any) -> Tensor:
         """Map hidden states of shape (batch, tokens, hidden) to those of the first token, (batch, 1, hidden)."""
         mask = None if attention_mask is None else attention_mask[:, :, :1]  # (batch, 1, 1, tokens)
         first = hidden_states[:, :1]
         attended, _ = self.attention(first, encoder_hidden_states=hidden_states, encoder_attention_mask=mask)
-        layer_output: torch.Tensor = self.feed_forward_chunk(attended)
+        layer_output: Tensor = self.feed_forward_chunk(attended)
         return layer_output
 
 
@@ -155,7 +148,7 @@ class ChunkedCrossEntropy(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, logits: torch.Tensor, targets: torch.Tensor, divisor: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: Any, logits: Tensor, targets: Tensor, divisor: Tensor) -> Tensor:
         """Sum over rows divided by `divisor`, in fp32; logits have shape (rows, classes), targets (rows,)."""
         gradient = torch.empty_like(logits)
         loss = torch.zeros((), device=logits.device)
@@ -172,7 +165,7 @@ class ChunkedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *grad_outputs: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
         """Gradient with respect to the logits, in their dtype."""
         (gradient,) = ctx.saved_tensors
         return gradient * grad_outputs[0], None, None
@@ -190,7 +183,7 @@ class PackedLinear(nn.Module):
         packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), None)
         self.register_buffer("packed", packed, persistent=False)
 
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """Apply the layer, as `nn.Linear` does."""
-        output: torch.Tensor = torch.ops.mkldnn._linear_pointwise(input, self.packed, self.bias, "none", [], "none")
+        output: Tensor = torch.ops.mkldnn._linear_pointwise(input, self.packed, self.bias, "none", [], "none")
         return output

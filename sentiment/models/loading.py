@@ -18,10 +18,7 @@ Model = TypeVar("Model", bound=PreTrainedModel)
 
 
 class PlainCheckpointMixin(PreTrainedModel):
-    """Saves a subclass of a transformers model as that model, so that it loads without this package.
-
-    Transformers writes the name of the saved class into `config.json`; so `plain_class` itself saves and uploads.
-    """
+    """Saves and uploads a model as its `plain_class`, whose name is in `config.json`: it loads without this package."""
 
     plain_class: ClassVar[type[PreTrainedModel]]
 
@@ -72,10 +69,7 @@ def load_bert_config(model_path: str, revision: str | None = None, **changes: An
 def load_weights(
     model_class: type[Model], model_path: str, config: BertConfig, revision: str | None = None, head: str = ""
 ) -> tuple[Model, list[str]]:
-    """The model in fp32, and the sorted names of the weights that the checkpoint lacks; these are initialized.
-
-    Missing weights are logged unless their names start with `head`.
-    """
+    """The model in fp32, and the names of newly initialized weights, which are logged unless they start with `head`."""
     verbosity = transformers_logging.get_verbosity()
     has_progress_bar = transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()

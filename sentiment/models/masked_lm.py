@@ -26,10 +26,7 @@ class SparseMaskedLMOutput(ModelOutput):
 
 
 class BertForSparseMaskedLM(PlainCheckpointMixin, BertForMaskedLM):
-    """`BertForMaskedLM`, as which it is saved, with equal loss and gradients in less time.
-
-    With labels, only masked positions are scored. The pooler, which `BertForMaskedLM` drops, is kept for fine-tuning.
-    """
+    """`BertForMaskedLM` that scores masked positions only, in less time, and keeps BERT's pooler for fine-tuning."""
 
     plain_class = BertForMaskedLM
     accepts_loss_kwargs = True  # makes the Trainer pass `num_items_in_batch`

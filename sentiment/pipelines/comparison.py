@@ -24,9 +24,9 @@ WRITTEN_FILES = (*FIGURES, "report.md", "report.html", "verdict.json")
 def compare(run_a: str | Path, run_b: str | Path, output_dir: str | Path = "outputs/comparison") -> dict[str, Any]:
     """Compare the folders of two fine-tunings, tested on the same rows; write verdict.json, a report and figures.
 
-    Returns the content of verdict.json: the verdict as a `sentence`, the `better` run ("a", "b" or None), `metrics` of
-    both with 95% intervals, and more. An earlier comparison in `output_dir` is replaced. Raises InputError, and writes
-    nothing, if the runs cannot be compared or `output_dir` holds something else.
+    Returns the content of verdict.json: the verdict as a `sentence`, the `better` run ("a", "b" or None), and more. An
+    earlier comparison in `output_dir` is replaced; for anything else there, or runs that cannot be compared, raises
+    InputError and writes nothing.
     """
     output = Path(output_dir)
     # The first and the last file written, one of which even an interrupted comparison has and no run.
@@ -34,7 +34,12 @@ def compare(run_a: str | Path, run_b: str | Path, output_dir: str | Path = "outp
     require(Path(run_a).resolve() != Path(run_b).resolve(), f"{run_a} is given twice: pass two different runs")
     first, second = read_finished_run(Path(run_a)), read_finished_run(Path(run_b))
     check_same_test(first, second)
-    comparison = compare_finished_runs(first, second, load_fast_tokenizer(first.folder / "model"))
+    try:  # AutoTokenizer would import torch
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(first.folder / "model")
+    except Exception as error:  # the parsers of its files raise many kinds
+        problem = f"cannot read the tokenizer in {first.folder / 'model'} ({first_line(error)})"
+        raise InputError(f"{problem}: train that run again, with --overwrite") from error
+    comparison = compare_finished_runs(first, second, tokenizer)
     for name in reversed(WRITTEN_FILES):
         (output / name).unlink(missing_ok=True)
     output.mkdir(parents=True, exist_ok=True)
@@ -95,13 +100,3 @@ def describe_run(run: FinishedRun, name: str) -> dict[str, Any]:
         "fingerprints": run.record["data"]["fingerprints"],
         "adaptation": run.adaptation,
     }
-
-
-def load_fast_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer of a run, without importing torch as AutoTokenizer does."""
-    try:
-        return PreTrainedTokenizerFast.from_pretrained(folder)
-    except Exception as error:  # the parsers of its files raise many kinds
-        raise InputError(
-            f"cannot read the tokenizer in {folder} ({first_line(error)}): train that run again, with --overwrite"
-        ) from error

@@ -1,6 +1,5 @@
 """The report of an adaptation: report.md, report.html and the loss curve."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,8 +13,6 @@ from sentiment.reporting.rendering import JsonObject, write_report_files
 
 MASK = "[MASK]"
 LONGEST_CONTEXT = 110  # characters shown on each side of a mask
-BERT_VOCABULARY = 30_522
-COPYING_LOSS = 0.1  # nats; far below the entropy of masked text
 FEWEST_TO_SMOOTH = 15  # logged losses; fewer are drawn without smoothing
 
 
@@ -23,7 +20,6 @@ def write_adaptation_report(run_dir: Path, run: JsonObject, metrics: JsonObject)
     """Write report.md, report.html and loss.png into an adaptation's folder; sections without data are omitted."""
     history = metrics.get("history") or []
     figures = {"loss.png": draw_masked_lm_loss(metrics)} if metrics.get("steps") and history else {}
-    vocabulary = run.get("model", {}).get("vocab_size", BERT_VOCABULARY)
     masks = metrics.get("filled_masks") or []
     context = {
         "run": run,
@@ -31,9 +27,6 @@ def write_adaptation_report(run_dir: Path, run: JsonObject, metrics: JsonObject)
         "filled_masks": [{**mask, "text": truncate_around_mask(mask["text"])} for mask in masks],
         "has_epochs": has_epochs(history),
         "restored": find_restored(metrics) if history else None,
-        "is_copying": metrics["validation"]["after"]["loss"] < COPYING_LOSS,
-        "vocabulary": vocabulary,
-        "uniform_loss": math.log(vocabulary),
     }
     write_report_files(run_dir, "adaptation.j2", context, figures)
 

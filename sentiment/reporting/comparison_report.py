@@ -15,10 +15,7 @@ RING: dict[str, Any] = {"marker": "o", "markersize": 13, "markerfacecolor": "non
 
 
 def write_comparison_report(folder: Path, comparison: JsonObject, metrics: JsonObject, adaptations: JsonObject) -> None:
-    """Write report.md, report.html and the figures of a comparison (the content of verdict.json).
-
-    `metrics` holds the metrics.json of `a` and `b`, `adaptations` those of the adaptations that they started from.
-    """
+    """Write report.md, report.html and figures; `metrics` and `adaptations` hold the metrics.json of `a` and `b`."""
     runs = comparison["runs"]
     named = {runs[key]["name"]: metrics[key] for key in runs}
     tests = {name: content["test"] for name, content in named.items()}
@@ -28,9 +25,8 @@ def write_comparison_report(folder: Path, comparison: JsonObject, metrics: JsonO
     if all(test.get("before") for test in tests.values()):
         figures["before_after.png"] = plots.draw_before_after(tests)
     started_from = list_adaptations(runs, adaptations)
-    for adaptation in started_from:
-        if adaptation["metrics"]:
-            figures[adaptation["figure"]] = draw_masked_lm_loss(adaptation["metrics"])
+    curves = {adaptation["figure"]: adaptation["metrics"] for adaptation in started_from}
+    figures |= {name: draw_masked_lm_loss(found) for name, found in curves.items() if found}
     context = {"comparison": comparison, "metrics": metrics, "adaptations": started_from}
     write_report_files(folder, "comparison.j2", context, figures)
 

@@ -25,11 +25,6 @@ def write_report(run_dir: Path, run: JsonObject, metrics: JsonObject, tokenizer:
         predictions = read_predictions(path)
         slices = compute_slice_metrics(predictions, tokenizer, assign_clusters(predictions["text"]))
         context["errors"] = {"slices": slices, "most_confident": find_most_confident_errors(predictions)}
-    write_report_files(run_dir, "finetuning.j2", context, draw_figures(metrics))
-
-
-def draw_figures(metrics: JsonObject) -> dict[str, Figure]:
-    """The figures for which a metrics.json has data, by file name."""
     history, best_epoch, test = metrics.get("history"), metrics.get("best_epoch"), metrics["test"]
     matrices = {f"test, {moment} training": test[moment]["confusion_matrix"] for moment in test if test[moment]}
     figures = {"confusion.png": draw_confusion(matrices)}
@@ -37,7 +32,7 @@ def draw_figures(metrics: JsonObject) -> dict[str, Figure]:
         figures |= {"loss.png": draw_loss(history, best_epoch), "metrics.png": draw_metrics(history, best_epoch)}
     if test.get("before"):
         figures["before_after.png"] = plots.draw_before_after({"after training": test})
-    return figures
+    write_report_files(run_dir, "finetuning.j2", context, figures)
 
 
 def draw_loss(history: Sequence[JsonObject], best_epoch: int | None) -> Figure:

@@ -8,11 +8,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from sentiment.reporting.rendering import MASKED_LM_METRICS, METRIC_NAMES, JsonObject, write_page
 
-HUB_NAMES = {
-    "minilm": "sentence-transformers/all-MiniLM-L6-v2",
-    "sst2": "stanfordnlp/sst2",
-    "imdb": "stanfordnlp/imdb",
-}
+HUB_NAMES = {"minilm": "sentence-transformers/all-MiniLM-L6-v2", "sst2": "stanfordnlp/sst2", "imdb": "stanfordnlp/imdb"}
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -29,10 +25,7 @@ def shorten_dataset_name(dataset: str) -> str:
 def build_card_data(
     task: str, base_model: str, evaluated: list[str], trained: list[str], scores: dict[str, float], **fields: Any
 ) -> ModelCardData:
-    """The front matter of a card, with the Hub's names of models and of `evaluated` and `trained` datasets.
-
-    The model's name is that of the base model, followed by the field `suffix`, in which {} stands for the dataset.
-    """
+    """The front matter of a card; in `suffix`, which follows the base model's name, {} stands for the dataset."""
     short_name = "-".join(map(shorten_dataset_name, evaluated))
     dataset_type = next(filter(None, map(find_hub_name, evaluated)), short_name)
     return ModelCardData(

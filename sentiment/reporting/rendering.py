@@ -1,6 +1,7 @@
 """Templates with the wording of the reports to Markdown and HTML; html.j2 and markdown.j2 hold the markup's macros."""
 
 import base64
+import math
 import re
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -91,6 +92,7 @@ def build_environment(markup: str) -> Environment:
         "positive_share": compute_positive_share,
         "data_uri": lambda path: "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode(),
         "escape_markdown": escape_markdown,
+        "log": math.log,
         "quote": lambda text: text if len(text) <= LONGEST_QUOTE else text[:LONGEST_QUOTE].rstrip() + " …",
         "values": lambda value: ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value,
     }

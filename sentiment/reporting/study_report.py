@@ -1,7 +1,7 @@
 """The report of a study: report.md, report.html and figures, and a summary for the terminal."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from matplotlib.ticker import NullLocator
 from scipy.stats import t as student_t
 
 from sentiment.evaluation.significance import CONFIDENCE
-from sentiment.evaluation.study_effects import EFFECTS, classify_effect
+from sentiment.evaluation.study_effects import EFFECTS, classify_effect, group_by
 from sentiment.reporting import plots
 from sentiment.reporting.rendering import JsonObject, write_report_files
 from sentiment.reporting.terminal import render_table
@@ -31,7 +31,6 @@ ARM_STYLES = {
     "placebo+decay": (plots.GREY, "v", "--"),
 }
 ARM_OFFSET = 0.011  # horizontal distance of the arms at one budget, as a share of the axis
-COLUMNS = 2
 TIME_TICKS = {
     1: "1 s", 2: "2 s", 5: "5 s", 10: "10 s", 20: "20 s", 60: "1 min", 120: "2 min", 300: "5 min", 600: "10 min",
     1200: "20 min", 3600: "1 h", 7200: "2 h", 18000: "5 h", 36000: "10 h", 86400: "1 day", 259200: "3 days",
@@ -39,7 +38,7 @@ TIME_TICKS = {
 
 
 def write_study_report(folder: Path, verdict: JsonObject) -> None:
-    """Write report.md, report.html and the figures into a study's folder; `verdict` is the content of verdict.json."""
+    """Write report.md, report.html and the figures into a study's folder, from the content of verdict.json."""
     cells, effects = verdict["accuracy"], verdict["effects"]
     figures = {"accuracy.png": draw_accuracy(cells), "cost.png": draw_cost(cells)}
     if effects:
@@ -55,14 +54,6 @@ def write_study_report(folder: Path, verdict: JsonObject) -> None:
         "options": {name: finetuning[name] for name in SHOWN_OPTIONS if finetuning.get(name) is not None},
     }
     write_report_files(folder, "study.j2", context, figures)
-
-
-def group_by(rows: Iterable[JsonObject], key: str) -> dict[Any, list[Any]]:
-    """The rows of each value of a key, in order of first occurrence."""
-    groups: dict[Any, list[Any]] = {}
-    for row in rows:
-        groups.setdefault(row[key], []).append(row)
-    return groups
 
 
 def render_study(verdict: JsonObject) -> str:
@@ -100,7 +91,7 @@ def draw_accuracy(cells: Sequence[JsonObject]) -> Figure:
 def draw_effects(effects: Sequence[JsonObject]) -> Figure:
     """The effect of each change by label budget, filled if its 95% interval excludes 0, and each seed as a dash."""
     groups = group_by(effects, "effect")
-    columns = min(COLUMNS, len(groups))
+    columns = min(2, len(groups))
     titles = [f"{name[0].upper()}{name[1:]}\n" for name in groups]
     height = 0.5 + 2.35 * math.ceil(len(groups) / columns)
     figure = plots.new_panels(titles, 7.2, height, columns, share_y=True, fontsize=10.5, pad=2)

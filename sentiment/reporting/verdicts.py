@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sentiment.evaluation.study_effects import EFFECTS, STRATEGIES, classify_effect
+from sentiment.evaluation.study_effects import EFFECTS, STRATEGIES, classify_effect, group_by
 from sentiment.reporting.rendering import JsonObject, describe_test_rows, format_points, round_for_reading
 
 RULE = (
@@ -30,12 +30,10 @@ def describe_comparison(name_a: str, name_b: str, outcome: JsonObject) -> str:
     else:
         needed, size = outcome["needed_rows_for_one_point"], "one point"
         found = f"{name_b} and {name_a} classify equally many rows correctly {interval_in_words}"
+    hint = f"about {round_for_reading(needed)} test rows are needed to detect a difference of {size}"
     if needed <= rows:
-        return f"Inconclusive: {found}; a difference of {size} would be detected with 80% power."
-    return (
-        f"Inconclusive: {found}; about {round_for_reading(needed)} test rows are needed to detect a difference of "
-        f"{size} with 80% power."
-    )
+        hint = f"a difference of {size} would be detected"
+    return f"Inconclusive: {found}; {hint} with 80% power."
 
 
 def describe_study(summary: JsonObject) -> dict[str, Any]:
@@ -43,10 +41,7 @@ def describe_study(summary: JsonObject) -> dict[str, Any]:
     effects = summary["effects"]
     return {
         "sentence": describe_strategies(effects, summary["adaptation_pays"]),
-        "effects_in_words": [
-            describe_effect([effect for effect in effects if effect["effect"] == name])
-            for name in dict.fromkeys(effect["effect"] for effect in effects)
-        ],
+        "effects_in_words": [describe_effect(own) for own in group_by(effects, "effect").values()],
     }
 
 
