@@ -14,8 +14,8 @@ from datasets import Dataset, load_dataset, load_dataset_builder
 from datasets.exceptions import DatasetsError
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
-from sentiment.data.caching import map_batches
-from sentiment.data.labels import FEATURES, ColumnOptions, Columns, match_columns, parse_row, shorten
+from sentiment.data.caching import FEATURES, map_batches
+from sentiment.data.labels import ColumnOptions, Columns, match_columns, parse_row, shorten
 from sentiment.exceptions import InputError, first_line
 
 RepoType = Literal["dataset", "model"]

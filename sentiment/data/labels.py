@@ -1,16 +1,13 @@
-"""Text and label columns of a dataset, and the values of a label."""
+"""Text and label columns of a dataset, and the values of a label; imports no `datasets`, as serving does without."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from datasets import ClassLabel, Features, Value
-
 from sentiment.exceptions import InputError, require
 
 LABEL_NAMES = ("negative", "positive")  # label 0, label 1
 UNLABELLED = -1
-FEATURES = Features({"text": Value("string"), "label": ClassLabel(names=list(LABEL_NAMES))})
 TEXT_COLUMNS = ("text", "sentence", "review")
 LABEL_COLUMN = "label"
 # A label under another name would be read as "unlabelled": these names are refused.

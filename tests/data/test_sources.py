@@ -18,11 +18,11 @@ from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, Revi
 from sentiment.config.arguments import AdaptationArguments, CorpusArguments, DataArguments
 from sentiment.data import hub, sources
 from sentiment.data.adaptation_data import prepare_adaptation_data
+from sentiment.data.caching import FEATURES
 from sentiment.data.corpus import load_corpus
 from sentiment.data.files import read_file
 from sentiment.data.finetuning_data import load_split_reviews, prepare_data
 from sentiment.data.hub import check_hub, find_revisions
-from sentiment.data.labels import FEATURES
 from sentiment.data.sources import NEUTRAL_BOUND, SNIPPETS, load_reviews
 from sentiment.demo import embedded
 from sentiment.demo.embedded import cached_package

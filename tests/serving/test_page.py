@@ -1,4 +1,4 @@
-"""The page: what it is made of, and what headless Chromium makes of it where there is one."""
+"""The demo page: its files, and its behaviour in headless Chromium if that is installed."""
 
 import fcntl
 import http.server
@@ -27,7 +27,7 @@ FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage",
 )  # fmt: skip
-SECONDS = 60  # nothing here takes so long, unless it would take for ever
+SECONDS = 60  # timeout of every wait
 TOKEN = "café secret"
 HOSTILE = "good <img src=x onerror=\"document.title='hacked'\"> film"
 NUMBER_OF_ROWS = "find('results').children.length"
@@ -38,7 +38,7 @@ in_chromium = pytest.mark.skipif(
 
 
 class Chromium:
-    """A browser that is told what to do over two pipes, in the words of the Chrome DevTools protocol."""
+    """A browser controlled over two pipes by the Chrome DevTools protocol."""
 
     def __init__(self, program: str, folder: Path):
         (command, self.commands), (self.answers, answer) = os.pipe(), os.pipe()
@@ -53,7 +53,7 @@ class Chromium:
         self.numbers, self.rest, self.events = itertools.count(), b"", list[dict[str, Any]]()
 
     def ask(self, method: str, session: str | None = None, **parameters: Any) -> dict[str, Any]:
-        """What the browser answers to a command."""
+        """The result of a command."""
         number = next(self.numbers)
         command = {"id": number, "method": method, "params": parameters} | ({"sessionId": session} if session else {})
         os.write(self.commands, json.dumps(command).encode() + b"\0")
@@ -80,7 +80,7 @@ class Chromium:
 
 
 class Tab:
-    """A page of its own, which shares nothing with others."""
+    """A tab in a browser context of its own."""
 
     def __init__(self, browser: Chromium, width: int = 1200, height: int = 900, **media: str):
         self.browser = browser
@@ -96,18 +96,18 @@ class Tab:
         return self.browser.ask(method, self.session, **parameters)
 
     def open(self, url: str) -> None:
-        """Opens a page, and waits until it has heard from its service."""
+        """Open a page, and wait for the first answer of its service."""
         self.ask("Page.navigate", url=url)
         self.wait("find('models').children.length || find('error').textContent || !find('token-form').hidden")
 
     def run(self, script: str) -> Any:
-        """What an expression gives; a promise's value where it gives one."""
+        """The value of an expression; of a promise, once it is resolved."""
         found = self.ask("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 
     def wait(self, condition: str) -> None:
-        """Waits until this expression holds on the page."""
+        """Wait until this expression is true on the page."""
         everything = "{subtree: true, childList: true, attributes: true, characterData: true}"
         self.run(
             "new Promise((done) => { const find = (id) => document.getElementById(id);"
@@ -123,12 +123,12 @@ class Tab:
         self.ask("Input.dispatchKeyEvent", type="keyUp", **event)
 
     def type(self, text: str) -> None:
-        """Puts text where the focus is, as pasting does."""
+        """Insert text at the focus, as pasting does."""
         self.ask("Input.insertText", text=text)
 
 
 class Prefixed(http.server.BaseHTTPRequestHandler):
-    """What a proxy does that gives the service a folder of its own: `/some/where/...` there is `/...` here."""
+    """A proxy that maps `/some/where/...` to `/...` of the service."""
 
     prefix, target = "/some/where", ""
 
@@ -168,7 +168,7 @@ def plain(run_server: Callable[..., Any]) -> str:
 
 @pytest.fixture(scope="module")
 def guarded(run_server: Callable[..., Any], tiny_classifier: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Two models, of which the second always says the other label; a token; small limits."""
+    """Two models that always disagree, a token, and small limits."""
     contrary = tmp_path_factory.mktemp("models") / "contrary"
     shutil.copytree(tiny_classifier, contrary)
     weights = load_file(contrary / "model.safetensors")
@@ -181,7 +181,7 @@ def guarded(run_server: Callable[..., Any], tiny_classifier: Path, tmp_path_fact
 
 @pytest.fixture
 def proxy(plain: str) -> Iterator[http.server.ThreadingHTTPServer]:
-    """A proxy before the service, under a prefix."""
+    """A proxy with a path prefix in front of the service."""
     handler = type("Handler", (Prefixed,), {"target": plain})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
@@ -198,7 +198,7 @@ def ask_service(url: str, body: dict[str, Any]) -> Any:
 
 
 def compute_contrast(*colors: list[float]) -> float:
-    """The ratio of WCAG 2.2, from 1 to 21, of which small text needs 4.5; of red, green and blue up to 255."""
+    """The contrast ratio of WCAG 2.2, from 1 to 21, of two RGB colors; small text needs 4.5."""
     parts = [[part / 255 for part in color] for color in colors]
     linear = [
         [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in color] for color in parts
@@ -213,7 +213,7 @@ def give_token(tab: Tab, token: str) -> None:
     tab.press("Enter")
 
 
-def test_nothing_comes_from_elsewhere(client: TestClient) -> None:
+def test_files_load_nothing_from_other_hosts(client: TestClient) -> None:
     for path in ("/", "/page.css", "/page.js"):
         answer = client.get(path)
         assert answer.status_code == 200
@@ -221,11 +221,13 @@ def test_nothing_comes_from_elsewhere(client: TestClient) -> None:
         assert not re.search(r"https?://(?!www\.w3\.org/)|innerHTML|insertAdjacentHTML|eval\(", answer.text), path
     page = client.get("/").text
     assert not re.search(r"<style|\sstyle=|\son\w+=|<script(?![^>]* src=)", page)
-    assert not re.search(r"""(?:src|href)=["'](?:/|\w+:(?!image/svg))""", page), "behind a prefix, / is another's"
+    assert not re.search(r"""(?:src|href)=["'](?:/|\w+:(?!image/svg))""", page), (
+        "behind a path prefix, / is another service"
+    )
 
 
 @in_chromium
-def test_what_is_typed_stays_text(plain: str, tmp_path: Path) -> None:
+def test_typed_html_stays_text(plain: str, tmp_path: Path) -> None:
     flags = (*FLAGS, "--virtual-time-budget=10000", "--dump-dom", f"--user-data-dir={tmp_path}")
     command = [str(CHROMIUM), *flags, f"{plain}/#text={quote(HOSTILE)}"]
     page = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
@@ -249,7 +251,7 @@ def test_marked_words_stay_text(browser: Chromium, plain: str) -> None:
 
 
 @in_chromium
-def test_answers_are_the_services(browser: Chromium, plain: str) -> None:
+def test_answers_are_shown(browser: Chromium, plain: str) -> None:
     texts = ["a good film", "the plot is awful", "very good but a bad ending"]
     answer = ask_service(f"{plain}/query", {"sentences": texts})
     tab = Tab(browser)
@@ -262,11 +264,11 @@ def test_answers_are_the_services(browser: Chromium, plain: str) -> None:
     assert widths == pytest.approx([score - 0.5 for score in answer["scores"]], abs=0.02)
     positive = sum(answer["results"])
     assert tab.run("find('summary').textContent") == f"3 texts: {positive} positive, {3 - positive} negative"
-    assert "fp32" in tab.run("find('models').textContent")
+    assert "fp32 · up to 16 tokens per text" in tab.run("find('models').textContent")
 
 
 @in_chromium
-def test_keyboard_alone(browser: Chromium, plain: str) -> None:
+def test_keyboard_only(browser: Chromium, plain: str) -> None:
     tab = Tab(browser)
     tab.open(plain)
     tab.press("Tab")
@@ -296,7 +298,7 @@ def test_keyboard_alone(browser: Chromium, plain: str) -> None:
 
 
 @in_chromium
-def test_a_mark_is_on_the_word_that_weighs(browser: Chromium, plain: str) -> None:
+def test_marks_are_on_the_right_words(browser: Chromium, plain: str) -> None:
     tab = Tab(browser)
     tab.open(plain)
     weights = [{"text": "was", "weight": 0.0}, {"text": "as", "weight": 0.001}, {"text": "bad", "weight": None}]
@@ -316,7 +318,7 @@ def test_token_limits_and_two_models(browser: Chromium, guarded: str) -> None:
     assert tab.run("find('error').textContent") == ""
     give_token(tab, "another")
     tab.wait("find('error').textContent")
-    assert "did not take this token" in tab.run("find('error').textContent")
+    assert "rejected this token" in tab.run("find('error').textContent")
     give_token(tab, TOKEN)
     tab.wait(NUMBER_OF_ROWS)
     assert tab.run("find('token-form').hidden") is True
@@ -345,7 +347,7 @@ def test_token_limits_and_two_models(browser: Chromium, guarded: str) -> None:
 
 
 @in_chromium
-def test_what_the_service_refuses_is_said_of_its_line(browser: Chromium, plain: str) -> None:
+def test_an_error_selects_its_line(browser: Chromium, plain: str) -> None:
     tab = Tab(browser)
     tab.open(f"{plain}/#text={quote(f'a good film{chr(10)}{chr(10)}<br>')}")
     tab.wait("find('error').textContent")
@@ -355,7 +357,9 @@ def test_what_the_service_refuses_is_said_of_its_line(browser: Chromium, plain: 
 
 
 @in_chromium
-def test_behind_a_prefix_until_the_service_is_gone(browser: Chromium, proxy: http.server.ThreadingHTTPServer) -> None:
+def test_behind_a_path_prefix_until_the_service_is_down(
+    browser: Chromium, proxy: http.server.ThreadingHTTPServer
+) -> None:
     browser.events.clear()
     tab = Tab(browser)
     tab.ask("Log.enable")
@@ -387,7 +391,7 @@ def test_documentation_shows_every_path(browser: Chromium, plain: str) -> None:
 
 
 @in_chromium
-def test_phone_and_what_the_reader_prefers(browser: Chromium, plain: str) -> None:
+def test_small_screens_and_preferences(browser: Chromium, plain: str) -> None:
     tab = Tab(browser, 360, 740, prefers_color_scheme="dark", prefers_reduced_motion="reduce")
     tab.open(f"{plain}/#text={'w' * 200}%0Aa%20good%20film")
     tab.wait(NUMBER_OF_ROWS)
@@ -404,7 +408,7 @@ def test_phone_and_what_the_reader_prefers(browser: Chromium, plain: str) -> Non
 
 @in_chromium
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_everything_can_be_read(browser: Chromium, guarded: str, scheme: str) -> None:
+def test_contrast(browser: Chromium, guarded: str, scheme: str) -> None:
     tab = Tab(browser, prefers_color_scheme=scheme)
     tab.open(f"{guarded}/#text=a%20good%20film")
     give_token(tab, "another")

@@ -1,4 +1,4 @@
-// What the page does. Whatever comes from users or from the service is put in as text, never as HTML.
+// The demo page. Texts of users and of the service are inserted as text nodes, never as HTML.
 "use strict";
 
 const EXAMPLES = [
@@ -7,29 +7,29 @@ const EXAMPLES = [
   "Not as bad as the trailer made me fear, and the ending is even moving.",
   "The actors do what they can, but the story is empty.",
 ];
-const MIN_WEIGHT = 0.01; // words that do less than a point are not marked
-const FULL_WEIGHT = 0.1; // marks get no stronger than this allows, so that small differences stay pale
+const MIN_WEIGHT = 0.01; // words below one percentage point are not marked
+const FULL_WEIGHT = 0.1; // at least this weight has the strongest mark, so that small weights stay pale
 const HEADLINES = {
   0: "The service does not answer",
-  400: "The service cannot take this",
-  401: "The service did not take this token",
-  413: "This is too much at once",
+  400: "The request is invalid",
+  401: "The service rejected this token",
+  413: "The texts are too long for one request",
   429: "The service is busy",
-  500: "The model failed on this",
-  503: "The service could not answer in time",
+  500: "The model failed on one of the texts",
+  503: "The service did not answer in time",
 };
 const find = (id) => document.getElementById(id);
-const state = { token: "", info: null, names: [], isBusy: false, retry: null }; // the token is kept nowhere else
+const state = { token: "", info: null, names: [], isBusy: false, retry: null }; // the token is stored nowhere else
 
-/** What is said in place of an answer. The status is HTTP's, 0 where no answer came, and null for what is not sent. */
-class Refusal extends Error {
+/** An error to show. `status` is that of HTTP, 0 without a response, null for requests that are not sent. */
+class RequestError extends Error {
   constructor(message, status = null, line = null) {
     super(message);
     Object.assign(this, { status, line });
   }
 }
 
-/** An element of this class that holds these texts and elements. */
+/** An element with a class and children. */
 function build(tag, className, ...children) {
   const element = document.createElement(tag);
   element.className = className;
@@ -37,10 +37,10 @@ function build(tag, className, ...children) {
   return element;
 }
 
-/** The service's answer; the path is relative, for services behind a proxy's prefix. */
+/** The service's answer. The path is relative, to work behind a proxy's path prefix. */
 async function ask(path, body) {
   const headers = {};
-  // A header holds bytes: those of the token in UTF-8, each as one character.
+  // Headers hold bytes: each byte of the token in UTF-8 becomes one character.
   if (state.token) headers.authorization = `Bearer ${String.fromCharCode(...new TextEncoder().encode(state.token))}`;
   if (body) headers["content-type"] = "application/json";
   const signal = AbortSignal.timeout(1000 * (10 + (state.info?.limits.timeout ?? 10)));
@@ -49,53 +49,53 @@ async function ask(path, body) {
     response = await fetch(path, { method: body ? "POST" : "GET", headers, body, signal, cache: "no-store" });
     answer = await response.json().catch(() => null); // a proxy's errors are not JSON
   } catch {
-    throw new Refusal("It may have ended, or the network is down. Your texts are still here: try again soon.", 0);
+    throw new RequestError("It may be down, or the network is. Your texts are still here: try again later.", 0);
   }
   if (response.ok && answer !== null) return answer;
-  const said = typeof answer?.error === "string" ? answer.error : `${response.status} ${response.statusText}`.trim();
-  throw new Refusal(said, response.status);
+  const message = typeof answer?.error === "string" ? answer.error : `${response.status} ${response.statusText}`.trim();
+  throw new RequestError(message, response.status);
 }
 
-/** The lines that hold something, with their numbers. */
+/** The lines that are not blank, with their numbers. */
 function readTexts() {
   const lines = find("texts").value.split("\n").map((text, index) => ({ text: text.trim(), line: index + 1 }));
   return lines.filter(({ text }) => text);
 }
 
-/** The body of /query; a Refusal where the service would not take it. */
+/** The body of /query; throws a RequestError if it exceeds a limit of the service. */
 function buildQuery(texts, limits) {
-  if (!texts.length) throw new Refusal("Type a text first.");
+  if (!texts.length) throw new RequestError("Type a text first.");
   if (texts.length > limits.max_sentences) {
-    throw new Refusal(`${texts.length} texts are too many: the service takes ${limits.max_sentences} at a time.`);
+    throw new RequestError(`${texts.length} texts are too many: at most ${limits.max_sentences} per request.`);
   }
   for (const { text, line } of texts) {
     const length = [...text].length; // in code points, as the service counts
     const most = limits.max_characters;
-    if (length > most) throw new Refusal(`Line ${line} has ${length} characters: a text may have ${most}.`, null, line);
+    if (length > most) throw new RequestError(`Line ${line} has ${length} characters: at most ${most}.`, null, line);
   }
   const body = JSON.stringify({ sentences: texts.map(({ text }) => text) });
   const bytes = new TextEncoder().encode(body).length;
   if (bytes > limits.max_body_bytes) {
-    throw new Refusal(`The texts take ${bytes} bytes: ${limits.max_body_bytes} go into one request.`);
+    throw new RequestError(`The texts have ${bytes} bytes: at most ${limits.max_body_bytes} per request.`);
   }
   return body;
 }
 
-/** Loads what is served, within which limits, and says it. */
+/** Load and show the models and limits of the service. */
 async function loadInfo() {
   state.info = await ask("info");
   const { models } = state.info;
   state.names = models.map(({ name }) => name);
   if (new Set(state.names).size < models.length) state.names = models.map(({ name }, place) => `${name} (${place + 1})`);
-  const lines = models.map(({ backend, precision, max_length }, place) => {
-    const details = ` · ${backend}, ${precision} · up to ${max_length} tokens a text`;
+  const lines = models.map(({ backend, precision, max_seq_length }, place) => {
+    const details = ` · ${backend}, ${precision} · up to ${max_seq_length} tokens per text`;
     return build("li", "", build("strong", "", state.names[place]), details);
   });
   find("models").replaceChildren(...lines);
   showCount();
 }
 
-/** Says how many texts there are, and how many may be. */
+/** Show the number of texts and its limit. */
 function showCount() {
   const count = readTexts().length;
   const most = state.info?.limits.max_sentences ?? Infinity;
@@ -105,13 +105,13 @@ function showCount() {
   find("texts").removeAttribute("aria-invalid");
 }
 
-/** Labels the texts that are typed, and shows the answers. */
+/** Classify the texts and show the answers. */
 async function labelTexts() {
   if (state.isBusy) return;
   const texts = readTexts();
   setBusy(true);
   try {
-    await loadInfo(); // again each time: another service may have taken the place of the one before
+    await loadInfo(); // each time, since the service may have been restarted with other options
     showAnswers(texts, await ask("query", buildQuery(texts, state.info.limits)));
   } catch (error) {
     showError(error, labelTexts, texts);
@@ -122,7 +122,7 @@ async function labelTexts() {
 
 function setBusy(isBusy) {
   state.isBusy = isBusy;
-  find("submit").setAttribute("aria-disabled", isBusy); // `disabled` would take the focus away
+  find("submit").setAttribute("aria-disabled", isBusy); // `disabled` would remove the focus
   find("submit").textContent = isBusy ? "Labelling…" : "Label texts";
   find("results").setAttribute("aria-busy", isBusy);
   if (!isBusy) return;
@@ -149,7 +149,7 @@ function summarize({ results, compared, disagreements }) {
   return `${counted}: the models ${disagreements.length ? `disagree on ${disagreements.length}` : "agree on all"}`;
 }
 
-/** A text with what each model says of it. */
+/** A text with the answer of each model. */
 function buildRow(text, place, answers, isApart) {
   const said = build("p", "text", text);
   const why = build("button", "quiet", "Why?", build("span", "unseen", ` Text ${place + 1}`));
@@ -170,7 +170,7 @@ function buildRow(text, place, answers, isApart) {
   return build("li", isApart ? "apart" : "", left, shown, why, reasons);
 }
 
-/** A label with its probability, and a bar: from the middle, where both labels are as probable, to an edge. */
+/** A label with its probability, and a bar from the middle (50%) to an edge (100%). */
 function buildAnswer(name, label, score) {
   const fill = build("span", "");
   const bar = build("div", "bar", fill);
@@ -180,7 +180,7 @@ function buildAnswer(name, label, score) {
   return build("div", `answer ${label}`, name, build("span", "label", label), " ", build("span", "score", percent), bar);
 }
 
-/** Marks the words of a row, or takes the marks off. */
+/** Show or hide the marks of a row. */
 async function toggleReasons(row) {
   const isOpen = row.why.getAttribute("aria-expanded") === "true";
   if (!isOpen && !(await loadReasons(row))) return;
@@ -190,7 +190,7 @@ async function toggleReasons(row) {
   if (!isOpen) find("announcement").textContent = row.reasons.textContent;
 }
 
-/** Whether the words' weights are there; where they are not, the row says why. */
+/** Load the weights of a row's words; returns whether they are available, and shows the error if not. */
 async function loadReasons(row) {
   if (row.found || row.why.ariaBusy === "true") return row.found !== null;
   row.why.ariaBusy = "true";
@@ -207,7 +207,7 @@ async function loadReasons(row) {
   return row.found !== null;
 }
 
-/** A text's words, with marks on those that weigh. */
+/** The words of a text, with marks on those above the minimum weight. */
 function markWords({ text, found: { label, words } }) {
   const largest = Math.max(FULL_WEIGHT, ...words.map(({ weight }) => Math.abs(weight)));
   const pieces = [];
@@ -216,7 +216,7 @@ function markWords({ text, found: { label, words } }) {
     const start = text.indexOf(word, end);
     if (start < 0) continue;
     pieces.push(text.slice(end, start));
-    end = start + word.length; // past light words too: a later one may be spelt the same
+    end = start + word.length; // also past unmarked words: a later one may be the same word
     if (Math.abs(weight) < MIN_WEIGHT) {
       pieces.push(word);
       continue;
@@ -229,7 +229,7 @@ function markWords({ text, found: { label, words } }) {
   return [...pieces, text.slice(end)];
 }
 
-/** The same in words: what speaks for the label, and what against it. */
+/** The heaviest words for and against the label, as text. */
 function describeReasons({ label, words }) {
   const weighed = words.filter(({ weight }) => Math.abs(weight) >= MIN_WEIGHT);
   weighed.sort((one, other) => Math.abs(other.weight) - Math.abs(one.weight));
@@ -243,7 +243,7 @@ function describeReasons({ label, words }) {
   if (lines.length) lines.push(build("p", "fine", `${units}${reader}.`));
   else lines.push(build("p", "", `No word alone changes the answer much${reader}.`));
   const skipped = words.filter(({ weight }) => weight === null).length;
-  if (skipped) lines.push(build("p", "fine", `Only the first ${words.length - skipped} words are weighed.`));
+  if (skipped) lines.push(build("p", "fine", `Only the first ${words.length - skipped} words are analysed.`));
   return lines;
 }
 
@@ -256,21 +256,21 @@ function trimPunctuation(word) {
   return word.replace(/^\p{P}+|\p{P}+$/gu, "") || word;
 }
 
-/** An error in kind words: a headline, and what the service says. */
+/** An error as a headline and the service's message. */
 function describeError(error) {
-  const { status, message } = error instanceof Refusal ? error : new Refusal("Its answer cannot be read.", -1);
+  const { status, message } = error instanceof RequestError ? error : new RequestError("The answer cannot be read.", -1);
   if (status === null) return [build("p", "", message)];
   return [build("strong", "", HEADLINES[status] ?? "Something went wrong"), build("p", "", message)];
 }
 
-/** Shows what went wrong, and where; `retry` is done once a token is given. */
+/** Show an error and select its line; `retry` runs once a token is given. */
 function showError(error, retry, texts) {
   if (error.status === 401) {
     state.retry = retry;
     find("token-form").hidden = false;
     find("token").focus();
     find("token").select();
-    if (!state.token) return; // nothing is wrong yet
+    if (!state.token) return; // no error yet: the token was not asked for before
   }
   const found = /^sentences\[(\d+)\]/.exec(error.message);
   const line = found ? texts[found[1]].line : error.line;
@@ -288,7 +288,7 @@ function selectLine(line) {
   area.setSelectionRange(start, start + lines[line - 1].length);
 }
 
-/** Takes the token that is typed, and does again what was refused without it. */
+/** Use the typed token, and retry what failed without it. */
 async function useToken() {
   state.token = find("token").value.trim();
   if (!state.token) return;
@@ -298,7 +298,7 @@ async function useToken() {
   await state.retry();
 }
 
-/** Puts in and labels the texts that a link brings: `#text=`, with %0A between lines. */
+/** Classify the texts of a link: `#text=`, with %0A between lines. */
 async function followFragment() {
   const text = new URLSearchParams(location.hash.slice(1)).get("text");
   if (text === null) return;
