@@ -20,6 +20,7 @@ from sentiment.config.data_arguments import (
     CorpusArguments,
     DataArguments,
     ModelArguments,
+    check_choices,
     option,
     require_at_least,
     require_seed,
@@ -160,6 +161,7 @@ class RunArguments(TrainingArguments):
 
     def check_values(self) -> None:
         """Raises InputError for values that no run can use."""
+        check_choices(self)
         for name in ("learning_rate", "head_lr", "max_grad_norm"):
             value = getattr(self, name)
             require(value is None or 0 < value < math.inf, f"--{name} {value}: must be above 0 and finite")

@@ -1,6 +1,6 @@
 """Options of model and data, named as in transformers' run_classification.py and run_mlm.py."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from sentiment.exceptions import require
@@ -55,6 +55,7 @@ class SourceArguments:
 
     def __post_init__(self) -> None:
         """Raises InputError for values that no run can use."""
+        check_choices(self)
         self.max_rows = normalise_limit("max_rows", self.max_rows)
         require_at_least(self, 1, "preprocessing_num_workers")
 
@@ -151,6 +152,16 @@ class CorpusArguments(SourceArguments):
         require_at_least(self, 1, "shuffle_buffer_size")
         percentage = self.validation_split_percentage
         require(1 <= percentage <= 50, f"--validation_split_percentage {percentage}: from 1 to 50")
+
+
+def check_choices(arguments: Any) -> None:
+    """Raises InputError if an option with choices has another value."""
+    for one in fields(arguments):
+        value, choices = getattr(arguments, one.name), one.metadata.get("choices")
+        require(
+            not choices or value is None or value in choices,
+            f"--{one.name} {value}: choose from {', '.join(choices or [])}",
+        )
 
 
 def require_at_least(arguments: Any, smallest: int, *names: str) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
 import yaml
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from transformers import HfArgumentParser
 
 from sentiment.config.arguments import CONSTANT_OPTIONS, is_own_option
@@ -102,7 +103,20 @@ def build_arguments(argument_classes: Sequence[Any], options: Mapping[str, Any])
     for name in options:
         require(name in canonical, f"unknown option '{name}'{suggest(name, canonical)}")
     check_repeated_keys(options, canonical, "options")
-    return build_instances(argument_classes, {canonical[name]: value for name, value in options.items()})
+    hints = list_options(argument_classes)
+    return build_instances(
+        argument_classes, {canonical[name]: convert_value(name, value, hints[name]) for name, value in options.items()}
+    )
+
+
+def convert_value(name: str, value: Any, kind: Any) -> Any:
+    """A value as an option of this type: a path or number for text, a list for one value; others are refused."""
+    value = str(value) if isinstance(value, Path) else value
+    value = [value] if get_origin(kind) is list and isinstance(value, str) else value
+    try:
+        return TypeAdapter(kind, config=ConfigDict(coerce_numbers_to_str=True)).validate_python(value)
+    except ValidationError as error:
+        raise InputError(f"{name}={value!r}: {error.errors()[0]['msg']}") from error
 
 
 def get_canonical_names(argument_classes: Sequence[Any]) -> dict[str, str]:

@@ -41,17 +41,17 @@ def main() -> None:
 
 def adapt(
     *,
-    model_name_or_path: str = "google-bert/bert-base-uncased",
-    dataset_name: str | list[str] = "imdb",
-    output_dir: str | Path = "outputs/mlm",
+    model_name_or_path: str | None = None,
+    dataset_name: str | list[str] | None = None,
+    output_dir: str | Path | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Adapts a BERT to unlabelled reviews by masked-language modelling.
 
     Args:
-        model_name_or_path: Hub id, local folder, or `minilm`.
-        dataset_name: one or several sources of reviews, as on the command line; labels are not read.
-        output_dir: folder of the run: model, metrics, report.
+        model_name_or_path: Hub id, local folder, or `minilm`. Default: `google-bert/bert-base-uncased`.
+        dataset_name: one or several sources of reviews, as on the command line; labels are not read. Default: `imdb`.
+        output_dir: folder of the run: model, metrics, report. Default: `outputs/mlm`.
         options: other options of train_mlm.py by their names, such as `target_dataset="labelled.csv"`.
 
     Returns:
@@ -60,9 +60,9 @@ def adapt(
     Raises:
         InputError: wrong data, model or options; nothing is written then.
     """
-    names = [dataset_name] if isinstance(dataset_name, str) else list(dataset_name)
-    given = {"model_name_or_path": model_name_or_path, "dataset_name": names, "output_dir": str(output_dir)}
-    return AdaptationRun("mlm", *build_arguments(ARGUMENTS, given | options)).execute()
+    named = {"model_name_or_path": model_name_or_path, "dataset_name": dataset_name, "output_dir": output_dir}
+    given = options | {name: value for name, value in named.items() if value is not None}
+    return AdaptationRun("mlm", *build_arguments(ARGUMENTS, given)).execute()
 
 
 class AdaptationRun(Run):

@@ -16,6 +16,7 @@ from sentiment.data.finetuning_data import RunData, load_split_reviews, prepare_
 from sentiment.data.leaks import assign_clusters
 from sentiment.environment import is_main_process
 from sentiment.evaluation.metrics import evaluate_probabilities
+from sentiment.exceptions import require
 from sentiment.inference.backends import predict_probabilities
 from sentiment.models.classifier import BertSentimentClassifier, load_classifier, load_trained_classifier
 from sentiment.pipelines.run import Run
@@ -47,18 +48,20 @@ def main(strategy: str) -> None:
 
 def finetune(
     *,
-    model_name_or_path: str = "google-bert/bert-base-uncased",
-    dataset_name: str = "sst2",
-    output_dir: str | Path = "outputs/e2e",
+    model_name_or_path: str | None = None,
+    dataset_name: str | None = None,
+    output_dir: str | Path | None = None,
     strategy: str = "e2e",
     **options: Any,
 ) -> dict[str, Any]:
     """Fine-tunes a BERT on labelled reviews.
 
     Args:
-        model_name_or_path: Hub id, local folder, the folder of an adaptation, or `minilm`.
-        dataset_name: as on the command line.
-        output_dir: folder of the run: model, metrics, predictions, report.
+        model_name_or_path: Hub id, local folder, the folder of an adaptation, or `minilm`. Default:
+            `google-bert/bert-base-uncased`; of strategy `finetune`: `outputs/mlm`.
+        dataset_name: as on the command line. Default: `sst2`.
+        output_dir: folder of the run: model, metrics, predictions, report. Default: `outputs/e2e` or
+            `outputs/finetune`, by strategy.
         strategy: `e2e`, or `finetune` for a model that was adapted first (layer-wise decay 0.9 by default).
         options: other options of train_e2e.py by their names, such as `learning_rate=1e-4`.
 
@@ -68,8 +71,11 @@ def finetune(
     Raises:
         InputError: wrong data, model or options; nothing is written then.
     """
-    given = {"model_name_or_path": model_name_or_path, "dataset_name": dataset_name, "output_dir": str(output_dir)}
-    return FinetuningRun(strategy, *build_arguments(ARGUMENTS, STRATEGIES[strategy] | given | options)).execute()
+    require(strategy in STRATEGIES, f"strategy={strategy!r}: choose from {', '.join(STRATEGIES)}")
+    named = {"model_name_or_path": model_name_or_path, "dataset_name": dataset_name, "output_dir": output_dir}
+    given = options | {name: value for name, value in named.items() if value is not None}
+    defaults = {name: value for name, value in STRATEGIES[strategy].items() if name not in given}
+    return FinetuningRun(strategy, *build_arguments(ARGUMENTS, defaults | given)).execute()
 
 
 class FinetuningRun(Run):

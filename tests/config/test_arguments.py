@@ -15,7 +15,7 @@ from sentiment.config.arguments import (
     FinetuningArguments,
     ModelArguments,
 )
-from sentiment.config.parsing import parse_arguments
+from sentiment.config.parsing import build_arguments, parse_arguments
 from sentiment.exceptions import InputError
 
 CLASSES = [ModelArguments, DataArguments, FinetuningArguments]
@@ -260,3 +260,26 @@ def test_values_that_no_adaptation_can_use(flags: list[str]) -> None:
 def test_a_stream_needs_its_steps() -> None:
     options = parse("--streaming", "--max_steps", 10, classes=MLM_CLASSES)
     assert (options["streaming"], options["max_steps"]) == (True, 10)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"split": "gruoped"}, "--split gruoped: choose from stratified, official, grouped"),
+        ({"sample": "rnd"}, "--sample rnd: choose from first, random"),
+        ({"metric_for_best_model": "bleu"}, "--metric_for_best_model bleu: choose from accuracy"),
+        ({"max_seq_length": "long"}, "max_seq_length='long': Input should be a valid integer"),
+        ({"num_train_epochs": [1]}, r"num_train_epochs=\[1\]: Input should be a valid number"),
+        ({"learning_rat": 1.0}, "unknown option 'learning_rat'"),
+    ],
+)
+def test_options_from_python_are_checked_like_flags(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        build_arguments([DataArguments, FinetuningArguments], options)
+
+
+def test_options_from_python_are_converted(tmp_path: Path) -> None:
+    given = {"max_rows": 300, "num_train_epochs": "2", "output_dir": tmp_path, "dataset_name": "imdb"}
+    corpus_args, args = build_arguments([CorpusArguments, AdaptationArguments], given)
+    assert (corpus_args.max_rows, corpus_args.dataset_name) == ("300", ["imdb"])
+    assert (args.num_train_epochs, args.output_dir) == (2, str(tmp_path))
