@@ -41,7 +41,7 @@ def is_main_process() -> bool:
     return get_rank() == 0
 
 
-def choose_precision(requested: str = "auto") -> str:
+def choose_precision(requested: str = "auto", use_cpu: bool = False) -> str:
     """`fp16` on CUDA, `bf16` on a CPU with units for it, else `fp32`; any request but `auto` is followed.
 
     Raises:
@@ -51,7 +51,7 @@ def choose_precision(requested: str = "auto") -> str:
 
     if requested not in PRECISIONS:
         raise InputError(f"--precision {requested}: choose one of {', '.join(PRECISIONS)}")
-    has_cuda = torch.cuda.is_available()
+    has_cuda = torch.cuda.is_available() and not use_cpu
     if requested == "fp16" and not has_cuda:
         raise InputError("--precision fp16 needs a CUDA device: omit it, or pass bf16 or fp32")
     if requested != "auto":

@@ -15,6 +15,7 @@ from typing import Any, cast
 import torch
 from transformers import TrainingArguments
 from transformers.integrations.integration_utils import get_available_reporting_integrations
+from transformers.trainer_pt_utils import AcceleratorConfig
 
 from sentiment.config.data_arguments import (
     CorpusArguments,
@@ -34,11 +35,15 @@ __all__ = ["CorpusArguments", "DataArguments", "ModelArguments"]  # the other op
 REFUSED = {
     "auto_find_batch_size": "the batch size is on record: lower --batch_size",
     "batch_eval_metrics": "metrics are computed over all rows at once",
+    "bf16_full_eval": "evaluations have the number format of training: pass --precision bf16",
     "dataloader_persistent_workers": "workers must learn the epoch, which masks and order depend on",
     "debug": "divergence is detected in every step already",
+    "do_predict": "a run always trains, evaluates and tests",
+    "do_train": "a run always trains, evaluates and tests",
     "deepspeed": "its checkpoints cannot be verified and resumed exactly here; start several processes with torchrun",
     "enable_jit_checkpoint": "SIGTERM writes a checkpoint already",
     "eval_do_concat_batches": "metrics are computed over all rows at once",
+    "fp16_full_eval": "evaluations have the number format of training: pass --precision fp16",
     "fsdp": "its checkpoints cannot be verified and resumed exactly here; start several processes with torchrun",
     "fsdp_config": "--fsdp is not supported",
     "hub_always_push": "the model is uploaded once, when the run is finished",
@@ -54,11 +59,14 @@ REFUSED = {
     "remove_unused_columns": "columns are selected by the tokenization",
     "restore_callback_states_from_checkpoint": "a resumed run could not stop early as it should",
     "save_only_model": "a checkpoint without optimizer state cannot be resumed",
+    "torch_compile": "the kernels for CPUs cannot be traced",
+    "torch_compile_backend": "the kernels for CPUs cannot be traced",
+    "torch_compile_mode": "the kernels for CPUs cannot be traced",
     "use_liger_kernel": "the model has kernels of its own",
 }
 # Options of TrainingArguments whose default is another one here, and the only value supported.
 CONSTANT_OPTIONS = {
-    *("ddp_find_unused_parameters", "hub_strategy", "load_best_model_at_end", "logging_nan_inf_filter"),
+    *("do_train", "hub_strategy", "load_best_model_at_end", "logging_nan_inf_filter"),
     "restore_callback_states_from_checkpoint",
 }
 
@@ -108,6 +116,7 @@ class RunArguments(TrainingArguments):
     dataloader_pin_memory: bool | None = option(  # type: ignore[assignment]
         None, "Pin memory in data loaders. Default: on CUDA."
     )
+    do_train: bool = option(True, "Always on, as are evaluation and test.")
     load_best_model_at_end: bool = option(True, "Restore the best checkpoint at the end.")
     ddp_find_unused_parameters: bool | None = option(False, "Passed to DDP.")
     logging_nan_inf_filter: bool = option(False, "Not supported: NaN ends the run.")
@@ -137,7 +146,7 @@ class RunArguments(TrainingArguments):
         if self.num_train_epochs == int(self.num_train_epochs):
             self.num_train_epochs = int(self.num_train_epochs)
         # Streams are read by each process, which keeps its own rows: batches of unequal shapes cannot be dispatched.
-        self.accelerator_config = self.accelerator_config or {"dispatch_batches": False}
+        self.accelerator_config = {"dispatch_batches": False}
         if self.dataloader_pin_memory is None:
             self.dataloader_pin_memory = torch.cuda.is_available()
         has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
@@ -152,9 +161,9 @@ class RunArguments(TrainingArguments):
         require(not missing, f"--report_to {given}: {', '.join(missing)} is not installed")
         require(self.n_gpu <= 1, f"{self.n_gpu} GPUs and one process: start it with `accelerate launch` (all GPUs), or "
                 "set CUDA_VISIBLE_DEVICES=0 (one)")  # fmt: skip
-        pieces = self.world_size * self.gradient_accumulation_steps
+        micro_batches = self.world_size * self.gradient_accumulation_steps
         require(
-            not self.batch_size or self.batch_size % pieces == 0,
+            not self.batch_size or self.batch_size % micro_batches == 0,
             f"--batch_size {self.batch_size}: not divisible by {self.world_size} processes x "
             f"{self.gradient_accumulation_steps} accumulation steps",
         )
@@ -181,7 +190,9 @@ class RunArguments(TrainingArguments):
         flags = [name for name in ("fp16", "bf16") if getattr(self, name)]
         formats = {*flags, self.precision} - {"auto"}
         require(len(formats) <= 1, f"{' and '.join(sorted(formats))} are both requested: pass one number format")
-        choose_precision(self.requested_precision)
+        choose_precision(self.requested_precision, self.use_cpu)
+        is_given = self.accelerator_config is not None and not isinstance(self.accelerator_config, AcceleratorConfig)
+        require(not is_given, "--accelerator_config is not supported: processes divide batches as the run needs")
         counting = self.include_num_input_tokens_seen
         require(counting in ("no", False), f"--include_num_input_tokens_seen {counting}: tokens are counted already")
         require(str(self.eval_strategy) != "no", "--eval_strategy no: the best checkpoint is chosen by evaluation")
@@ -189,7 +200,6 @@ class RunArguments(TrainingArguments):
             self.load_best_model_at_end, "--load_best_model_at_end False: the best checkpoint is what a run reports"
         )
         require(self.hub_strategy == "end", f"--hub_strategy {self.hub_strategy}: only 'end' is supported")
-        require(not self.torch_compile, "--torch_compile is not supported: the kernels for CPUs cannot be traced")
 
     @property
     def default_batch_size(self) -> int:
@@ -215,7 +225,7 @@ class RunArguments(TrainingArguments):
         args.per_device_train_batch_size = self.global_batch_size // (
             self.world_size * self.gradient_accumulation_steps
         )
-        precision = choose_precision(self.requested_precision)
+        precision = choose_precision(self.requested_precision, self.use_cpu)
         args.fp16, args.bf16 = precision == "fp16", precision == "bf16"
         args.mixed_precision = "no" if precision == "fp32" else precision
         args.push_to_hub = False  # the pipeline uploads the finished model, with its model card
@@ -269,7 +279,15 @@ class AdaptationArguments(RunArguments):
         0.1, "If the checkpoint has no masked-language-model head: share of steps that train only a new head."
     )
     metric_for_best_model: str = option("loss", "The best checkpoint has the lowest validation loss.", choices=["loss"])
-    logging_strategy: str = option("steps", "When to log the training loss. Default: 200 times a run.")
+    logging_strategy: str = option("steps", "When to log the training loss.")
+    logging_steps: float = option(0, "Steps between two logged training losses. Default: 200 times a run.")
+
+    def __post_init__(self) -> None:
+        """Checks the options, and completes them as transformers does, which accepts no 0 for `logging_steps`."""
+        self.logs_by_default = not self.logging_steps
+        self.logging_steps = self.logging_steps or get_default(TrainingArguments.__dataclass_fields__["logging_steps"])
+        super().__post_init__()
+        self.logging_steps = 0 if self.logs_by_default else self.logging_steps
 
     def check_values(self) -> None:
         """Raises InputError for values that no run can use."""

@@ -128,6 +128,7 @@ class CorpusArguments(SourceArguments):
     target_max_rows: str = option("10000", "--max_rows of the fine-tuning to come.")
     target_sample: str = option("first", "--sample of the fine-tuning to come.", choices=SAMPLES)
     target_split_seed: int | None = option(None, "--split_seed of the fine-tuning to come. Default: --seed.")
+    target_dataset_revision: str | None = option(None, "--dataset_revision of the fine-tuning to come.")
     target_text_column_names: str | None = option(None, "--text_column_names of the fine-tuning to come.")
     target_label_column_name: str | None = option(None, "--label_column_name of the fine-tuning to come.")
     long_texts: str = option(

@@ -21,7 +21,7 @@ from sentiment.reporting.adaptation_report import write_adaptation_report
 from sentiment.reporting.model_cards import write_adapted_model_card
 from sentiment.reporting.terminal import render_adaptation
 from sentiment.runs.lineage import KEYS_FILE
-from sentiment.training.history import build_history, get_best_evaluation, get_epoch_timer, summarize_resources
+from sentiment.training.history import build_history, get_best_evaluation, summarize_resources
 from sentiment.training.trainer import SentimentTrainer
 
 ARGUMENTS = (ModelArguments, CorpusArguments, AdaptationArguments)
@@ -93,6 +93,11 @@ class AdaptationRun(Run):
             self.args.max_steps > 0 or not self.data_args.streaming,
             "--streaming needs --max_steps: the length of a stream is not known",
         )
+        sampling = self.args.train_sampling_strategy
+        require(
+            sampling == "group_by_length" or not self.data_args.streaming,
+            f"--train_sampling_strategy {sampling}: texts of a stream come in its own order",
+        )
         return prepare_adaptation_data(self.data_args, self.args, tokenizer)
 
     def load_model(self, model_path: str, revision: str | None = None) -> PreTrainedModel:
@@ -108,10 +113,10 @@ class AdaptationRun(Run):
             assert isinstance(data.train, Dataset)
             steps = math.ceil(len(data.train) / args.global_batch_size * args.num_train_epochs)
         changes: dict[str, Any] = {"include_num_input_tokens_seen": "non_padding"}
-        if args.logging_strategy == "steps":
+        if args.logging_strategy == "steps" and args.logs_by_default:
             changes["logging_steps"] = max(1, steps // LOGGED_STEPS)
         if self.data_args.streaming:
-            every = max(1, math.ceil(steps / STREAM_EVALUATIONS))
+            every = args.eval_steps or max(1, math.ceil(steps / STREAM_EVALUATIONS))
             changes |= {"train_sampling_strategy": "random", "eval_strategy": "steps", "eval_steps": every}
             changes |= {"save_strategy": "steps", "save_steps": every}
         head_warmup_ratio = args.head_warmup_ratio if self.has_new_head else 0.0
@@ -162,8 +167,8 @@ class AdaptationRun(Run):
         history = build_history(log)
         best = get_best_evaluation(trainer, history)
         texts = trainer.state.global_step * self.args.global_batch_size
-        if self.args.max_steps <= 0 and isinstance(trainer.train_dataset, Dataset):
-            texts = len(trainer.train_dataset) * get_epoch_timer(trainer).epochs  # the last batches may be smaller
+        if isinstance(trainer.train_dataset, Dataset):
+            texts = round(len(trainer.train_dataset) * (trainer.state.epoch or 0))  # the last batches may be smaller
         # The saved model, not the Trainer's: that one's forward pass keeps rounding to the precision of training.
         adapted, _ = self.objective.load_model(str(self.run_dir / "model"))
         answers = self.objective.answer_examples(adapted, tokenizer, before["examples"])

@@ -26,7 +26,7 @@ from sentiment.reporting.terminal import render_before_after
 from sentiment.runs.lineage import ADAPTED_RUN, check_adapted_model, describe_adaptation
 from sentiment.runs.results import write_predictions
 from sentiment.training.callbacks import MetricOrLossEarlyStoppingCallback
-from sentiment.training.history import build_history, get_best_evaluation, get_epoch_timer, summarize_resources
+from sentiment.training.history import build_history, get_best_evaluation, summarize_resources
 from sentiment.training.trainer import SentimentTrainer
 
 ARGUMENTS = (ModelArguments, DataArguments, FinetuningArguments)
@@ -149,16 +149,16 @@ class FinetuningRun(Run):
         history = build_history(trainer.state.log_history)
         best = get_best_evaluation(trainer, history)
         lengths = data.tokenized["train"]["length"][:]
-        epochs = trainer.state.epoch if self.args.max_steps > 0 else get_epoch_timer(trainer).epochs
-        tokens = sum(lengths) * (epochs or 0)
-        positions = trainer.state.num_input_tokens_seen
+        epochs = trainer.state.epoch or 0
+        tokens, positions = sum(lengths) * epochs, trainer.state.num_input_tokens_seen
+        has_whole_epochs = epochs == int(epochs) and positions >= tokens  # else the tokens are an estimate
         return {
             "test": {"before": before, "after": after},
             "validation": best["validation"],
             "history": history,
             "best_epoch": best["epoch"],
-            "resources": summarize_resources(trainer, len(lengths) * (epochs or 0), tokens)
-            | {"padding_share": 1 - tokens / positions if positions >= tokens else None},
+            "resources": summarize_resources(trainer, len(lengths) * epochs, tokens)
+            | {"padding_share": 1 - tokens / positions if has_whole_epochs else None},
         }
 
     def write_reports(

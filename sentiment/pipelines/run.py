@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError
 from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -135,7 +134,7 @@ class Run(ABC):
     def train(self) -> dict[str, Any]:
         """The metrics of a run whose folder is locked and holds no finished run."""
         started = time.perf_counter()
-        use_all_cores(self.args.world_size)
+        use_all_cores(self.args)
         limit_onednn_caches()
         set_seed(self.args.seed)
         if self.args.push_to_hub:
@@ -229,7 +228,7 @@ def create_hub_repo(args: RunArguments) -> str:
     name = args.hub_model_id or Path(args.output_dir).resolve().name
     try:
         return HfApi(token=args.hub_token).create_repo(name, private=args.hub_private_repo, exist_ok=True).repo_id
-    except (HfHubHTTPError, OSError, ValueError) as error:
+    except Exception as error:  # of the HTTP client, the operating system or the Hub
         raise InputError(f"--push_to_hub: cannot create the repository {name}: {first_line(error)}") from error
 
 
@@ -248,6 +247,6 @@ def push_model(run_dir: Path, args: RunArguments) -> None:
             revision=args.hub_revision,
             ignore_patterns=["onnx/*"],
         )
-    except (HfHubHTTPError, OSError, ValueError) as error:
+    except Exception as error:  # of the HTTP client, the operating system or the Hub
         raise InputError(f"--push_to_hub: cannot upload to {repo_id}: {first_line(error)}; run it again") from error
     print(f"Uploaded to {commit.commit_url}", file=sys.stderr)

@@ -86,13 +86,12 @@ class EpochTimerCallback(TrainerCallback, ExportableState):
 
     def __init__(self) -> None:
         self.seconds = 0.0
-        self.epochs = 0
         self._started: float | None = None
 
     def state(self) -> dict[str, Any]:
-        """State for checkpoints, so that a resumed run counts all of its epochs."""
+        """State for checkpoints, so that a resumed run counts all of its seconds."""
         running = 0.0 if self._started is None else time.perf_counter() - self._started
-        return {"args": {}, "attributes": {"seconds": self.seconds + running, "epochs": self.epochs}}
+        return {"args": {}, "attributes": {"seconds": self.seconds + running}}
 
     def on_epoch_begin(self, *args: Any, **kwargs: Any) -> None:
         """Starts the clock."""
@@ -103,7 +102,6 @@ class EpochTimerCallback(TrainerCallback, ExportableState):
         assert self._started is not None
         self.seconds += time.perf_counter() - self._started
         self._started = None
-        self.epochs += 1
 
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, metrics: Any = None, **_: Any

@@ -69,24 +69,29 @@ def remove_incomplete_checkpoints(folder: Path) -> None:
 
 
 def find_last_checkpoint(folder: Path) -> tuple[Path | None, dict[Path, str]]:
-    """The newest checkpoint to resume from, or None; and why newer ones cannot be used.
-
-    A checkpoint is usable if its files are those of its manifest, and if the checkpoint of the best step so far, whose
-    weights the run may end with, is intact too.
-    """
-    found = list_checkpoints(folder)
-    problems = {step: find_corruption(path) for step, path in found.items()}
+    """The newest checkpoint to resume from, or None; and why newer ones cannot be used."""
     unusable: dict[Path, str] = {}
-    for step in sorted(found, reverse=True):
-        problem = problems[step]
+    for _, checkpoint in sorted(list_checkpoints(folder).items(), reverse=True):
+        problem = find_problem(checkpoint)
         if problem is None:
-            best = read_state(found[step])["best_global_step"]
-            best_problem = problems.get(best, "it is missing") if best else None
-            if best_problem is None:
-                return found[step], unusable
-            problem = f"the best one so far is checkpoint-{best}, and {best_problem}"
-        unusable[found[step]] = problem
+            return checkpoint, unusable
+        unusable[checkpoint] = problem
     return None, unusable
+
+
+def find_problem(checkpoint: Path) -> str | None:
+    """Why a run cannot be resumed from a checkpoint, or None.
+
+    Its files must be those of its manifest, and so must those of the best checkpoint so far, whose weights the run may
+    end with.
+    """
+    problem = find_corruption(checkpoint)
+    step = None if problem else read_state(checkpoint)["best_global_step"]
+    best = checkpoint.with_name(f"checkpoint-{step}")
+    if not step or best == checkpoint:
+        return problem
+    problem = find_corruption(best) if best.is_dir() else "it is missing"
+    return problem and f"the best one so far is {best.name}, and {problem}"
 
 
 def find_corruption(checkpoint: Path) -> str | None:

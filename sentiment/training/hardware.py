@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 import torch
+from transformers import TrainingArguments
 
 import sentiment
 from sentiment.environment import count_cores
@@ -83,14 +84,14 @@ def measure_peak_memory() -> float:
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # bytes on macOS, KiB elsewhere
 
 
-def use_all_cores(world_size: int) -> None:
+def use_all_cores(args: TrainingArguments) -> None:
     """Gives a single CPU process one thread per core where `accelerate launch` left it one.
 
     accelerate 1.15 sets OMP_NUM_THREADS=1 for a CPU process unless the variable is set. If it was set by the user, the
     launcher's own environment has it too.
     """
     is_launched = "ACCELERATE_MIXED_PRECISION" in os.environ or "ACCELERATE_DYNAMO_BACKEND" in os.environ
-    if world_size > 1 or torch.cuda.is_available() or os.environ.get("OMP_NUM_THREADS") != "1" or not is_launched:
+    if args.world_size > 1 or not args.use_cpu or os.environ.get("OMP_NUM_THREADS") != "1" or not is_launched:
         return
     try:
         launcher = psutil.Process().parent()

@@ -18,10 +18,12 @@ from sentiment.training.callbacks import EpochProgressCallback
 from sentiment.training.checkpoints import (
     STATE_FILE,
     check_world_size,
-    find_corruption,
     find_last_checkpoint,
+    find_problem,
     is_training_complete,
+    list_checkpoints,
     quarantine_checkpoints,
+    read_state,
     remove_incomplete_checkpoints,
 )
 from sentiment.training.hardware import raise_malloc_thresholds
@@ -89,8 +91,16 @@ def choose_resume_checkpoint(training_args: TrainingArguments, args: RunArgument
             remove_incomplete_checkpoints(folder)
         if args.resume_from_checkpoint:
             checkpoint = Path(args.resume_from_checkpoint)
-            problem = find_corruption(checkpoint)
+            require(
+                checkpoint.resolve().parent == folder.resolve(),
+                f"--resume_from_checkpoint {checkpoint}: not in {folder}; --model starts from its weights",
+            )
+            problem = find_problem(checkpoint)
             require(problem is None, f"--resume_from_checkpoint {checkpoint}: {problem}")
+            if training_args.local_process_index == 0:
+                step = read_state(checkpoint)["global_step"]
+                newer = [path for number, path in list_checkpoints(folder).items() if number > step]
+                quarantine_checkpoints(dict.fromkeys(newer, f"training goes back to {checkpoint.name}"))
         else:
             checkpoint, unusable = find_last_checkpoint(folder)
             if training_args.local_process_index == 0:

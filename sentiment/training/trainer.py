@@ -215,7 +215,8 @@ class SentimentTrainer(Trainer):
         if not isinstance(self.train_dataset, Dataset):
             return []
         order, size = self.build_sampler().build_order(self.tracker.epoch), self.count_step_rows()
-        first = step % math.ceil(len(order) / size) * size
+        round_up_or_down = math.floor if self.args.dataloader_drop_last else math.ceil
+        first = step % max(1, round_up_or_down(len(order) / size)) * size
         positions = order[first : first + size]
         return positions if self.row_numbers is None else [self.row_numbers[position] for position in positions]
 

@@ -157,10 +157,13 @@ def test_so_does_a_step_in_pieces_or_in_two_passes(run: Run, options: dict[str, 
 def test_an_earlier_checkpoint_can_be_named(run: Run, tmp_path: Path, interrupt: Interrupt) -> None:
     whole = run("whole")
     interrupt(run, 12)
-    checkpoint = tmp_path / "cut" / "checkpoints" / "checkpoint-10"
-    check_equal(run("cut", resume_from_checkpoint=str(checkpoint)), whole)
+    folder = tmp_path / "cut" / "checkpoints"
+    check_equal(run("cut", resume_from_checkpoint=str(folder / "checkpoint-10")), whole)
+    assert (folder / "corrupted" / "checkpoint-12").is_dir()  # a later --resume must not return to it
     with pytest.raises(InputError, match=r"--resume_from_checkpoint .*missing: manifest.json is missing"):
-        run("other", resume_from_checkpoint=str(tmp_path / "missing"))
+        run("other", resume_from_checkpoint=str(tmp_path / "other" / "checkpoints" / "missing"))
+    with pytest.raises(InputError, match=r"--resume_from_checkpoint .*checkpoint-10: not in .*other"):
+        run("other", resume_from_checkpoint=str(folder / "checkpoint-10"))
 
 
 def test_a_run_that_had_stopped_early_is_not_trained_on(run: Run, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -260,5 +261,6 @@ def test_threads_are_left_alone_without_a_launcher(monkeypatch: pytest.MonkeyPat
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     before = torch.get_num_threads()
-    use_all_cores(world_size=1)
+    args: Any = SimpleNamespace(world_size=1, use_cpu=True)
+    use_all_cores(args)
     assert (torch.get_num_threads(), os.environ["OMP_NUM_THREADS"]) == (before, "1")
