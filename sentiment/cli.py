@@ -99,6 +99,8 @@ def build_parser() -> argparse.ArgumentParser:
     evaluating.add_argument("model", metavar="MODEL", help="the folder of a run, or its model folder")
     evaluating.add_argument("--dataset", required=True, help="as for train_e2e.py")
     evaluating.add_argument("--data_dir", help="folder with local copies of datasets, read instead of the Hub")
+    evaluating.add_argument("--text_column_names", metavar="NAMES", help="as for train_e2e.py")
+    evaluating.add_argument("--label_column_name", metavar="NAME", help="as for train_e2e.py")
     evaluating.add_argument("--split", help="published split; default: the first labelled of test, validation, train")
     evaluating.add_argument("--output", type=Path, metavar="FILE", help="also write the metrics to a JSON file")
     evaluating.set_defaults(command=evaluate)
@@ -107,6 +109,9 @@ def build_parser() -> argparse.ArgumentParser:
     predicting.add_argument("model", metavar="MODEL", help="the folder of a run, or its model folder")
     predicting.add_argument("texts", nargs="*", metavar="TEXT")
     predicting.add_argument("--file", help=".csv, .tsv, .jsonl or .parquet with a text column, or one text per line")
+    predicting.add_argument(
+        "--text_column_names", metavar="NAMES", help="text columns of the file; default: as for train_e2e.py"
+    )
     predicting.add_argument("--output", type=Path, metavar="FILE", help="CSV file to write; default: stdout")
     predicting.set_defaults(command=predict)
 
@@ -227,7 +232,9 @@ def audit(flags: Sequence[str]) -> None:
         write_json(Path(args.output), {"options": asdict(data_args) | asdict(args)} | audits)
 
 
-def evaluate(model: str, dataset: str, data_dir: str | None, split: str | None, output: Path | None) -> None:
+def evaluate(
+    model: str, dataset: str, data_dir: str | None, split: str | None, output: Path | None, **columns: Any
+) -> None:
     """Prints the metrics of a checkpoint on the labelled rows of a split."""
     from sentiment.data.leaks import assign_clusters
     from sentiment.data.sources import load_reviews
@@ -238,7 +245,7 @@ def evaluate(model: str, dataset: str, data_dir: str | None, split: str | None, 
     from sentiment.storage import write_json
 
     predictor = Predictor.from_pretrained(model)
-    reviews = load_reviews(dataset, data_dir)
+    reviews = load_reviews(dataset, data_dir, **columns)
     name = choose_labelled_split(reviews, [split] if split else ["test", "validation", "train"])
     part = join_labelled(reviews, [name])
     texts = part["text"][:]
@@ -248,7 +255,7 @@ def evaluate(model: str, dataset: str, data_dir: str | None, split: str | None, 
         write_json(output, {"model": model, "dataset": dataset, "split": name, "rows": len(part)} | metrics)
 
 
-def predict(model: str, texts: list[str], file: str | None, output: Path | None) -> None:
+def predict(model: str, texts: list[str], file: str | None, output: Path | None, text_column_names: str | None) -> None:
     """Writes `text,label,probability` (of positive) for each text, in order."""
     from sentiment.data.files import read_lines
     from sentiment.inference.file_prediction import answer_prompts, read_texts, write_predicted_labels
@@ -256,11 +263,12 @@ def predict(model: str, texts: list[str], file: str | None, output: Path | None)
 
     if texts and file:
         raise InputError("pass either texts or --file, not both")
+    require(bool(file) or not text_column_names, "--text_column_names is for --file")
     predictor = Predictor.from_pretrained(model)
     if texts:
         write_predicted_labels(predictor, texts, output)
     elif file:
-        write_predicted_labels(predictor, read_texts(file), output)
+        write_predicted_labels(predictor, read_texts(file, text_column_names), output)
     elif sys.stdin.isatty():
         answer_prompts(predictor)
     else:

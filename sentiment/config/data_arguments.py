@@ -38,6 +38,9 @@ class SourceArguments:
     data_dir: str | None = option(
         None, "Folder with local copies of datasets, read instead of the Hub. Default: SENTIMENT_DATA_DIR."
     )
+    text_column_names: str | None = option(
+        None, "Text columns, separated by commas, joined by a space. Default: text, sentence or review."
+    )
     max_rows: str = option("10000", "Rows used, before splitting: a number or 'all'.")
     sample: str = option("first", "Rows that --max_rows keeps: the first ones, or a random sample.", choices=SAMPLES)
     cleaning: str = option(
@@ -74,9 +77,6 @@ class DataArguments(SourceArguments):
         "'sst2', 'imdb', 'snippets' (embedded, needs no Hub), a Hub id, a folder in the Hub's layout, or a .csv, .tsv, "
         ".jsonl or .parquet file with a text column and a label column.",
         "--dataset",
-    )
-    text_column_names: str | None = option(
-        None, "Text columns, separated by commas, joined by a space. Default: text, sentence or review."
     )
     label_column_name: str | None = option(None, "Label column. Default: label.")
     split: str = option(

@@ -80,6 +80,8 @@ def parse_arguments(
             values = read_yaml(Path(words[0]))
             check_repeated_keys(values, get_canonical_names(argument_classes), words[0])
             words = build_flags(values, list_options(argument_classes), words[0]) + words[1:]
+        flags = {word[2:].partition("=")[0] for word in (sys.argv[1:] if argv is None else argv) if word[:2] == "--"}
+        check_repeated_keys(flags, get_canonical_names(argument_classes), "flags")
         namespace, unknown = parser.parse_known_args(words)
         if unknown:
             word = unknown[0].removeprefix("--").partition("=")[0]

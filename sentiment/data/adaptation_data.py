@@ -54,7 +54,14 @@ def collect_held_out_keys(args: CorpusArguments, seed: int) -> set[str]:
     """Keys of validation and test texts: those that the datasets publish, and those of the fine-tuning to come."""
     held_out: set[str] = set()
     for name in args.dataset_name:
-        published = load_reviews(name, args.data_dir, False, revision=args.dataset_revision, streaming=True)
+        published = load_reviews(
+            name,
+            args.data_dir,
+            with_labels=False,
+            text_column_names=args.text_column_names,
+            revision=args.dataset_revision,
+            streaming=True,
+        )
         held_out |= collect_published_test_keys(published)
     if args.target_dataset != "none":
         options = {name: getattr(args, f"target_{name}") for name in TARGET_OPTIONS}
@@ -62,8 +69,11 @@ def collect_held_out_keys(args: CorpusArguments, seed: int) -> set[str]:
         try:
             splits = load_split_reviews(DataArguments(dataset_name=args.target_dataset, **options), seed).splits
         except InputError as error:
+            message = str(error)
+            for name in ("text_column_names", "label_column_name"):
+                message = message.replace(f"--{name}", f"--target_{name}")
             raise InputError(
-                f"{error} ({args.target_dataset} is read to keep its test texts out of the corpus: name other "
+                f"{message} ({args.target_dataset} is read to keep its test texts out of the corpus: name other "
                 "labelled reviews with --target_dataset, or 'none')"
             ) from error
         held_out.update(compute_corpus_key(text) for name in ("validation", "test") for text in splits[name]["text"])

@@ -44,7 +44,14 @@ def load_corpus(args: CorpusArguments) -> Any:
     require(not revision or len(datasets) == 1, f"--dataset_revision {revision}: pass one dataset, not several")
     parts = []
     for dataset in datasets:
-        reviews = load_reviews(dataset, args.data_dir, False, revision=revision, streaming=args.streaming)
+        reviews = load_reviews(
+            dataset,
+            args.data_dir,
+            with_labels=False,
+            text_column_names=args.text_column_names,
+            revision=revision,
+            streaming=args.streaming,
+        )
         for name in choose_splits(dataset, list(reviews), args.split):
             part = reviews[name].select_columns(["text"])
             parts.append(part if args.streaming else part.add_column("source", [dataset] * len(part)))

@@ -28,9 +28,9 @@ def read_files(paths: list[str], stamps: list[tuple[int, int]], options: ColumnO
         require(row is not None, f"{path}: no rows")
 
 
-def read_file(path: str, with_labels: bool = True) -> Rows:
+def read_file(path: str, with_labels: bool = True, text_column_names: str | None = None) -> Rows:
     """Yield rows `{"text": str, "label": 0, 1 or -1}`; raises InputError with file, row and column."""
-    return READERS[Path(path).suffix.lower()](path, ColumnOptions(with_labels=with_labels))
+    return READERS[Path(path).suffix.lower()](path, ColumnOptions(text_column_names, with_labels=with_labels))
 
 
 def read_delimited(path: str, options: ColumnOptions) -> Rows:

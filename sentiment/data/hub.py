@@ -84,7 +84,9 @@ def check_hub(repo_id: str, repo_type: RepoType, revision: str | None = None) ->
         reason = f"{what} is not on the Hugging Face Hub, or is private (check the name)"
     script = Path(sys.argv[0]).name
     script = script if script in OFFLINE_YAML else "train_e2e.py"
-    local = "--model with a local folder" if repo_type == "model" else "--data_dir with a local copy"
+    local = "--data_dir with a local copy"
+    if repo_type == "model":
+        local = "--model with a local folder (and --data_dir, if the data is not to come from the Hub either)"
     raise InputError(
         f"{reason}: pass {local}, or run `python {script} sentiment/config/{OFFLINE_YAML[script]}.yaml`, which needs "
         "no Hub"

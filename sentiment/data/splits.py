@@ -58,6 +58,7 @@ def split_reviews(reviews: DatasetDict, args: DataArguments, seed: int) -> Split
         parts.append(join_labelled(reviews, [test_name], first_row))
     keyed = add_keys(concatenate_datasets(parts), args.cleaning, args.preprocessing_num_workers)
     pool, dropped = drop_unusable(keyed.select(range(len(parts[0]))), keep_duplicates)
+    dropped["unlabelled"] = count_unlabelled(reviews, pool_names)
     splits: dict[str, Dataset] = {}
     if test_name:
         test_part = keyed.select(range(len(parts[0]), len(keyed)))
@@ -101,6 +102,11 @@ def join_labelled(reviews: DatasetDict, names: Iterable[str], first_row: int = 0
     message = f"none of the {len(joined):,} rows is labelled: the label column must hold 0 or 1, negative or positive"
     require(len(labelled) > 0, message)
     return joined if len(labelled) == len(joined) else joined.select(labelled)
+
+
+def count_unlabelled(reviews: DatasetDict, names: Iterable[str]) -> int:
+    """Rows of these splits that have no label."""
+    return sum(int((np.asarray(reviews[name]["label"][:]) < 0).sum()) for name in names if name in reviews)
 
 
 def limit_labelled_rows(pool: Dataset, max_rows: int | None, sample: str, seed: int) -> Dataset:

@@ -17,8 +17,8 @@ COLUMNS = ("text", "label", "probability")
 CHUNK_SIZE = 1024  # texts: bounds memory, and is large enough to batch similar lengths
 
 
-def read_texts(file: str) -> Iterator[str]:
-    """The text column of a table (.csv, .tsv, .jsonl, .parquet), or the lines of any other file.
+def read_texts(file: str, text_column_names: str | None = None) -> Iterator[str]:
+    """The text columns of a table (.csv, .tsv, .jsonl, .parquet), or the lines of any other file.
 
     Raises:
         InputError: no such file, no text column, or bytes that are not UTF-8; names file, row and column.
@@ -27,7 +27,7 @@ def read_texts(file: str) -> Iterator[str]:
     if not path.is_file():
         raise InputError(f"no file {file}: pass --file with an existing file")
     if path.suffix.lower() in TABLES:
-        yield from (row["text"] for row in read_file(file, with_labels=False))
+        yield from (row["text"] for row in read_file(file, False, text_column_names))
     else:
         with path.open("rb") as lines:
             yield from read_lines(lines, file)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sentiment.data.labels import LABEL_NAMES
+from sentiment.exceptions import require
 from sentiment.inference.backends import Backend, load_backend
 from sentiment.inference.batching import check_finite, predict_in_batches
 from sentiment.inference.checkpoint import Checkpoint, load_checkpoint
@@ -67,6 +68,7 @@ class Predictor:
         Raises:
             InputError: a text holds a lone surrogate, or the model answers with NaN.
         """
+        require(not isinstance(texts, str), "pass a list of texts: a string is one text, so [text]")
         probabilities = predict_in_batches(self.backend.compute_logits, self.checkpoint.encode(texts))
         check_finite(probabilities)
         return probabilities

@@ -27,6 +27,7 @@ DOTS_PER_INCH = 144
 LONGEST_QUOTE = 300  # characters of a review shown in a table
 DROP_REASONS = {
     "empty": "no text left after cleaning",
+    "unlabelled": "no label",
     "both_labels": "same text with both labels",
     "duplicates": "duplicate text",
     "in_test": "same text in a labelled validation or test split",
@@ -97,9 +98,19 @@ def build_environment(markup: str) -> Environment:
         "values": lambda value: ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value,
     }
     constants = {"drop_reasons": DROP_REASONS, "headline_metrics": HEADLINE_METRICS, "mlm_metrics": MASKED_LM_METRICS}
-    functions = (describe_test_rows, compare_before_after, compare_side_by_side)
+    functions = (describe_baseline, describe_test_rows, compare_before_after, compare_side_by_side)
     environment.globals |= constants | {function.__name__: function for function in functions}
     return environment
+
+
+def describe_baseline(metrics: JsonObject) -> str:
+    """The accuracy of always answering with the most frequent label, and whether the model does little else."""
+    rows = {name: scores["support"] for name, scores in metrics["per_class"].items()}
+    frequent = max(rows, key=lambda name: rows[name])
+    predicted = dict(zip(rows, map(sum, zip(*metrics["confusion_matrix"], strict=True)), strict=True))
+    baseline = f"answering '{frequent}' always would have an accuracy of {rows[frequent] / sum(rows.values()):.4f}"
+    only = [name for name, count in predicted.items() if count == sum(rows.values())]
+    return f"{baseline}; the model answers '{only[0]}' always: it has not learned the task" if only else baseline
 
 
 def compare_before_after(metrics: JsonObject, names: Mapping[str, str]) -> list[list[str]]:

@@ -21,9 +21,11 @@ def render_table(rows: Iterable[Sequence[str]]) -> str:
 
 
 def render_before_after(metrics: JsonObject) -> str:
-    """The test metrics of a fine-tuning before and after training, and the interval of the accuracy."""
+    """The test metrics of a fine-tuning before and after training, the accuracy's interval, and a baseline for it."""
     rows = [["test", "before", "after", "change"], *compare_before_after(metrics["test"], HEADLINE_METRICS)]
-    return f"{render_table(rows)}\naccuracy after training, {describe_interval(metrics['test']['after'])}"
+    after = metrics["test"]["after"]
+    interval, baseline = describe_interval(after), rendering.describe_baseline(after)
+    return f"{render_table(rows)}\naccuracy after training, {interval}\n{baseline}"
 
 
 def describe_interval(metrics: JsonObject) -> str:

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from sentiment.environment import count_threads
-from sentiment.inference.predictor import Backend, SentimentPredictor
+from sentiment.inference.predictor import Backend, Predictor
 from sentiment.serving.service import split_threads
 
 BATCH_SIZE = 32
@@ -49,7 +49,7 @@ def measure_single(backend: Backend, input_ids: list[list[int]], number: int) ->
 def main() -> None:
     model, texts, backend_name, precision, loops = sys.argv[1:]
     _, threads = split_threads(count_threads(), backend_name, int(loops))
-    predictor = SentimentPredictor.from_pretrained(model, backend_name, precision, threads)
+    predictor = Predictor.from_pretrained(model, backend_name, precision, threads)
     input_ids = predictor.checkpoint.prepare(json.loads(Path(texts).read_text(encoding="utf-8")))
     print(json.dumps({"precision": predictor.backend.precision}), flush=True)
     for line in sys.stdin:

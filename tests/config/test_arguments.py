@@ -262,6 +262,11 @@ def test_a_stream_needs_its_steps() -> None:
     assert (options["streaming"], options["max_steps"]) == (True, 10)
 
 
+def test_one_option_under_two_names_is_refused() -> None:
+    with pytest.raises(InputError, match=r"flags: .* are the same option"):
+        parse("--lr", "1e-4", "--learning_rate", "2e-4")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
