@@ -98,10 +98,15 @@ def test_comparison_lines() -> None:
 
 
 ADAPTATION_METRICS: dict[str, Any] = {
+    "objective": {
+        "metrics": {"loss": "loss", "perplexity": "perplexity", "accuracy": "accuracy of masked tokens"},
+        "formats": {"perplexity": ",.1f"},
+        "counted": "masked_tokens",
+    },
     "validation": {
         "before": {"loss": 10.8, "perplexity": 49020.8, "accuracy": 0.0001, "masked_tokens": 41210},
         "after": {"loss": 4.2, "perplexity": 66.69, "accuracy": 0.3111, "masked_tokens": 41210},
-    }
+    },
 }
 
 
@@ -117,5 +122,10 @@ def test_adaptation_table() -> None:
 
 
 def test_an_adaptation_without_metrics_from_before() -> None:
-    metrics = {"validation": {"after": ADAPTATION_METRICS["validation"]["after"]}}
+    metrics = ADAPTATION_METRICS | {"validation": {"after": ADAPTATION_METRICS["validation"]["after"]}}
     assert render_adaptation(metrics).splitlines()[1].split()[-3:] == ["-", "4.2000", "-"]
+
+
+def test_an_adaptation_of_an_earlier_version_that_did_not_record_its_objective() -> None:
+    table = render_adaptation({"validation": ADAPTATION_METRICS["validation"]})
+    assert table.splitlines()[1].split() == ["loss", "10.8000", "4.2000", "-6.6000"]
