@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from datasets import Dataset
-from transformers import BertConfig, EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import EvalPrediction, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from sentiment.config.arguments import AdaptationArguments
 from sentiment.exceptions import require
@@ -62,11 +62,11 @@ class Objective(ABC):
         counted = self.description.counted
         return (*self.description.metrics, *([counted] if counted else []))
 
-    def describe(self, config: BertConfig) -> dict[str, Any]:
+    def describe(self, config: PreTrainedConfig) -> dict[str, Any]:
         """The `objective` of metrics.json."""
         return asdict(self.description) | {"num_classes": self.count_classes(config)}
 
-    def count_classes(self, config: BertConfig) -> int | None:
+    def count_classes(self, config: PreTrainedConfig) -> int | None:  # noqa: ARG002
         """The n of ln(n), the loss of a uniform distribution, with which a new head starts; None if there is none."""
         return None
 
@@ -124,9 +124,9 @@ class MaskedLanguageModeling(Objective):
         hub_example="a very [MASK] film",
     )
 
-    def count_classes(self, config: BertConfig) -> int:
+    def count_classes(self, config: PreTrainedConfig) -> int:
         """The size of the vocabulary."""
-        return config.vocab_size
+        return int(config.vocab_size)
 
     def load_model(
         self, model_path: str, preprocessing: dict[str, Any] | None = None, revision: str | None = None
