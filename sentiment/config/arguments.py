@@ -273,10 +273,10 @@ class AdaptationArguments(RunArguments):
 
     output_dir: str = option("outputs/mlm", "Folder of the run.")
     num_train_epochs: float = option(3, "Number of epochs.")
-    objective: str = option("mlm", "What to train for. mlm: masked language modelling.", choices=["mlm"])
+    objective: str = option("mlm", "What to train for. mlm: masked language modelling.")
     mlm_probability: float = option(0.15, "Share of tokens to mask and predict.")
     head_warmup_ratio: float = option(
-        0.1, "If the checkpoint has no masked-language-model head: share of steps that train only a new head."
+        0.1, "If the checkpoint has no head for the objective: share of steps that train only a new head."
     )
     metric_for_best_model: str = option("loss", "The best checkpoint has the lowest validation loss.", choices=["loss"])
     logging_strategy: str = option("steps", "When to log the training loss.")

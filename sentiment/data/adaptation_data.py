@@ -25,7 +25,7 @@ from sentiment.data.tokenization import compare_long_text_modes, tokenize_long_t
 from sentiment.exceptions import InputError
 
 STREAM_VALIDATION_ROWS = 1000
-READABLE_TEXTS = 200  # held-out texts that are kept as text, for the examples of filled masks
+READABLE_TEXTS = 200  # held-out texts that are kept as text, for the examples of the report
 # Of the fine-tuning to come; named target_* in adaptations.
 TARGET_OPTIONS = (
     *("split", "max_rows", "sample", "split_seed"),

@@ -1,5 +1,6 @@
 """BERT with a linear classification head on its pooler: the model that both strategies fine-tune."""
 
+import logging
 from typing import Any
 
 import torch
@@ -12,6 +13,8 @@ from sentiment.exceptions import require
 from sentiment.models.fast_bert import use_fast_layers
 from sentiment.models.loading import PlainCheckpointMixin, load_bert_config, load_weights
 from sentiment.models.model_folder import check_labels
+
+logger = logging.getLogger(__name__)
 
 
 class BertSentimentClassifier(PlainCheckpointMixin, BertForSequenceClassification):
@@ -47,7 +50,10 @@ class BertSentimentClassifier(PlainCheckpointMixin, BertForSequenceClassificatio
 def load_classifier(
     model_path: str, dropout: float = 0.0, preprocessing: dict[str, Any] | None = None, revision: str | None = None
 ) -> BertSentimentClassifier:
-    """A classifier on a pretrained BERT, with `dropout` before its head, which is new unless the checkpoint has one."""
+    """A classifier on a pretrained BERT, with `dropout` before its head, which is new unless the checkpoint has one.
+
+    The head of another task, such as token classification, is not used: it has the same name but other inputs.
+    """
     config = load_bert_config(
         model_path,
         revision,
@@ -57,7 +63,13 @@ def load_classifier(
         classifier_dropout=dropout,
         preprocessing=preprocessing or {},
     )
-    return load_weights(BertSentimentClassifier, model_path, config, revision, head="classifier.")[0]
+    is_classifier = BertSentimentClassifier.plain_class.__name__ in (config.architectures or [])
+    model, missing = load_weights(BertSentimentClassifier, model_path, config, revision, head="classifier.")
+    if not is_classifier and "classifier.weight" not in missing:
+        logger.warning("%s has the head of another task: classifier.* is newly initialized", model_path)
+        model.classifier.weight.data.normal_(std=config.initializer_range)
+        model.classifier.bias.data.zero_()
+    return model
 
 
 def load_trained_classifier(model_path: str, device: torch.device | str = "cpu") -> BertSentimentClassifier:

@@ -15,11 +15,12 @@ from sentiment.config.parsing import build_arguments, parse_arguments
 from sentiment.data.adaptation_data import AdaptationData, load_training_corpus, prepare_adaptation_data
 from sentiment.environment import is_main_process
 from sentiment.exceptions import require
-from sentiment.pipelines.objectives import OBJECTIVES, Objective
+from sentiment.pipelines.objectives import OBJECTIVES
 from sentiment.pipelines.run import Run
 from sentiment.reporting.adaptation_report import write_adaptation_report
 from sentiment.reporting.model_cards import write_adapted_model_card
 from sentiment.reporting.terminal import render_adaptation
+from sentiment.runs.folder import ADAPTATION_STRATEGY
 from sentiment.runs.lineage import KEYS_FILE
 from sentiment.training.history import build_history, get_best_evaluation, summarize_resources
 from sentiment.training.trainer import SentimentTrainer
@@ -34,7 +35,7 @@ def main() -> None:
     """Parses the command line, adapts, and prints the losses before and after."""
     transformers_logging.disable_progress_bar()  # of loading and saving; training has its own
     model_args, corpus_args, args = parse_arguments(ARGUMENTS)
-    metrics = AdaptationRun("mlm", model_args, corpus_args, args).execute()
+    metrics = AdaptationRun(ADAPTATION_STRATEGY, model_args, corpus_args, args).execute()
     if is_main_process():
         print(f"\n{render_adaptation(metrics)}\n\nReport: {Path(args.output_dir) / 'report.html'}")
 
@@ -46,7 +47,7 @@ def adapt(
     output_dir: str | Path | None = None,
     **options: Any,
 ) -> dict[str, Any]:
-    """Adapts a BERT to unlabelled reviews by masked-language modelling.
+    """Adapts a BERT to unlabelled reviews, by masked language modelling unless `objective` says otherwise.
 
     Args:
         model_name_or_path: Hub id, local folder, or `minilm`. Default: `google-bert/bert-base-uncased`.
@@ -62,23 +63,26 @@ def adapt(
     """
     named = {"model_name_or_path": model_name_or_path, "dataset_name": dataset_name, "output_dir": output_dir}
     given = options | {name: value for name, value in named.items() if value is not None}
-    return AdaptationRun("mlm", *build_arguments(ARGUMENTS, given)).execute()
+    return AdaptationRun(ADAPTATION_STRATEGY, *build_arguments(ARGUMENTS, given)).execute()
 
 
 class AdaptationRun(Run):
-    """An adaptation, judged by its loss on held-out reviews."""
+    """An adaptation, judged by its loss on held-out reviews; raises InputError for an unknown objective."""
 
     has_new_head = False
 
-    @property
-    def objective(self) -> Objective:
-        """What is trained for."""
-        return OBJECTIVES[self.args.objective](self.args)
+    def __init__(
+        self, strategy: str, model_args: ModelArguments, data_args: CorpusArguments, args: AdaptationArguments
+    ) -> None:
+        super().__init__(strategy, model_args, data_args, args)
+        name = args.objective
+        require(name in OBJECTIVES, f"--objective {name}: choose among {', '.join(OBJECTIVES)}")
+        self.objective = OBJECTIVES[name](args)
 
     @property
     def progress_metric(self) -> str:
         """The metric of the progress bar."""
-        return self.objective.progress_metric
+        return self.objective.description.main_metric
 
     def check_model(self) -> None:
         """Any BERT can be adapted."""
@@ -162,9 +166,11 @@ class AdaptationRun(Run):
     def summarize(
         self, trainer: SentimentTrainer, data: AdaptationData, tokenizer: PreTrainedTokenizerBase, before: Any
     ) -> dict[str, Any]:
-        """Validation metrics before and after, history, loss curve, filled masks and resources."""
+        """Validation metrics before and after, history, loss curve, examples and resources."""
         log = trainer.state.log_history
         history = build_history(log)
+        for entry in history:
+            entry["validation"] = {name: entry["validation"][name] for name in self.objective.metric_names}
         best = get_best_evaluation(trainer, history)
         texts = trainer.state.global_step * self.args.global_batch_size
         if isinstance(trainer.train_dataset, Dataset):
@@ -174,6 +180,7 @@ class AdaptationRun(Run):
         answers = self.objective.answer_examples(adapted, tokenizer, before["examples"])
         resources = summarize_resources(trainer, texts, trainer.state.num_input_tokens_seen)
         return {
+            "objective": self.objective.describe(adapted.config),
             "validation": {"before": before["metrics"], "after": best["validation"]},
             "history": history,
             "best_epoch": best["epoch"],
@@ -185,7 +192,7 @@ class AdaptationRun(Run):
             "head_warmup_steps": trainer.count_head_steps(trainer.state.max_steps),
             "resources": resources
             | {"padding_share": get_padding_share(data.audit, trainer.args.train_sampling_strategy)},
-            "filled_masks": [
+            "examples": [
                 example | {"before": old, "after": new}
                 for example, old, new in zip(before["examples"], before["answers"], answers, strict=True)
             ],

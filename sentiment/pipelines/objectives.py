@@ -3,11 +3,12 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 from datasets import Dataset
-from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import EvalPrediction, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from sentiment.config.arguments import AdaptationArguments
 from sentiment.exceptions import require
@@ -19,18 +20,55 @@ from sentiment.training.masking import SeededMaskingCollator, apply_static_maski
 MAX_EXPONENT = 700.0  # of a float
 
 
-class Objective(ABC):
-    """Model, data and metrics of an objective; texts are token ids with `special_tokens_mask` and `length`.
+@dataclass(frozen=True)
+class Description:
+    """What reports and model cards say about an objective; metrics.json holds it as `objective`."""
 
-    `metric_names` are those of `compute_metrics` that metrics.json keeps, `loss` among them; `progress_metric` is the
-    one that the progress bar shows beside it.
+    name: str  # in words, after "adapted by"
+    loss_unit: str
+    metrics: dict[str, str]  # titles in the order of tables, `loss` first
+    main_metric: str  # shown beside the loss, in the progress bar too
+    formats: dict[str, str] = field(default_factory=dict)  # of metrics that are not shown with 4 decimals
+    metrics_note: str = ""  # a sentence that explains the metrics
+    counted: str | None = None  # key of what the metrics are means over, such as `masked_tokens`
+    implausible_loss: float | None = None  # a validation loss below it is warned about
+    implausible_loss_hint: str = ""  # what to check then
+    examples_title: str = "Examples"
+    examples_note: str = ""  # a sentence on what the examples show
+    hub_tag: str | None = None
+    hub_task: str = "feature-extraction"
+    hub_example: str | None = None  # an input for transformers' pipeline of that task
+
+
+class Objective(ABC):
+    """Model, data, metrics and description of an objective.
+
+    Texts are token ids with `special_tokens_mask` and `length`. The contract with training and fine-tuning:
+
+    - In evaluation mode, `prediction.predictions` of `compute_metrics` are all outputs of the model but `loss`, in
+      order, each concatenated over the batches: its first dimension must be the rows.
+    - The model saves its encoder as `bert.*`, with the pooler, so that `load_classifier` finds both (see
+      `PlainCheckpointMixin`), and names no head `classifier`, which is that of the sentiment classifier.
     """
 
-    metric_names: ClassVar[tuple[str, ...]]
-    progress_metric: ClassVar[str]
+    description: ClassVar[Description]
 
     def __init__(self, args: AdaptationArguments) -> None:
         self.args = args
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """The names of `compute_metrics` that metrics.json keeps."""
+        counted = self.description.counted
+        return (*self.description.metrics, *([counted] if counted else []))
+
+    def describe(self, config: PreTrainedConfig) -> dict[str, Any]:
+        """The `objective` of metrics.json."""
+        return asdict(self.description) | {"num_classes": self.count_classes(config)}
+
+    def count_classes(self, config: PreTrainedConfig) -> int | None:  # noqa: ARG002
+        """The n of ln(n), the loss of a uniform distribution, with which a new head starts; None if there is none."""
+        return None
 
     @abstractmethod
     def load_model(
@@ -48,24 +86,47 @@ class Objective(ABC):
 
     @abstractmethod
     def compute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
-        """The validation metrics, `loss` among them."""
+        """The validation metrics; `loss`, which chooses the best checkpoint, must be among them."""
 
     @abstractmethod
     def choose_examples(self, texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
-        """Examples for the report, from held-out texts."""
+        """Examples for the report, from held-out texts: `text`, and `word`, the right answer."""
 
     @abstractmethod
     def answer_examples(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, examples: Sequence[dict[str, Any]]
     ) -> list[Any]:
-        """The model's answer to each example."""
+        """The model's answers to each example with their probabilities, most probable first."""
 
 
 class MaskedLanguageModeling(Objective):
     """BERT's own objective: dynamic masks for training, static ones for validation."""
 
-    metric_names = ("loss", "perplexity", "accuracy", "masked_tokens")
-    progress_metric = "perplexity"
+    description = Description(
+        name="masked language modelling",
+        loss_unit="nats per masked token",
+        metrics={
+            "loss": "loss per masked token (nats)",
+            "perplexity": "perplexity",
+            "accuracy": "accuracy of masked tokens",
+        },
+        main_metric="perplexity",
+        formats={"perplexity": ",.1f"},
+        metrics_note="A perplexity is that of a uniform choice among as many tokens.",
+        counted="masked_tokens",
+        implausible_loss=0.1,  # far below the entropy of masked text
+        implausible_loss_hint="Labels must be set at masked positions only, and be the original tokens; a plausible "
+        "loss for BERT-base on reviews is 1.5 to 3.",
+        examples_title="Filled masks",
+        examples_note="Held-out reviews with one masked token, and the most probable tokens by the model.",
+        hub_tag="masked-language-model",
+        hub_task="fill-mask",
+        hub_example="a very [MASK] film",
+    )
+
+    def count_classes(self, config: PreTrainedConfig) -> int:
+        """The size of the vocabulary."""
+        return int(config.vocab_size)
 
     def load_model(
         self, model_path: str, preprocessing: dict[str, Any] | None = None, revision: str | None = None

@@ -20,7 +20,7 @@ from sentiment.models.loading import load_tokenizer
 from sentiment.pipelines import adaptation, finetuning
 from sentiment.pipelines.adaptation import AdaptationRun
 from sentiment.pipelines.finetuning import evaluate
-from sentiment.runs.folder import read_run
+from sentiment.runs.folder import ADAPTATION_STRATEGY, read_run
 from sentiment.runs.results import read_predictions
 from sentiment.storage import compute_sha256, read_json
 from sentiment.training.hardware import describe_hardware, list_versions
@@ -53,7 +53,7 @@ def verify_run(run_dir: Path, data_dir: str | None = None) -> Verification:
     metrics = read_json(run_dir / "metrics.json")
     options = record["options"] | ({"data_dir": data_dir} if data_dir else {})
     differences = list(compare_weights(weights, record))
-    verify = verify_adaptation if record["strategy"] == "mlm" else verify_finetuning
+    verify = verify_adaptation if record["strategy"] == ADAPTATION_STRATEGY else verify_finetuning
     evaluated, found = verify(run_dir, record, metrics, options)
     here = {"versions": list_versions(), "hardware": describe_hardware(find_device(), record["hardware"]["processes"])}
     surroundings = [line for name, value in here.items() for line in compare_values(record[name], value, name, 0.0)]
@@ -90,11 +90,11 @@ def verify_finetuning(
 def verify_adaptation(
     run_dir: Path, record: dict[str, Any], metrics: dict[str, Any], options: dict[str, Any]
 ) -> tuple[str, list[str]]:
-    """Evaluates the masked validation texts of an adaptation: what they were, and differences in texts and metrics."""
+    """Evaluates the validation texts of an adaptation: what they were, and differences in texts and metrics."""
     model_dir = str(run_dir / "model")
     with tempfile.TemporaryDirectory() as folder:
         changes = {"model_name_or_path": model_dir, "model_revision": None, "output_dir": folder, "resume": False}
-        run = AdaptationRun("mlm", *build_arguments(adaptation.ARGUMENTS, options | changes))
+        run = AdaptationRun(ADAPTATION_STRATEGY, *build_arguments(adaptation.ARGUMENTS, options | changes))
         set_seed(run.args.seed)
         tokenizer = load_tokenizer(model_dir, run.data_args.max_seq_length)
         data = run.prepare_data(tokenizer)

@@ -19,12 +19,12 @@ FEWEST_TO_SMOOTH = 15  # logged losses; fewer are drawn without smoothing
 def write_adaptation_report(run_dir: Path, run: JsonObject, metrics: JsonObject) -> None:
     """Write report.md, report.html and loss.png into an adaptation's folder; sections without data are omitted."""
     history = metrics.get("history") or []
-    figures = {"loss.png": draw_masked_lm_loss(metrics)} if metrics.get("steps") and history else {}
-    masks = metrics.get("filled_masks") or []
+    figures = {"loss.png": draw_adaptation_loss(metrics)} if metrics.get("steps") and history else {}
+    examples = metrics.get("examples") or []
     context = {
         "run": run,
         "metrics": metrics,
-        "filled_masks": [{**mask, "text": truncate_around_mask(mask["text"])} for mask in masks],
+        "examples": [{**example, "text": truncate_around_mask(example["text"])} for example in examples],
         "has_epochs": has_epochs(history),
         "restored": find_restored(metrics) if history else None,
     }
@@ -32,7 +32,9 @@ def write_adaptation_report(run_dir: Path, run: JsonObject, metrics: JsonObject)
 
 
 def truncate_around_mask(text: str) -> str:
-    """The text near its mask, truncated between words."""
+    """The text near its mask, truncated between words; as it is without one."""
+    if MASK not in text:
+        return text
     left, mask, right = text.partition(MASK)
     if len(left) > LONGEST_CONTEXT:
         left = "… " + left[-LONGEST_CONTEXT:].partition(" ")[2]
@@ -41,9 +43,10 @@ def truncate_around_mask(text: str) -> str:
     return left + mask + right
 
 
-def draw_masked_lm_loss(metrics: JsonObject) -> Figure:
+def draw_adaptation_loss(metrics: JsonObject) -> Figure:
     """Training loss by step, raw and smoothed, validation losses, the restored step and (shaded) the head's warm-up."""
-    figure, axes = plots.new_figure("Masked-language-model loss by step")
+    unit = (metrics.get("objective") or {}).get("loss_unit")  # not in metrics.json of earlier versions
+    figure, axes = plots.new_figure("Loss by step")
     steps, losses = [entry["step"] for entry in metrics["steps"]], [entry["loss"] for entry in metrics["steps"]]
     if warmup := metrics.get("head_warmup_steps"):
         axes.axvspan(0, warmup, color=plots.GREY, alpha=0.22, linewidth=0, label="head only")
@@ -55,15 +58,15 @@ def draw_masked_lm_loss(metrics: JsonObject) -> Figure:
     # Dotted, because the loss between two validations is unknown.
     axes.plot(validated, values, ":s", color=plots.ORANGE, markersize=6, zorder=3, label="validation", clip_on=False)
     if restored := find_restored(metrics):
-        unit = "epoch" if has_epochs(metrics["history"]) else "step"
-        label = f"restored: {unit} {restored[unit]:,}"
+        counted = "epoch" if has_epochs(metrics["history"]) else "step"
+        label = f"restored: {counted} {restored[counted]:,}"
         plots.mark_restored(axes, restored["step"], label)
     plots.ensure_y_range(axes, 0.5)
     axes.set_xlim(left=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.set_xlabel("step")
-    axes.set_ylabel("cross-entropy per masked token (nats)")
+    axes.set_ylabel(f"loss ({unit})" if unit else "loss")
     plots.add_legend(axes)
     return figure
 

@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from sentiment.reporting import plots
-from sentiment.reporting.adaptation_report import draw_masked_lm_loss
+from sentiment.reporting.adaptation_report import draw_adaptation_loss
 from sentiment.reporting.rendering import METRIC_NAMES, JsonObject, write_report_files
 
 FIGURES = ("test_metrics.png", "history.png", "before_after.png", "mlm_loss.png", "mlm_loss_a.png")
@@ -26,7 +26,7 @@ def write_comparison_report(folder: Path, comparison: JsonObject, metrics: JsonO
         figures["before_after.png"] = plots.draw_before_after(tests)
     started_from = list_adaptations(runs, adaptations)
     curves = {adaptation["figure"]: adaptation["metrics"] for adaptation in started_from}
-    figures |= {name: draw_masked_lm_loss(found) for name, found in curves.items() if found}
+    figures |= {name: draw_adaptation_loss(found) for name, found in curves.items() if found}
     context = {"comparison": comparison, "metrics": metrics, "adaptations": started_from}
     write_report_files(folder, "comparison.j2", context, figures)
 

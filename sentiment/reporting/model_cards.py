@@ -6,7 +6,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from sentiment.reporting.rendering import MASKED_LM_METRICS, METRIC_NAMES, JsonObject, write_page
+from sentiment.reporting.rendering import METRIC_NAMES, JsonObject, write_page
 
 HUB_NAMES = {"minilm": "sentence-transformers/all-MiniLM-L6-v2", "sst2": "stanfordnlp/sst2", "imdb": "stanfordnlp/imdb"}
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
@@ -61,14 +61,14 @@ def write_model_card(model_dir: Path, run: JsonObject, metrics: JsonObject) -> N
 
 def write_adapted_model_card(model_dir: Path, run: JsonObject, metrics: JsonObject) -> None:
     """Write README.md into the model folder of an adaptation."""
-    datasets = [str(name) for name in run["data"]["datasets"]]
+    datasets, objective = [str(name) for name in run["data"]["datasets"]], metrics["objective"]
     card = build_card_data(
-        task="fill-mask",
-        tags=["masked-language-model", "domain-adaptation", "bert"],
+        task=objective["hub_task"],
+        tags=[*filter(None, [objective["hub_tag"]]), "domain-adaptation", "bert"],
         base_model=str(run["options"]["model_name_or_path"]),
         evaluated=datasets,
         trained=datasets,
-        scores={name: metrics["validation"]["after"][name] for name in MASKED_LM_METRICS},
-        suffix="{}-mlm",
+        scores={name: metrics["validation"]["after"][name] for name in objective["metrics"]},
+        suffix="{}-" + run["options"]["objective"],
     )
     write_page(model_dir / "README.md", "adapted_model_card.j2", {"card": card, "run": run, "metrics": metrics})

@@ -18,11 +18,6 @@ if TYPE_CHECKING:
 JsonObject = Mapping[str, Any]
 METRIC_NAMES = {"accuracy": "accuracy", "precision": "precision", "recall": "recall", "f1": "F1"}
 HEADLINE_METRICS = METRIC_NAMES | {"macro_f1": "macro F1", "loss": "loss"}
-MASKED_LM_METRICS = {
-    "loss": "loss per masked token (nats)",
-    "perplexity": "perplexity",
-    "accuracy": "accuracy of masked tokens",
-}
 DOTS_PER_INCH = 144
 LONGEST_QUOTE = 300  # characters of a review shown in a table
 DROP_REASONS = {
@@ -91,13 +86,14 @@ def build_environment(markup: str) -> Environment:
     }
     environment.filters |= {name: or_dash(form) for name, form in formats.items()} | {
         "positive_share": compute_positive_share,
+        "form": lambda value, form: or_dash(lambda number: f"{number:{form or '.4f'}}")(value),
         "data_uri": lambda path: "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode(),
         "escape_markdown": escape_markdown,
         "log": math.log,
         "quote": lambda text: text if len(text) <= LONGEST_QUOTE else text[:LONGEST_QUOTE].rstrip() + " …",
         "values": lambda value: ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value,
     }
-    constants = {"drop_reasons": DROP_REASONS, "headline_metrics": HEADLINE_METRICS, "mlm_metrics": MASKED_LM_METRICS}
+    constants = {"drop_reasons": DROP_REASONS, "headline_metrics": HEADLINE_METRICS}
     functions = (describe_baseline, describe_test_rows, compare_before_after, compare_side_by_side)
     environment.globals |= constants | {function.__name__: function for function in functions}
     return environment
@@ -113,11 +109,16 @@ def describe_baseline(metrics: JsonObject) -> str:
     return f"{baseline}; the model answers '{only[0]}' always: it has not learned the task" if only else baseline
 
 
-def compare_before_after(metrics: JsonObject, names: Mapping[str, str]) -> list[list[str]]:
-    """Name, value before, value after and change of each metric in `names`, with a dash for a missing value."""
+def compare_before_after(
+    metrics: JsonObject, names: Mapping[str, str], formats: Mapping[str, str] | None = None
+) -> list[list[str]]:
+    """Name, value before, value after and change of each metric in `names`, with a dash for a missing value.
+
+    Metrics without an entry in `formats` have 4 decimals.
+    """
     rows = []
     for key, name in names.items():
-        form = ",.1f" if key == "perplexity" else ".4f"
+        form = (formats or {}).get(key, ".4f")
         before, after = (metrics.get("before") or {}).get(key), metrics["after"].get(key)
         values = ["-" if value is None else f"{value:{form}}" for value in (before, after)]
         change = "-" if before is None or after is None else f"{after - before:+{form}}"

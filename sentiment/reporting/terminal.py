@@ -37,10 +37,14 @@ def describe_interval(metrics: JsonObject) -> str:
 
 
 def render_adaptation(metrics: JsonObject) -> str:
-    """Validation loss, perplexity and accuracy before and after an adaptation, and the number of masked tokens."""
+    """The validation metrics before and after an adaptation, and the number of tokens that they are over."""
     validation = metrics["validation"]
-    rows = [["validation", "before", "after", "change"], *compare_before_after(validation, rendering.MASKED_LM_METRICS)]
-    return f"{render_table(rows)}\nmasked tokens: {validation['after']['masked_tokens']:,}"
+    # Earlier versions did not record the objective.
+    objective = metrics.get("objective") or {"metrics": {name: name for name in validation["after"]}}
+    compared = compare_before_after(validation, objective["metrics"], objective.get("formats"))
+    table = render_table([["validation", "before", "after", "change"], *compared])
+    counted = objective.get("counted")
+    return f"{table}\n{counted.replace('_', ' ')}: {validation['after'][counted]:,}" if counted else table
 
 
 def render_metrics(metrics: JsonObject) -> str:

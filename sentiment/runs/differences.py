@@ -78,6 +78,11 @@ def list_warnings(run_a: FinishedRun, run_b: FinishedRun, name_a: str, name_b: s
     )
     if base_a != base_b:
         warnings.append(f"{name_a} and {name_b} have different base models ({base_a} and {base_b}).")
+    objective_a, objective_b = ((run.adaptation or {}).get("objective") for run in (run_a, run_b))
+    if objective_a and objective_b and objective_a != objective_b:
+        warnings.append(
+            f"{name_a} and {name_b} were adapted with different objectives ({objective_a} and {objective_b})."
+        )
     if run_a.options["seed"] != run_b.options["seed"]:
         warnings.append(
             f"{name_a} and {name_b} have different seeds ({run_a.options['seed']} and {run_b.options['seed']}), so a "

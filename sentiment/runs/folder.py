@@ -13,6 +13,7 @@ from sentiment.exceptions import InputError, require
 from sentiment.storage import list_folder, read_json
 
 LOCK_FILE = ".lock"
+ADAPTATION_STRATEGY = "mlm"  # name of the strategy in run.json, whatever the objective of the adaptation
 MAX_NAMED = 5  # options in a message
 # What a run writes, and --overwrite removes.
 WRITTEN_FILES = (

@@ -8,7 +8,7 @@ import numpy as np
 
 from sentiment.data.corpus import compute_corpus_key, count_seen
 from sentiment.exceptions import InputError, require
-from sentiment.runs.folder import read_run
+from sentiment.runs.folder import ADAPTATION_STRATEGY, read_run
 from sentiment.storage import read_json
 
 ADAPTED_RUN = "outputs/mlm"
@@ -32,7 +32,7 @@ def find_adaptation(folder: Path) -> Path | None:
     """The run folder of `train_mlm.py` that this folder is, or belongs to as its model or a checkpoint; else None."""
     for candidate in (folder, *folder.resolve().parents[:2]):
         if (candidate / "run.json").is_file():
-            return candidate if read_run(candidate).get("strategy") == "mlm" else None
+            return candidate if read_run(candidate).get("strategy") == ADAPTATION_STRATEGY else None
     return None
 
 
@@ -55,8 +55,11 @@ def describe_adaptation(model_path: str, test_texts: Iterable[str]) -> dict[str,
             "--split and --max_rows to train_mlm.py (as --target_split, --target_max_rows), or --split_seed here"
         )
     audit, validation = run["data"]["audit"], metrics["validation"]
+    objective = metrics.get("objective") or {}  # not in metrics.json of earlier versions
     return {
         "run_dir": str(run_dir),
+        "objective": objective.get("name"),
+        "loss_unit": objective.get("loss_unit"),
         "base_model": run["options"]["model_name_or_path"],
         "datasets": run["data"]["datasets"],
         "rows": audit.get("rows", {}).get("train"),

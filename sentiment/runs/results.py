@@ -10,6 +10,7 @@ import pyarrow
 import pyarrow.parquet
 
 from sentiment.exceptions import InputError, first_line, require
+from sentiment.runs.folder import ADAPTATION_STRATEGY
 from sentiment.storage import read_json, write_atomically
 
 # Keys that must be in each file, with dots between levels.
@@ -47,7 +48,10 @@ def read_finished_run(folder: Path) -> FinishedRun:
     """The fine-tuning in a folder; raises InputError if it is missing, unfinished, damaged or inconsistent."""
     require((folder / "run.json").is_file(), f"no run in {folder}: pass the folder of a fine-tuning, like outputs/e2e")
     record = read_json_object(folder / "run.json", ["strategy"])
-    require(record["strategy"] != "mlm", f"{folder} holds an adaptation: pass the fine-tuning that started from it")
+    require(
+        record["strategy"] != ADAPTATION_STRATEGY,
+        f"{folder} holds an adaptation: pass the fine-tuning that started from it",
+    )
     require((folder / "metrics.json").is_file(), f"{folder} holds an unfinished run: finish it with --resume")
     record = read_json_object(folder / "run.json", RECORD_KEYS)
     metrics = read_json_object(folder / "metrics.json", METRICS_KEYS)

@@ -36,7 +36,7 @@ SECTIONS = ("finetuning", "budget_options", "adaptation", "placebo")
 # Options that sections may not set, since the study sets them.
 RESERVED = {"output_dir", "data_dir", "resume", "resume_from_checkpoint", "overwrite", "push_to_hub"}
 RESERVED_FINETUNING = RESERVED | {"seed", "max_train_samples", "layer_decay"}
-RESERVED_ADAPTATION = RESERVED | {"model_name_or_path", "model_revision", "target_dataset"}
+RESERVED_ADAPTATION = RESERVED | {"model_name_or_path", "model_revision", "target_dataset", "objective"}
 RESERVED_ADAPTATION |= {f"target_{name}" for name in TARGET_OPTIONS}
 
 

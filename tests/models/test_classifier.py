@@ -17,6 +17,7 @@ from transformers import (
     BertConfig,
     BertForMaskedLM,
     BertForSequenceClassification,
+    BertForTokenClassification,
     BertModel,
     DistilBertConfig,
     PrinterCallback,
@@ -191,6 +192,16 @@ def test_trained_head_is_kept(checkpoint: Path) -> None:
     trained = load_trained_classifier(str(checkpoint))
     again = load_classifier(str(checkpoint))
     assert torch.equal(again.classifier.weight, trained.classifier.weight)
+
+
+def test_head_of_another_task_is_not_used(tiny_bert: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    other = BertForTokenClassification.from_pretrained(tiny_bert, num_labels=2)
+    torch.nn.init.ones_(other.classifier.weight)
+    other.save_pretrained(tmp_path)
+    model = load_classifier(str(tmp_path))
+    assert model.classifier.weight.abs().max() < 1
+    assert "has the head of another task: classifier.* is newly initialized" in caplog.text
+    assert torch.equal(model.bert.embeddings.word_embeddings.weight, other.bert.embeddings.word_embeddings.weight)
 
 
 def get_error(folder: Path, load: object = load_trained_classifier) -> str:

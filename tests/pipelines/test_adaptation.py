@@ -81,8 +81,8 @@ def test_a_run_leaves_what_is_promised_and_learns(run: Callable[..., Path]) -> N
     assert [entry["epoch"] for entry in metrics["history"]] == [1, 2, 3]
     assert min(entry["validation"]["loss"] for entry in metrics["history"]) == after["loss"]
     assert metrics["head_warmup_steps"] == round(0.1 * metrics["history"][-1]["step"]) > 0
-    assert len(metrics["filled_masks"]) == 20
-    assert {"text", "word", "before", "after"} <= set(metrics["filled_masks"][0])
+    assert len(metrics["examples"]) == 20
+    assert {"text", "word", "before", "after"} <= set(metrics["examples"][0])
     rows = record["data"]["audit"]["rows"]
     assert rows == {"read": 300, "train": 240, "validation": 60}
     assert set(metrics["resources"]) == {
@@ -161,7 +161,7 @@ def test_a_resumed_run_ends_like_one_that_was_never_cut_off(
     cut = run("cut", resume=True, **options)
     assert (cut / "model/model.safetensors").read_bytes() == (whole / "model/model.safetensors").read_bytes()
     expected, found = read(whole / "metrics.json"), read(cut / "metrics.json")
-    for name in ("validation", "history", "steps", "filled_masks"):
+    for name in ("validation", "history", "steps", "examples"):
         assert found[name] == expected[name]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import matplotlib as mpl
 import pytest
 
-from sentiment.reporting.adaptation_report import draw_masked_lm_loss, list_validation_points, smooth
+from sentiment.reporting.adaptation_report import draw_adaptation_loss, list_validation_points, smooth
 from sentiment.reporting.rendering import save_figures
 
 
@@ -25,7 +25,7 @@ def fake_metrics(entries: int, **changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("entries", [1, 14, 15, 500])
 def test_a_figure_of_any_length(entries: int, tmp_path: Path) -> None:
     settings = dict(mpl.rcParams)
-    save_figures(tmp_path, {"loss.png": draw_masked_lm_loss(fake_metrics(entries))})
+    save_figures(tmp_path, {"loss.png": draw_adaptation_loss(fake_metrics(entries))})
     width, height = struct.unpack(">II", (tmp_path / "loss.png").read_bytes()[16:24])
     # Only this wide if the legend fits.
     assert width > 900
@@ -34,7 +34,7 @@ def test_a_figure_of_any_length(entries: int, tmp_path: Path) -> None:
 
 
 def test_lines_and_shading() -> None:
-    (axes,) = draw_masked_lm_loss(fake_metrics(40)).axes
+    (axes,) = draw_adaptation_loss(fake_metrics(40)).axes
     lines = {line.get_label(): line for line in axes.lines}
     assert list(lines) == ["training", "smoothed", "validation", "restored: epoch 1"]
     assert list(lines["validation"].get_xdata()) == [0, 200, 400]
@@ -46,7 +46,7 @@ def test_lines_and_shading() -> None:
 
 
 def test_missing_parts_are_not_drawn() -> None:
-    (axes,) = draw_masked_lm_loss(fake_metrics(5, head_warmup_steps=0, best_epoch=None)).axes
+    (axes,) = draw_adaptation_loss(fake_metrics(5, head_warmup_steps=0, best_epoch=None)).axes
     assert [line.get_label() for line in axes.lines] == ["training", "validation"]
     assert not axes.patches
 
@@ -55,7 +55,7 @@ def test_the_restored_step_of_a_stream_is_marked() -> None:
     metrics = fake_metrics(40)
     for entry in metrics["history"]:
         entry["epoch"] = 1
-    (axes,) = draw_masked_lm_loss(metrics).axes
+    (axes,) = draw_adaptation_loss(metrics).axes
     (line,) = [line for line in axes.lines if line.get_label() == "restored: step 400"]
     assert list(line.get_xdata()) == [400, 400]
 
@@ -64,7 +64,7 @@ def test_the_y_axis_of_a_flat_curve_has_a_smallest_range() -> None:
     metrics = fake_metrics(2, validation={"after": {"loss": 2.0}})
     metrics["steps"] = [{"step": step, "loss": 2.0 + step / 1000} for step in (1, 2)]
     metrics["history"] = [{"epoch": 1, "step": 2, "validation": {"loss": 2.0}}]
-    low, high = draw_masked_lm_loss(metrics).axes[0].get_ylim()
+    low, high = draw_adaptation_loss(metrics).axes[0].get_ylim()
     assert high - low == pytest.approx(0.5)
 
 

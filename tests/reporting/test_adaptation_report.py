@@ -1,6 +1,7 @@
 import copy
 import math
 import re
+from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
+from sentiment.pipelines.objectives import MaskedLanguageModeling
 from sentiment.reporting.adaptation_report import truncate_around_mask, write_adaptation_report
 from sentiment.reporting.model_cards import write_adapted_model_card
 
+OBJECTIVE = asdict(MaskedLanguageModeling.description) | {"num_classes": 30522}
 ATTACK = "<img src=x onerror=alert(1)>"
 
 
@@ -30,7 +33,7 @@ RUN: dict[str, Any] = {
     "strategy": "mlm", "command": "train_mlm.py --model minilm", "started": "2026-11-22T10:00:00+00:00",
     "seconds": 1100.2,
     "options": {"model_name_or_path": "minilm", "dataset_name": ["imdb", "own.txt"],
-    "learning_rate": 1e-4, "max_rows": 10000, "max_steps": None},
+    "learning_rate": 1e-4, "max_rows": 10000, "max_steps": None, "objective": "mlm"},
     "versions": {"python": "3.11.7", "torch": "2.13.0"},
     "hardware": {"device": "cpu", "name": "Chip", "cores": 2, "memory_mb": 24000, "processes": 1},
     "model": {"name": "minilm", "parameters": 22713986, "num_hidden_layers": 6, "hidden_size": 384},
@@ -50,6 +53,7 @@ RUN: dict[str, Any] = {
     },
 }  # fmt: skip
 METRICS: dict[str, Any] = {
+    "objective": OBJECTIVE,
     "validation": {"before": measure(10.8, 0.0001), "after": measure(4.2, 0.311)},
     "history": [
         {"epoch": 1, "step": 760, "train_loss": 5.6, "validation": measure(4.7, 0.27)},
@@ -58,7 +62,7 @@ METRICS: dict[str, Any] = {
     "best_epoch": 2,
     "steps": [{"step": step, "loss": 4 + 60 / step, "lr": 1e-4} for step in range(10, 1530, 10)],
     "head_warmup_steps": 76,
-    "filled_masks": fill_masks(),
+    "examples": fill_masks(),
     "resources": {"train_seconds": 1060.0, "examples_per_second": 45.9, "tokens_per_second": 4536.0,
                   "padding_share": 0.013, "peak_memory_mb": 2310.0, "precision": "bf16"},
 }  # fmt: skip
@@ -107,7 +111,7 @@ def test_both_reports_and_the_figure_are_written(tmp_path: Path, run: dict[str, 
         assert "minilm was adapted to imdb and own.txt by masked language modelling" in words
         assert "on 7,990 unlabelled reviews (2 epochs, 1,520 steps)" in words
         assert "On 1,994 held-out reviews, the loss fell from 10.80 to 4.20" in words
-        assert "the perplexity from 49,021 to 66.7" in words
+        assert "the perplexity from 49,020.8 to 66.7" in words
         assert "In the first 76 steps" in words
         assert "The top prediction is right in 0 of 20 texts before and in 10 after" in words
         assert "3 reviews were dropped because the same text is in a labelled validation or test split" in words
@@ -124,7 +128,7 @@ def test_before_and_after(tmp_path: Path, run: dict[str, Any], metrics: dict[str
     assert "| accuracy of masked tokens | 0.0001 | 0.3110 | +0.3109 |" in markdown
 
 
-def test_filled_masks(tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any]) -> None:
+def test_examples(tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any]) -> None:
     markdown, html = report_of(tmp_path, run, metrics)
     line = r"| a very \[MASK\] film | funny | ##ing 0.4% · 1994 0.3% | funny ✓ 41.0% · good 20.0% |"
     assert markdown.count(line) == 10
@@ -140,7 +144,7 @@ def test_the_text_of_reviews_and_predictions_is_escaped(
     tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any]
 ) -> None:
     run["options"]["dataset_name"] = run["data"]["datasets"] = [ATTACK]
-    metrics["filled_masks"][0]["word"] = ATTACK
+    metrics["examples"][0]["word"] = ATTACK
     markdown, html = report_of(tmp_path, run, metrics)
     page = Page(html)
     assert f"{ATTACK} | `x` [MASK] # y" in " ".join(page.words.split())
@@ -194,7 +198,8 @@ def test_warnings_and_notes_on_the_loss(
 
 
 def test_a_new_head_with_a_small_vocabulary(tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any]) -> None:
-    run["model"] |= {"vocab_size": 40, "has_new_head": True}
+    run["model"] |= {"has_new_head": True}
+    metrics["objective"]["num_classes"] = 40
     metrics["validation"]["before"] = measure(3.7, 0.02)
     assert "The loss before training is about ln(40) = 3.69" in words_of(tmp_path, run, metrics)[0]
 
@@ -227,14 +232,16 @@ def test_a_stream_has_no_counts_and_no_epochs(tmp_path: Path, run: dict[str, Any
 
 
 def test_predictions_are_compared_ignoring_case(tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any]) -> None:
-    metrics["filled_masks"] = [metrics["filled_masks"][0] | {"word": "Funny"}]
+    metrics["examples"] = [metrics["examples"][0] | {"word": "Funny"}]
     assert "| Funny | ##ing 0.4% · 1994 0.3% | funny ✓ 41.0%" in report_of(tmp_path, run, metrics)[0]
     assert "in 0 of 1 texts before and in 1 after" in words_of(tmp_path, run, metrics)[1]
 
 
 def test_sections_without_data_are_omitted(tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any]) -> None:
     few = {"strategy": "mlm", "options": run["options"]}
-    for text in report_of(tmp_path, few, {"validation": {"after": metrics["validation"]["after"]}}):
+    for text in report_of(
+        tmp_path, few, {"objective": OBJECTIVE, "validation": {"after": metrics["validation"]["after"]}}
+    ):
         assert "the loss is 4.20" in " ".join(text.split())
         for missing in ("Corpus audit", "Filled masks", "loss.png", "Loss by step", "Warning.", "Note."):
             assert missing not in text
@@ -259,6 +266,7 @@ def test_adapted_model_card(tmp_path: Path, run: dict[str, Any], metrics: dict[s
     (result,) = card["model-index"][0]["results"]
     assert {"type": "loss", "value": 4.2} in result["metrics"]
     assert 'pipeline("fill-mask"' in body
+    assert 'model("a very [MASK] film")' in body
     assert "python train_finetune.py --model path/to/this/folder" in body
     assert "| loss per masked token (nats) | 10.8000 | 4.2000 | -6.6000 |" in body
     assert "7,990 unlabelled reviews" in body

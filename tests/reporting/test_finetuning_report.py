@@ -52,7 +52,7 @@ RUN: dict[str, Any] = {
 ADAPTATION: dict[str, Any] = {
     "run_dir": "outputs/mlm", "base_model": "minilm", "datasets": ["imdb"], "rows": 8000, "texts": 24310,
     "num_train_epochs": 2, "steps": 1520, "seconds": 1100.2, "train_seconds": 1060.0,
-    "loss_before": 10.8, "loss_after": 4.1, "test_texts_seen": 0,
+    "loss_before": 10.8, "loss_after": 4.1, "test_texts_seen": 0, "objective": "masked language modelling",
 }  # fmt: skip
 
 

@@ -24,7 +24,7 @@ def metrics() -> dict[str, Any]:
 def test_before_after_table(metrics: dict[str, Any]) -> None:
     lines = render_before_after(metrics).splitlines()
     assert [line.split()[0] for line in lines] == [
-        "test", "accuracy", "precision", "recall", "F1", "macro", "loss", "accuracy",
+        "test", "accuracy", "precision", "recall", "F1", "macro", "loss", "accuracy", "answering",
     ]  # fmt: skip
     assert lines[1].split() == ["accuracy", "0.5000", "0.7500", "+0.2500"]
     assert lines[6].split() == ["loss", "0.7000", "0.3000", "-0.4000"]
@@ -33,12 +33,21 @@ def test_before_after_table(metrics: dict[str, Any]) -> None:
     assert render_before_after(metrics).splitlines()[1].split() == ["accuracy", "-", "0.7500", "-"]
 
 
+def test_a_model_with_one_answer_is_named(metrics: dict[str, Any]) -> None:
+    baseline = "answering 'negative' always would have an accuracy of 0.5000"
+    assert render_before_after(metrics).endswith(baseline)
+    metrics["test"]["after"] = metrics["test"]["before"]
+    assert render_before_after(metrics).endswith(
+        f"{baseline}; the model answers 'positive' always: it has not learned the task"
+    )
+
+
 def test_clusters_are_named_only_if_there_are_fewer_than_rows(metrics: dict[str, Any]) -> None:
     words = "(4 test rows in 3 clusters of texts that contain each other)"
     after = metrics["test"]["after"]
     assert "cluster" not in render_before_after(metrics) + render_metrics(after)
     after |= {"test_rows": 4, "test_clusters": 3}
-    assert render_before_after(metrics).endswith(words)
+    assert words in render_before_after(metrics)
     assert words in render_metrics(after)
     after |= {"test_clusters": 4}
     assert "cluster" not in render_before_after(metrics) + render_metrics(after)
@@ -98,10 +107,15 @@ def test_comparison_lines() -> None:
 
 
 ADAPTATION_METRICS: dict[str, Any] = {
+    "objective": {
+        "metrics": {"loss": "loss", "perplexity": "perplexity", "accuracy": "accuracy of masked tokens"},
+        "formats": {"perplexity": ",.1f"},
+        "counted": "masked_tokens",
+    },
     "validation": {
         "before": {"loss": 10.8, "perplexity": 49020.8, "accuracy": 0.0001, "masked_tokens": 41210},
         "after": {"loss": 4.2, "perplexity": 66.69, "accuracy": 0.3111, "masked_tokens": 41210},
-    }
+    },
 }
 
 
@@ -117,5 +131,10 @@ def test_adaptation_table() -> None:
 
 
 def test_an_adaptation_without_metrics_from_before() -> None:
-    metrics = {"validation": {"after": ADAPTATION_METRICS["validation"]["after"]}}
+    metrics = ADAPTATION_METRICS | {"validation": {"after": ADAPTATION_METRICS["validation"]["after"]}}
     assert render_adaptation(metrics).splitlines()[1].split()[-3:] == ["-", "4.2000", "-"]
+
+
+def test_an_adaptation_of_an_earlier_version_that_did_not_record_its_objective() -> None:
+    table = render_adaptation({"validation": ADAPTATION_METRICS["validation"]})
+    assert table.splitlines()[1].split() == ["loss", "10.8000", "4.2000", "-6.6000"]

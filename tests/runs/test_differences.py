@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,15 @@ def test_warnings(read_runs: Callable[..., list[FinishedRun]]) -> None:
     ):
         assert [warning for warning in warnings if words in warning], words
     assert len(warnings) == 3
+
+
+def test_different_objectives_of_adaptation_are_warned_about(read_runs: Callable[..., list[FinishedRun]]) -> None:
+    runs = [
+        replace(run, adaptation={"base_model": "minilm", "objective": objective})
+        for run, objective in zip(read_runs(), ("masked language modelling", "another"), strict=True)
+    ]
+    (warning,) = list_warnings(*runs, "a", "b")
+    assert warning == "a and b were adapted with different objectives (masked language modelling and another)."
 
 
 def test_training_times_are_not_comparable_if_threads_or_the_machine_differ(

@@ -250,6 +250,7 @@ def test_two_jobs_and_a_placebo(write_study_file: Callable[..., list[str]], tmp_
         ({"finetuning": [1]}, [], "study.yaml, finetuning: must hold one 'key: value' per line"),
         ({"finetuning": {"keep_duplicates": True}}, [], "with keep_duplicates, equal texts may be in several splits"),
         ({"adaptation": {"epochs": 1}}, [], "study.yaml, adaptation: unknown key 'epochs'"),
+        ({"adaptation": {"objective": "mlm"}}, [], "study.yaml, adaptation: 'objective' is set by the study"),
         ({"adaptation": {"target_dataset": "none"}}, [], "adaptation: 'target_dataset' is set by the study"),
         ({"adaptation": {"seed": 1}}, ["--adapt_each_seed"], "adaptation: 'seed' is set by the study"),
         (
