@@ -38,12 +38,11 @@ class Request:
     logits: list[np.ndarray | None]
     future: asyncio.Future[np.ndarray]
     error: str | None = None
-    is_cancelled: bool = False
 
     @property
     def is_pending(self) -> bool:
         """Whether the caller still waits, and no text has failed."""
-        return not self.is_cancelled and self.error is None
+        return self.error is None and not self.future.done()
 
     def settle(self) -> None:
         """Resolve the future if all texts are done or one has failed; runs in the event loop."""
@@ -136,10 +135,7 @@ class Batcher:
             self._queue.sort(key=lambda text: text.start_tag)
             self.waiting_tokens += weight
             self._changed.notify(len(input_ids))
-        try:
-            return await request.future
-        finally:
-            request.is_cancelled = True
+        return await request.future
 
     def _set_queue(self, texts: Iterable[Text]) -> None:
         self._queue = list(texts)
@@ -155,7 +151,8 @@ class Batcher:
     def _work(self) -> None:
         while batch := self._take_batch():
             self._run(batch)
-            self._loop.call_soon_threadsafe(settle_requests, {text.request for text in batch})
+            for request in {text.request for text in batch}:
+                self._loop.call_soon_threadsafe(request.settle)
 
     def _take_batch(self) -> list[Text]:
         """Wait for a batch; empty when the thread is to end."""
@@ -211,9 +208,3 @@ def choose_batch(queue: Sequence[Text], max_tokens: int, max_padding: int = MAX_
             longest = new_longest
             batch.append(text)
     return batch
-
-
-def settle_requests(requests: Iterable[Request]) -> None:
-    """Settle each request."""
-    for request in requests:
-        request.settle()
