@@ -84,7 +84,9 @@ def print_error(message: str, is_common: bool = False) -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands; each sets `command` to its function."""
-    parser = argparse.ArgumentParser("sentiment", description=sentiment.__doc__, epilog=EXIT_CODES)
+    parser = argparse.ArgumentParser(
+        "sentiment", description=(sentiment.__doc__ or "").split("\n\n")[0], epilog=EXIT_CODES
+    )
     parser.add_argument("--version", action="version", version=f"sentiment {sentiment.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 

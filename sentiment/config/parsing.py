@@ -192,9 +192,8 @@ def build_flags(values: Mapping[Any, Any], known: Mapping[str, Any], where: str)
     flags = []
     for key, value in values.items():
         if key not in known:
-            raise InputError(
-                f"{where}: unknown key '{key}'{suggest(str(key), known)}; the keys are {', '.join(sorted(known))}"
-            )
+            way_out = suggest(str(key), known) or f"; the keys are {', '.join(sorted(known))}"
+            raise InputError(f"{where}: unknown key '{key}'{way_out}")
         if value is None:  # the default
             continue
         if value == []:
