@@ -78,9 +78,9 @@ def export_model(
         }
         if report["refused"]:
             return report
-        for name, speed in measure_speed(runners, input_ids).items():
-            results[name]["texts_per_second"] = round(speed, 1)
-            results[name]["speedup"] = round(speed / results["torch fp32"]["texts_per_second"], 3)
+        speeds = measure_speed(runners, input_ids)
+        for name, speed in speeds.items():
+            results[name] |= {"texts_per_second": round(speed, 1), "speedup": round(speed / speeds["torch fp32"], 3)}
         report["refused"] = check_int8(results, len(labels))
         if report["refused"]:
             (staged.folder / ONNX_FILES["int8"]).unlink()

@@ -15,6 +15,7 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from scipy.special import expit, softmax
 from starlette.exceptions import HTTPException
 
@@ -124,7 +125,7 @@ def add_health_routes(app: FastAPI, service: Service) -> None:
     @app.get("/metrics", response_class=Response)
     async def metrics() -> Response:
         """Prometheus metrics."""
-        return Response(service.metrics.render(), media_type=service.metrics.content_type)
+        return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/info")
     async def info() -> dict[str, Any]:
@@ -205,8 +206,7 @@ async def run_in_time(service: Service, request: Request, texts: Sequence[str], 
 
 async def check_and_compute(service: Service, texts: Sequence[str], field: str, compute: Compute) -> Any:
     """The result of `compute`; raises HTTPException 400, with field and position, for too many or invalid texts."""
-    maximum = service.args.max_sentences
-    if len(texts) > maximum:
+    if len(texts) > (maximum := service.args.max_sentences):
         raise HTTPException(400, f"{field}: {len(texts):,} are too many: at most {maximum:,} per request")
     if found := await run_in_thread_if_long(texts, partial(find_invalid_text, service)):
         position = "" if field == "sentence" else f"[{found[0]}]"

@@ -7,10 +7,7 @@ from sentiment.exceptions import require
 from sentiment.inference.backends import BACKENDS
 from sentiment.inference.checkpoint import ONNX_FILES
 
-AT_LEAST_ONE = (
-    *("max_sentences", "max_characters", "max_body_bytes"),
-    *("workers", "max_batch_tokens", "max_waiting_tokens"),
-)
+COUNTS = ("max_sentences", "max_characters", "max_body_bytes", "workers", "max_batch_tokens", "max_waiting_tokens")
 
 
 @dataclass(frozen=True)
@@ -36,13 +33,11 @@ class ServingArguments:
     def __post_init__(self) -> None:
         """Raise InputError for values that cannot be served with."""
         precisions = ("auto", *ONNX_FILES) if self.backend == "onnx" else PRECISIONS
+        choices = ", ".join(precisions)
         require(self.backend in BACKENDS, f"--backend {self.backend}: choose one of {', '.join(BACKENDS)}")
-        require(
-            self.precision in precisions,
-            f"--precision {self.precision}: with {self.backend}, choose one of {', '.join(precisions)}",
-        )
+        require(self.precision in precisions, f"--precision {self.precision}: with {self.backend}, one of {choices}")
         require(0 <= self.port <= 65535, f"--port {self.port}: from 0 to 65535")
         require(self.timeout > 0, f"--timeout {self.timeout}: above 0 seconds")
-        for name in AT_LEAST_ONE:
+        for name in COUNTS:
             value = getattr(self, name)
             require(value is None or value >= 1, f"--{name.replace('_', '-')} {value}: at least 1")

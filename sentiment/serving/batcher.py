@@ -38,12 +38,11 @@ class Request:
     logits: list[np.ndarray | None]
     future: asyncio.Future[np.ndarray]
     error: str | None = None
-    is_cancelled: bool = False
 
     @property
     def is_pending(self) -> bool:
         """Whether the caller still waits, and no text has failed."""
-        return not self.is_cancelled and self.error is None
+        return self.error is None and not self.future.done()
 
     def settle(self) -> None:
         """Resolve the future if all texts are done or one has failed; runs in the event loop."""
@@ -136,10 +135,7 @@ class Batcher:
             self._queue.sort(key=lambda text: text.start_tag)
             self.waiting_tokens += weight
             self._changed.notify(len(input_ids))
-        try:
-            return await request.future
-        finally:
-            request.is_cancelled = True
+        return await request.future
 
     def _set_queue(self, texts: Iterable[Text]) -> None:
         self._queue = list(texts)

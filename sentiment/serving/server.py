@@ -47,11 +47,7 @@ def serve(args: ServingArguments) -> None:
 
 
 def read_token(token_file: str | None) -> str | None:
-    """The bearer token, from the file or else from `SENTIMENT_SERVE_TOKEN`; None if neither is set.
-
-    Raises:
-        InputError: the file cannot be read, or is empty.
-    """
+    """The bearer token, from the file or else from the environment; raises InputError if the file has none."""
     if token_file is None:
         return os.environ.get(TOKEN_VARIABLE) or None
     try:

@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from sentiment.environment import count_threads
 from sentiment.inference.backends import Backend, load_backend
@@ -43,8 +43,6 @@ async def run_in_thread_if_long(texts: Sequence[str], function: Callable[[Sequen
 class ServiceMetrics:
     """Metrics of requests, batches and answers, in a registry of their own."""
 
-    content_type = CONTENT_TYPE_LATEST
-
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
@@ -58,19 +56,10 @@ class ServiceMetrics:
         self.tokens = Counter("sentiment_batch_tokens", "Tokens with padding.", ["model"], registry=registry)
         self.waiting_tokens = Gauge("sentiment_waiting_tokens", "Queued tokens.", ["model"], registry=registry)
 
-    def register_model(self, model: str, get_waiting_tokens: Callable[[], int]) -> Callable[[int, int], None]:
-        """A function that counts a batch of this model by its texts and its tokens."""
-        self.waiting_tokens.labels(model).set_function(get_waiting_tokens)
-
-        def observe_batch(texts: int, tokens: int) -> None:
-            self.texts.labels(model).observe(texts)
-            self.tokens.labels(model).inc(tokens)
-
-        return observe_batch
-
-    def render(self) -> bytes:
-        """The content of /metrics."""
-        return generate_latest(self.registry)
+    def observe_batch(self, model: str, texts: int, tokens: int) -> None:
+        """Count a batch of a model by its texts and its tokens."""
+        self.texts.labels(model).observe(texts)
+        self.tokens.labels(model).inc(tokens)
 
 
 @dataclass
@@ -82,12 +71,7 @@ class ServedModel:
     batcher: Batcher
 
     async def compute_logits(self, texts: Sequence[str]) -> np.ndarray:
-        """Logits of raw texts, in order; shape (texts, 2).
-
-        Raises:
-            OverloadError: the queue is full.
-            ModelError: the model failed on one of the texts.
-        """
+        """Logits of raw texts, in order; shape (texts, 2). Raises OverloadError and ModelError as `Batcher.compute`."""
         return await self.batcher.compute(await run_in_thread_if_long(texts, self.predictor.checkpoint.encode))
 
 
@@ -122,19 +106,13 @@ class Service:
         """Logits of each model, shape (texts, 2) each; raises as `ServedModel.compute_logits`."""
         if len(self.models) == 1:
             return [await self.models[0].compute_logits(texts)]
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(model.compute_logits(texts)) for model in self.models]
-        except ExceptionGroup as group_error:
-            raise group_error.exceptions[0] from None
-        return [task.result() for task in tasks]
+        return await asyncio.gather(*(model.compute_logits(texts) for model in self.models))
 
 
 def load_service(args: ServingArguments, in_processes: bool = True) -> Service:
     """The service, not started yet; torch runs in worker processes, or else in threads of this process.
 
-    Raises:
-        InputError: a model cannot be loaded, or answers with NaN.
+    Raises InputError if a model cannot be loaded, or answers with NaN.
     """
     metrics = ServiceMetrics()
     paths = [args.model] if args.compare_with is None else [args.model, args.compare_with]
@@ -161,7 +139,8 @@ def load_model(
         args.max_waiting_tokens,
         workers=1 if on_gpu else workers,
     )
-    batcher.observe_batch = metrics.register_model(path, lambda: batcher.waiting_tokens)
+    batcher.observe_batch = partial(metrics.observe_batch, path)
+    metrics.waiting_tokens.labels(path).set_function(lambda: batcher.waiting_tokens)
     return ServedModel(path, Predictor(checkpoint, backend), batcher)
 
 

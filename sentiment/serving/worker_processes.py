@@ -48,10 +48,8 @@ class TorchWorkerPool:
             for connection in others:
                 receive(connection)
         except (EOFError, OSError):
-            raise InputError(
-                f"a worker process ended while loading {checkpoint.folder}: {processes} of them may need more memory "
-                "than there is (--workers 1, or --backend onnx)"
-            ) from None
+            hint = f"{processes} of them may need more memory than there is (--workers 1, or --backend onnx)"
+            raise InputError(f"a worker process ended while loading {checkpoint.folder}: {hint}") from None
         self._count = 1 + len(others)
         for connection in (first, *others):
             self._idle.put(connection)

@@ -17,6 +17,7 @@ import pytest
 from huggingface_hub import InferenceClient
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from safetensors.torch import load_file, save_file
 from starlette.testclient import TestClient
@@ -483,7 +484,7 @@ def test_queued_texts_of_a_client_that_disconnected_are_not_run(
     leaving = send("good good good good")
     wait_for(lambda: batcher.waiting_tokens > 0)
     leaving.close()
-    wait_for(lambda: b'path="/query",status="499"' in served.service.metrics.render())
+    wait_for(lambda: b'path="/query",status="499"' in generate_latest(served.service.metrics.registry))
     gate.is_open.set()
     assert staying.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
     staying.close()
