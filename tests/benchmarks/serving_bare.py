@@ -1,10 +1,10 @@
-"""The model in a loop, without a service around it: what `serving_load.py` measures the service against.
+"""The model in a loop, without a service: the reference of `serving_load.py`.
 
     python tests/benchmarks/serving_bare.py MODEL TEXTS.json torch auto 1
 
-Reads orders from stdin and prints one line of JSON for each: `batched SECONDS` gives the sentences per second in
-batches of 32 of like length, `single NUMBER` the median milliseconds of one sentence at a time. Texts are tokenized
-before. The last argument says how many loops run side by side, each with its share of the cores.
+Reads commands from stdin and prints one line of JSON for each: `batched SECONDS` measures sentences per second in
+batches of 32 sorted by length, `single NUMBER` the median milliseconds of single sentences. Texts are tokenized before.
+The last argument is the number of loops in parallel, each with its share of the cores.
 """
 
 import itertools
@@ -16,21 +16,20 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from sentiment.environment import count_threads
-from sentiment.inference.predictor import Backend, Predictor
+from sentiment.inference.backends import Backend
+from sentiment.inference.batching import sort_into_batches
+from sentiment.inference.predictor import Predictor
 from sentiment.serving.service import split_threads
-
-BATCH_SIZE = 32
 
 
 def measure_batched(backend: Backend, input_ids: list[list[int]], seconds: float) -> dict[str, float]:
-    """Sentences per second in length-sorted batches; at least one round over all of them, in whole rounds."""
-    ordered = sorted(input_ids, key=len)
-    batches = [ordered[start : start + BATCH_SIZE] for start in range(0, len(ordered), BATCH_SIZE)]
+    """Sentences per second in length-sorted batches, over one or more complete rounds."""
+    batches = [[input_ids[position] for position in batch] for batch in sort_into_batches(input_ids)]
     started, done = time.perf_counter(), 0
     while True:
         for batch in batches:
             backend.compute_logits(batch)
-        done += len(ordered)
+        done += len(input_ids)
         taken = time.perf_counter() - started
         if taken >= seconds:
             return {"rate": done / taken}
@@ -50,14 +49,14 @@ def main() -> None:
     model, texts, backend_name, precision, loops = sys.argv[1:]
     _, threads = split_threads(count_threads(), backend_name, int(loops))
     predictor = Predictor.from_pretrained(model, backend_name, precision, threads)
-    input_ids = predictor.checkpoint.prepare(json.loads(Path(texts).read_text(encoding="utf-8")))
+    input_ids = predictor.checkpoint.encode(json.loads(Path(texts).read_text(encoding="utf-8")))
     print(json.dumps({"precision": predictor.backend.precision}), flush=True)
     for line in sys.stdin:
         kind, amount = line.split()
         if kind == "batched":
             with ThreadPoolExecutor(int(loops)) as pool:
-                orders = [(predictor.backend, input_ids, float(amount))] * int(loops)
-                rates = list(pool.map(lambda order: measure_batched(*order)["rate"], orders))
+                arguments = [(predictor.backend, input_ids, float(amount))] * int(loops)
+                rates = list(pool.map(lambda each: measure_batched(*each)["rate"], arguments))
             found = {"rate": sum(rates)}
         else:
             found = measure_single(predictor.backend, input_ids, int(amount))

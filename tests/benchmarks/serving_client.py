@@ -1,12 +1,12 @@
-"""Clients of the service, in a process of their own: they share its machine, and are cheap on raw sockets.
+"""Clients of the service, in a process of their own; on raw sockets, since they share its machine.
 
     python tests/benchmarks/serving_client.py closed PORT TEXTS.json --clients 32 --seconds 10
     python tests/benchmarks/serving_client.py open PORT TEXTS.json --rate 2000 --seconds 30
     python tests/benchmarks/serving_client.py idle PORT TEXTS.json --requests 200
 
-`closed`: each client sends its next sentence when the last is answered. `open`: sentences are sent at their time,
-whether others are answered or not, and a second after the last the service is asked as an idle one. `idle`: one client.
-TEXTS.json is a list of sentences. What came back is printed as JSON, latencies in milliseconds.
+`closed`: a closed loop; each client sends its next sentence after the answer to the last. `open`: an open loop at a
+fixed rate, and one second after its end the latency of single requests. `idle`: one client. TEXTS.json is a list of
+sentences. The results are printed as JSON, latencies in milliseconds.
 """
 
 import argparse
@@ -28,7 +28,7 @@ LAST_ANSWER_SECONDS = 20.0  # the service's own limit is 10
 
 
 def build_requests(texts: list[str], path: str) -> Iterator[bytes]:
-    """One request a text, for ever."""
+    """One request per text, repeated for ever."""
     requests = []
     for text in texts:
         body = json.dumps({"sentences": [text]}).encode()
@@ -38,13 +38,13 @@ def build_requests(texts: list[str], path: str) -> Iterator[bytes]:
 
 
 class Tally:
-    """What came back."""
+    """Statuses and latencies of the responses."""
 
     def __init__(self) -> None:
         self.statuses: collections.Counter[str] = collections.Counter()
         self.latencies: list[float] = []
-        self.lost = 0  # sent, and the connection ended without an answer
-        self.refused = 0  # no connection
+        self.lost = 0  # requests whose connection ended without an answer
+        self.refused = 0  # connections
         self.last_answer = 0.0
 
     def summarize(self, seconds: float) -> dict[str, Any]:
@@ -61,7 +61,7 @@ class Tally:
 
 
 class Connection(asyncio.Protocol):
-    """A keep-alive connection with one request under way at a time."""
+    """A keep-alive connection with one request at a time."""
 
     def __init__(self, tally: Tally, on_free: Callable[["Connection"], None]) -> None:
         self.tally, self.on_free = tally, on_free
@@ -72,7 +72,7 @@ class Connection(asyncio.Protocol):
         self.transport, self.is_open = transport, True
 
     def send(self, request: bytes, due: float | None = None) -> None:
-        """Sends a request; its latency counts from when it was due."""
+        """Send a request; its latency counts from its due time."""
         self.due, self.is_busy = due or time.perf_counter(), True
         self.transport.write(request)
 
@@ -103,7 +103,7 @@ class Connection(asyncio.Protocol):
 
 
 async def connect(port: int, tally: Tally, on_free: Callable[[Connection], None]) -> Connection | None:
-    """A new connection; None where it is refused."""
+    """A new connection; None if it is refused."""
     try:
         create = asyncio.get_running_loop().create_connection
         _, connection = await create(lambda: Connection(tally, on_free), "127.0.0.1", port)
@@ -114,7 +114,7 @@ async def connect(port: int, tally: Tally, on_free: Callable[[Connection], None]
 
 
 async def run_closed(port: int, requests: Iterator[bytes], clients: int, seconds: float) -> dict[str, Any]:
-    """So many clients for so long; ends early where nobody listens any more."""
+    """Clients in a closed loop; ends early when connections are refused."""
     tally, tasks = Tally(), set()
     started = time.perf_counter()
     end = started + seconds
@@ -150,7 +150,7 @@ async def run_closed(port: int, requests: Iterator[bytes], clients: int, seconds
 
 
 async def run_open(port: int, requests: Iterator[bytes], rate: float, seconds: float) -> dict[str, Any]:
-    """A request each 1 / rate seconds, for so long; then, one second later, the latency of single requests."""
+    """One request per 1 / rate seconds; one second after the last, the latency of single requests."""
     tally, free, connections, unsent = Tally(), [], [], 0
     tasks: set[asyncio.Task[None]] = set()
 
@@ -174,7 +174,7 @@ async def run_open(port: int, requests: Iterator[bytes], rate: float, seconds: f
                 tasks.add(task)
                 task.add_done_callback(tasks.discard)
             else:
-                unsent += 1  # more are under way than a client may have open
+                unsent += 1  # the maximum number of connections is in use
         await asyncio.sleep(TICK_SECONDS)
     deadline = time.perf_counter() + LAST_ANSWER_SECONDS
     while (tasks or any(connection.is_busy for connection in connections)) and time.perf_counter() < deadline:
@@ -189,7 +189,7 @@ async def run_open(port: int, requests: Iterator[bytes], rate: float, seconds: f
 
 
 async def run_idle(port: int, requests: Iterator[bytes], number: int) -> dict[str, Any]:
-    """One request after another, on one connection."""
+    """Requests one after another, on one connection."""
     tally, is_free = Tally(), asyncio.Event()
     started = time.perf_counter()
     connection = None

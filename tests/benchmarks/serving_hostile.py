@@ -1,11 +1,11 @@
-"""The service among clients that send nonsense, that send slowly, and while it is told to end.
+"""The service with invalid requests, with slow clients, and at shutdown under load.
 
     python tests/benchmarks/serving_hostile.py outputs/e2e
     python tests/benchmarks/serving_hostile.py outputs/e2e --parts bodies --bodies 500
 
-`bodies`: 10,000 generated requests get a documented status, and nothing of them stands in the log. `slow`: 200 clients
-that send a byte a second, or nothing, are closed within 15 s, and a good client's p99 at most doubles. `end`: 20 times
-under load, SIGTERM loses no request. It prints one table, and exits with 1 where one is missed.
+`bodies`: 10,000 generated requests get a documented status, and none of their texts is logged. `slow`: 200 clients that
+send one byte per second, or nothing, are disconnected within 15 s, and a good client's p99 at most doubles. `end`: 20
+SIGTERMs under load lose no request. Prints one table; exits with 1 if a check fails.
 """
 
 import argparse
@@ -36,7 +36,7 @@ PARTS = ("bodies", "slow", "end")
 TEXTS = ["a gripping, funny film", "two hours I want back", "the plot is thin but the cast is a delight"]
 FIELDS = {"/query": "sentences", "/predict": "inputs", "/explain": "sentence"}
 STATUSES = {200, 400, 404, 405, 413, 415, 429}
-MARK = "zebra"  # stands in every text that is sent, and must not stand in the log
+MARK = "zebra"  # part of every text that is sent; must not be logged
 
 KEYS = st.sampled_from(["sentences", "inputs", "sentence", "parameters", "top_k", "function_to_apply"]) | st.text()
 TEXT = st.text(st.characters(), max_size=60).map(lambda text: MARK + text) | st.sampled_from(
@@ -65,7 +65,7 @@ BODIES = st.one_of(
 JSON = "application/json"
 KINDS = st.sampled_from([*[JSON] * 20, "", "text/plain", f"{JSON}; charset=utf-16", "*/*", "\xe9"])
 METHODS = st.sampled_from([*["POST"] * 30, "GET", "PUT", "DELETE", "OPTIONS", "TRACE"])
-# What the path takes, but for its texts.
+# Valid requests, except for their texts.
 RIGHT = st.sampled_from(sorted(FIELDS.items())).flatmap(
     lambda pair: st.tuples(
         st.just(pair[0]),
@@ -86,7 +86,7 @@ class Server:
     log: Path
 
     def ask_clients(self, texts: Path, **flags: Any) -> subprocess.Popen[str]:
-        """Clients of `serving_client.py`, under way."""
+        """A process with clients of `serving_client.py`."""
         command = [sys.executable, str(HERE / "serving_client.py"), "closed", str(self.port), str(texts)]
         command += [word for name, value in flags.items() for word in (f"--{name}", str(value))]
         return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -94,7 +94,7 @@ class Server:
 
 @contextlib.contextmanager
 def start_server(model: str, folder: Path) -> Iterator[Server]:
-    """The service, until the block ends."""
+    """The service, killed at the end of the block."""
     log = folder / "log"
     command = [sys.executable, "-m", "sentiment", "serve", model, "--port", "0"]
     with log.open("w", encoding="utf-8") as stream:
@@ -111,7 +111,7 @@ def start_server(model: str, folder: Path) -> Iterator[Server]:
 
 
 class Checks:
-    """The table, and which of its rows fail."""
+    """The table of results, and the checks that failed."""
 
     def __init__(self) -> None:
         self.rows = [["what", "found", "must be", ""]]
@@ -125,7 +125,7 @@ class Checks:
 
 
 def send_bodies(model: str, folder: Path, options: argparse.Namespace, checks: Checks) -> None:
-    """Generated requests, one after another, on connections that are kept."""
+    """Generated requests, one after another, on keep-alive connections."""
     statuses: Counter[int] = Counter()
     with start_server(model, folder) as server:
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
@@ -149,7 +149,7 @@ def send_bodies(model: str, folder: Path, options: argparse.Namespace, checks: C
         fault = ""
         try:
             send()
-        except Exception as error:  # hypothesis has printed the smallest that fails
+        except Exception as error:  # hypothesis has printed the minimal example
             fault = f"{type(error).__name__}: {error}"[:200]
         checks.add("bodies: answers by status", dict(sorted(statuses.items())), "documented", not fault)
         if fault:
@@ -161,15 +161,15 @@ def send_bodies(model: str, folder: Path, options: argparse.Namespace, checks: C
 
 
 async def send_slowly(port: int, kind: int, end: asyncio.Event) -> float:
-    """One slow client of some kind; the seconds until its connection is closed, infinite where it is not."""
+    """One slow client; the seconds until its connection is closed, infinite if it is not."""
     head = b"POST /query HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     begins = [
-        b"",  # says nothing
-        b"POST /que",  # a byte a second of its first line
-        head + b"X-Slow: ",  # of its headers
-        head + b"Content-Length: 1000\r\n\r\n{",  # of its body
+        b"",  # sends nothing
+        b"POST /que",  # one byte per second of the request line
+        head + b"X-Slow: ",  # of the headers
+        head + b"Content-Length: 1000\r\n\r\n{",  # of the body
         head + b"Transfer-Encoding: chunked\r\n\r\n3e8\r\n{",  # of a chunk
-        head + b'Content-Length: 23\r\n\r\n{"sentences": ["good"]}',  # whole, and then nothing
+        head + b'Content-Length: 23\r\n\r\n{"sentences": ["good"]}',  # a complete request, then nothing
     ]
     started = time.perf_counter()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -196,7 +196,7 @@ async def send_slowly(port: int, kind: int, end: asyncio.Event) -> float:
 
 
 async def measure_slow(server: Server, texts: Path, options: argparse.Namespace) -> tuple[list[float], Any, Any]:
-    """Seconds that each slow client was borne, and what a good client got before and beside them."""
+    """Seconds until each slow client was disconnected, and results of a good client before and during."""
 
     async def ask_good_client() -> Any:
         clients = server.ask_clients(texts, clients=1, seconds=options.seconds)
@@ -214,7 +214,7 @@ async def measure_slow(server: Server, texts: Path, options: argparse.Namespace)
 
 
 def send_slow(model: str, folder: Path, options: argparse.Namespace, checks: Checks) -> None:
-    """Slow clients beside a good one."""
+    """Slow clients and a good one."""
     with start_server(model, folder) as server:
         texts = write_texts(folder)
         server.ask_clients(texts, clients=1, seconds=1).communicate()
@@ -230,7 +230,7 @@ def send_slow(model: str, folder: Path, options: argparse.Namespace, checks: Che
 
 
 def end_under_load(model: str, folder: Path, options: argparse.Namespace, checks: Checks) -> None:
-    """SIGTERM, again and again, while 32 clients ask."""
+    """SIGTERM, repeatedly, while 32 clients send requests."""
     generator = random.Random(options.seed)
     lost, codes, seconds, answered, statuses = 0, Counter[int](), [], 0, set()
     for _ in range(options.ends):
@@ -253,7 +253,7 @@ def end_under_load(model: str, folder: Path, options: argparse.Namespace, checks
 
 
 def write_texts(folder: Path) -> Path:
-    """What good clients send."""
+    """The texts of good clients."""
     path = folder / "texts.json"
     path.write_text(json.dumps(TEXTS), encoding="utf-8")
     return path
@@ -265,7 +265,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--bodies", type=int, default=10_000)
     parser.add_argument("--slow", type=int, default=200, help="clients that send slowly")
-    parser.add_argument("--seconds", type=float, default=10.0, help="that the good client asks, before and during")
+    parser.add_argument("--seconds", type=float, default=10.0, help="duration of the good client, before and during")
     parser.add_argument("--ends", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--closed_goal", type=float, default=15.0, help="seconds")

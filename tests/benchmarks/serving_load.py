@@ -1,12 +1,12 @@
-"""The service under load, against the bare model in a loop and the lab's server, in one run on one machine.
+"""The service under load, compared with the bare model and the lab report's server, in one run on one machine.
 
     python tests/benchmarks/serving_load.py outputs/e2e
     python tests/benchmarks/serving_load.py outputs/e2e --parts bare service --backends onnx --seconds 5
 
-Clients send one sentence of SST-2's validation split a request. Everything takes turns, so that a busy machine slows
-all alike, and medians of the rounds are compared. Parts: `lab`, `bare` and `service` are throughputs, `idle` is what a
-request costs an idle service over the model alone, `overload` an open loop at four times the measured capacity. Where
-`wrk` is installed, it is the client of the throughputs. The goals are the issue's; it exits with 1 where one is missed.
+Clients send one sentence of SST-2's validation split per request. All take turns, so that other load slows all alike,
+and medians of the rounds are compared. Parts: `lab`, `bare` and `service` measure throughput, `idle` the latency of an
+idle service above that of the model alone, `overload` an open loop at four times the measured capacity. The client for
+throughput is `wrk`, if installed. Exits with 1 if a goal is missed.
 """
 
 import argparse
@@ -47,7 +47,7 @@ end
 
 
 class Bench:
-    """The processes that are measured, and what is measured on them."""
+    """The processes to measure, and the samples."""
 
     def __init__(self, options: argparse.Namespace, folder: Path, stack: contextlib.ExitStack) -> None:
         self.options, self.stack = options, stack
@@ -64,7 +64,7 @@ class Bench:
         self.samples: dict[tuple[str, str], list[float]] = defaultdict(list)
 
     def start(self) -> None:
-        """Starts what the parts need."""
+        """Start the processes that the parts need."""
         model, parts = self.options.model, set(self.options.parts)
         if "lab" in parts:
             lab = self.launch([str(HERE / "serving_lab.py"), model])
@@ -84,7 +84,7 @@ class Bench:
             self.ask_clients("idle", port, requests=5)
 
     def launch(self, words: list[str]) -> subprocess.Popen[str]:
-        """A Python process, which is ended with the benchmark."""
+        """A Python process, killed at the end of the benchmark."""
         process = subprocess.Popen(
             [sys.executable, *words],
             stdin=subprocess.PIPE,
@@ -97,13 +97,13 @@ class Bench:
         return process
 
     def measure_round(self) -> None:
-        """One turn of everything that is compared."""
+        """One round of all measurements."""
         parts, seconds = self.options.parts, self.options.seconds
         if "lab" in parts:
             self.samples["lab", "rate"].append(self.measure_rate(self.ports["lab"], "python"))
         for backend in self.options.backends:
             if "bare" in parts:
-                for found in (self.bare, self.side_by_side):  # the better of the two is what is compared with
+                for found in (self.bare, self.side_by_side):  # the better of the two is the reference
                     rate = ask_bare(found[backend], f"batched {seconds}")["rate"]
                     self.samples["bare" if found is self.bare else "side by side", backend].append(rate)
             if "service" in parts or "overload" in parts:
@@ -115,16 +115,13 @@ class Bench:
                 self.samples["idle", backend].append(found["latency_ms"]["p50"])
 
     def ask_clients(self, kind: str, port: int, **flags: Any) -> dict[str, Any]:
-        """What clients of this kind got."""
+        """Results of clients of this kind."""
         command = [sys.executable, str(HERE / "serving_client.py"), kind, str(port), str(self.texts)]
         command += [word for name, value in flags.items() for word in (f"--{name}", str(value))]
         return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
     def measure_rate(self, port: int, client: str) -> float:
-        """Requests that are answered in a second, to as many clients as the options say.
-
-        wrk leaves out what is under way at the end: little of the service's, much of a slower server's.
-        """
+        """Answered requests per second; wrk does not count those in progress at the end."""
         clients, seconds = self.options.clients, self.options.seconds
         if client == "python":
             return self.ask_clients("closed", port, clients=clients, seconds=seconds)["rate"]
@@ -140,12 +137,12 @@ class Bench:
         return float(rate[1]) * (1 - int(refused[1]) / int(total[1])) if refused else float(rate[1])
 
     def median(self, *key: str) -> float | None:
-        """Of what was measured; None where it was not."""
+        """Median of the samples; None without any."""
         found = self.samples.get(key)  # type: ignore[call-overload]
         return statistics.median(found) if found else None
 
     def measure_overload(self, backend: str) -> dict[str, Any]:
-        """What an open loop at some times the capacity got, and what it left."""
+        """Results of an open loop beyond the capacity, and its after-effects."""
         capacity = self.median("service", backend)
         if not capacity:
             sys.exit("no request was answered: measure for longer (--seconds)")
@@ -163,12 +160,12 @@ class Bench:
 
 
 def measure_memory(service: psutil.Process) -> int:
-    """Resident bytes of the service and its processes."""
+    """Resident memory of the service and its workers, in bytes."""
     return sum(process.memory_info().rss for process in (service, *service.children(recursive=True)))
 
 
 def ask_bare(process: subprocess.Popen[str], order: str) -> dict[str, float]:
-    """What the model in a loop did."""
+    """Result of a command of `serving_bare.py`."""
     assert process.stdin is not None
     process.stdin.write(order + "\n")
     process.stdin.flush()
@@ -176,7 +173,7 @@ def ask_bare(process: subprocess.Popen[str], order: str) -> dict[str, float]:
 
 
 def read_line(process: subprocess.Popen[str]) -> str:
-    """The next line that a process prints."""
+    """The next line on the stdout of a process."""
     assert process.stdout is not None
     line = process.stdout.readline()
     if not line:
@@ -185,7 +182,7 @@ def read_line(process: subprocess.Popen[str]) -> str:
 
 
 class Goals:
-    """The table, and which of its rows miss their goal."""
+    """The table of results, and the goals that are missed."""
 
     def __init__(self) -> None:
         self.rows = [["what", "measured", "goal", ""]]
@@ -206,7 +203,7 @@ class Goals:
 
 
 def check_throughput(bench: Bench, goals: Goals, backend: str) -> None:
-    """Rows of the rates, and of what a request costs an idle service."""
+    """Rows of throughput and of the latency when idle."""
     options, lab = bench.options, bench.median("lab", "rate")
     loops = [bench.median(form, backend) for form in ("bare", "side by side")]
     bare, service = max((rate for rate in loops if rate is not None), default=None), bench.median("service", backend)
@@ -228,7 +225,7 @@ def check_throughput(bench: Bench, goals: Goals, backend: str) -> None:
 
 
 def check_overload(found: dict[str, Any], goals: Goals, backend: str, options: argparse.Namespace) -> None:
-    """Rows of the open loop."""
+    """Rows of the overload."""
     statuses = found["statuses"]
     goals.add(f"overload {backend}: sent, by status", f"{found['sent']}: {statuses}")
     others = sum(number for status, number in statuses.items() if status not in ("200", "429"))
