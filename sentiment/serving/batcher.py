@@ -151,7 +151,8 @@ class Batcher:
     def _work(self) -> None:
         while batch := self._take_batch():
             self._run(batch)
-            self._loop.call_soon_threadsafe(settle_requests, {text.request for text in batch})
+            for request in {text.request for text in batch}:
+                self._loop.call_soon_threadsafe(request.settle)
 
     def _take_batch(self) -> list[Text]:
         """Wait for a batch; empty when the thread is to end."""
@@ -207,9 +208,3 @@ def choose_batch(queue: Sequence[Text], max_tokens: int, max_padding: int = MAX_
             longest = new_longest
             batch.append(text)
     return batch
-
-
-def settle_requests(requests: Iterable[Request]) -> None:
-    """Settle each request."""
-    for request in requests:
-        request.settle()

@@ -127,10 +127,17 @@ class BodyRoute(APIRoute):
         async def handle(request: Request) -> Response:
             if request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
                 raise HTTPException(415, f"content-type: must be {JSON}")
+            content = await request.body()
+            if not content:
+                raise HTTPException(400, "the body: is missing")
             try:
-                body = model.model_validate(parse_json(await request.body()))
+                body = model.model_validate(json.loads(content.decode()))
             except ValidationError as error:
                 raise HTTPException(400, describe_validation_error(error.errors()[0])) from None
+            except json.JSONDecodeError as error:
+                raise HTTPException(400, f"the body: not valid JSON: {error.msg}") from None
+            except (ValueError, RecursionError):  # not UTF-8, a number of thousands of digits, or nested too deeply
+                raise HTTPException(400, "the body: not valid JSON in UTF-8") from None
             response: Response = await endpoint(body, request)
             return response
 
@@ -148,18 +155,6 @@ def describe_validation_error(error: Mapping[str, Any]) -> str:
         field += f"[{part}]" if isinstance(part, int) else f".{part}" if field else part
     message = MESSAGES.get(error["type"], error["msg"][:1].lower() + error["msg"][1:])
     return f"{field[:100] or 'the body'}: {message}"
-
-
-def parse_json(body: bytes) -> Any:
-    """The value of a request body; raises HTTPException 400 if it is empty or not JSON."""
-    if not body:
-        raise HTTPException(400, "the body: is missing")
-    try:
-        return json.loads(body.decode())
-    except json.JSONDecodeError as error:
-        raise HTTPException(400, f"the body: not valid JSON: {error.msg}") from None
-    except (ValueError, RecursionError):  # not UTF-8, a number of thousands of digits, or nested too deeply
-        raise HTTPException(400, "the body: not valid JSON in UTF-8") from None
 
 
 class ErrorResponse(BaseModel):
