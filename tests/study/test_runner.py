@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from sentiment.cli import main
+from sentiment.data.adaptation_data import TARGET_OPTIONS
 from sentiment.exceptions import InputError, TrainingInterrupted
 from sentiment.pipelines import adaptation, finetuning
 from sentiment.study.arguments import DEFAULT_STUDY, LAUNCHERS
@@ -231,7 +232,7 @@ def test_two_jobs_and_a_placebo(write_study_file: Callable[..., list[str]], tmp_
         (
             {"seed": 1},
             [],
-            "study.yaml: unknown key 'seed' (did you mean 'seeds'?); the keys are adapt_each_seed, adaptation, arms",
+            "study.yaml: unknown key 'seed' (did you mean 'seeds'?)",
         ),
         (
             {"finetuning": {"rate": 1}},
@@ -392,7 +393,7 @@ def test_adaptations_are_for_the_data_of_the_fine_tunings(write_study_file: Call
     target = {name.removeprefix("target_"): value for name, value in corpus.items() if "target_" in name}
     assert target.pop("dataset") == run.recorded_options["dataset_name"]
     assert target == {name: run.recorded_options[name] for name in target}
-    assert set(target) == {"split", "split_seed", "max_rows", "sample", "text_column_names", "label_column_name"}
+    assert set(target) == set(TARGET_OPTIONS)
     assert (target["split_seed"], corpus["data_dir"], corpus["cleaning"]) == (42, "here", "light")
 
 
