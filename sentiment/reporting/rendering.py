@@ -104,9 +104,9 @@ def describe_baseline(metrics: JsonObject) -> str:
     rows = {name: scores["support"] for name, scores in metrics["per_class"].items()}
     frequent = max(rows, key=lambda name: rows[name])
     predicted = dict(zip(rows, map(sum, zip(*metrics["confusion_matrix"], strict=True)), strict=True))
-    baseline = f"answering '{frequent}' always would have an accuracy of {rows[frequent] / sum(rows.values()):.4f}"
+    baseline = f"always answering '{frequent}' would reach {rows[frequent] / sum(rows.values()):.1%}"
     only = [name for name, count in predicted.items() if count == sum(rows.values())]
-    return f"{baseline}; the model answers '{only[0]}' always: it has not learned the task" if only else baseline
+    return f"{baseline}; the model always answers '{only[0]}': it has not learned the task" if only else baseline
 
 
 def compare_before_after(

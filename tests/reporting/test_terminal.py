@@ -24,7 +24,7 @@ def metrics() -> dict[str, Any]:
 def test_before_after_table(metrics: dict[str, Any]) -> None:
     lines = render_before_after(metrics).splitlines()
     assert [line.split()[0] for line in lines] == [
-        "test", "accuracy", "precision", "recall", "F1", "macro", "loss", "accuracy", "answering",
+        "test", "accuracy", "precision", "recall", "F1", "macro", "loss", "accuracy", "always",
     ]  # fmt: skip
     assert lines[1].split() == ["accuracy", "0.5000", "0.7500", "+0.2500"]
     assert lines[6].split() == ["loss", "0.7000", "0.3000", "-0.4000"]
@@ -34,11 +34,11 @@ def test_before_after_table(metrics: dict[str, Any]) -> None:
 
 
 def test_a_model_with_one_answer_is_named(metrics: dict[str, Any]) -> None:
-    baseline = "answering 'negative' always would have an accuracy of 0.5000"
+    baseline = "always answering 'negative' would reach 50.0%"
     assert render_before_after(metrics).endswith(baseline)
     metrics["test"]["after"] = metrics["test"]["before"]
     assert render_before_after(metrics).endswith(
-        f"{baseline}; the model answers 'positive' always: it has not learned the task"
+        f"{baseline}; the model always answers 'positive': it has not learned the task"
     )
 
 
