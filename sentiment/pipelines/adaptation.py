@@ -111,7 +111,7 @@ class AdaptationRun(Run):
         return model
 
     def get_trainer_options(self, data: AdaptationData, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-        """Arguments of the Trainer; a stream is evaluated every so many steps, as it has no epochs."""
+        """Arguments of the Trainer; a stream, which has no epochs, is evaluated by steps."""
         args, steps = self.args, self.args.max_steps
         if steps <= 0:
             assert isinstance(data.train, Dataset)

@@ -1,4 +1,4 @@
-"""AdamW with one learning rate a layer, and the schedule of the rates."""
+"""The optimizer: one learning rate per layer, and the schedule of the rates."""
 
 import re
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A run that is interrupted anywhere and gone on with ends with the same weights, bit for bit."""
+"""A run that is interrupted anywhere and resumed ends with the same weights, bit for bit."""
 
 import json
 import shutil
@@ -144,11 +144,13 @@ def test_so_does_one_on_a_stream(
     "options",
     [
         {"gradient_accumulation_steps": 4},
-        {"gradient_accumulation_steps": 3, "batch_size": 30},  # of 16 pieces the last is a step by itself
+        {"gradient_accumulation_steps": 3, "batch_size": 30},  # of 16 micro-batches the last is a step by itself
         {"adversarial_epsilon": 0.5},
     ],
 )
-def test_so_does_a_step_in_pieces_or_in_two_passes(run: Run, options: dict[str, Any], interrupt: Interrupt) -> None:
+def test_so_does_a_step_of_micro_batches_or_of_two_passes(
+    run: Run, options: dict[str, Any], interrupt: Interrupt
+) -> None:
     whole = run("whole", **options)
     interrupt(run, 7, **options)
     check_equal(run("cut", resume=True, **options), whole)
