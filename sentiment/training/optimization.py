@@ -49,7 +49,7 @@ def build_parameter_groups(
     Args:
         model: a BERT with any head, its encoder under a name that ends in `encoder.layer`.
         lr: rate of the pooler, which the layers below are scaled from.
-        head_lr: rate of what lies outside of BERT (the linear head); `lr` where left out.
+        head_lr: rate of the other parameters (the linear head); default: `lr`.
         layer_decay: factor from one layer to the one below; 1.0 gives every layer the same rate.
         weight_decay: of parameters with two or more dimensions; biases and layer norms get none.
     """
