@@ -12,6 +12,7 @@ from transformers.utils import logging as transformers_logging
 
 from sentiment.config.arguments import DataArguments, FinetuningArguments, ModelArguments
 from sentiment.config.parsing import build_arguments, parse_arguments
+from sentiment.data.corpus import compute_corpus_key, hash_keys
 from sentiment.data.finetuning_data import RunData, load_split_reviews, prepare_data
 from sentiment.data.leaks import assign_clusters
 from sentiment.environment import is_main_process
@@ -23,7 +24,7 @@ from sentiment.pipelines.run import Run
 from sentiment.reporting.finetuning_report import write_report
 from sentiment.reporting.model_cards import write_model_card
 from sentiment.reporting.terminal import render_before_after
-from sentiment.runs.lineage import ADAPTED_RUN, check_adapted_model, describe_adaptation
+from sentiment.runs.lineage import ADAPTED_RUN, KEYS_FILE, check_adapted_model, describe_adaptation
 from sentiment.runs.results import write_predictions
 from sentiment.training.callbacks import MetricOrLossEarlyStoppingCallback
 from sentiment.training.history import build_history, get_best_evaluation, summarize_resources
@@ -130,13 +131,14 @@ class FinetuningRun(Run):
     def evaluate_before(
         self, trainer: SentimentTrainer, data: RunData, tokenizer: PreTrainedTokenizerBase
     ) -> dict[str, Any]:
-        """Test metrics before training, in the main process."""
+        """Test metrics before training, in the main process, which also writes the hashes of the training texts."""
         assert isinstance(trainer.model, BertSentimentClassifier)
-        return (
-            evaluate(trainer.model, data.tokenized["test"], tokenizer, data.splits["test"]["text"][:])[0]
-            if is_main_process()
-            else {}
-        )
+        if not is_main_process():
+            return {}
+        keys = {name: hash_keys(map(compute_corpus_key, data.splits[name]["text"][:])) for name in ("train", "test")}
+        # Without those of texts that differ from a test text in spaces only: a run of the same split may start here.
+        np.save(self.run_dir / KEYS_FILE, np.setdiff1d(keys["train"], keys["test"]), allow_pickle=False)
+        return evaluate(trainer.model, data.tokenized["test"], tokenizer, data.splits["test"]["text"][:])[0]
 
     def summarize(
         self, trainer: SentimentTrainer, data: RunData, tokenizer: PreTrainedTokenizerBase, before: dict[str, Any]

@@ -1,6 +1,6 @@
-"""The adaptation that the base model of a fine-tuning comes from, and whether it read test texts."""
+"""The runs that the base model of a fine-tuning comes from, and whether one of them read test texts."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,30 +30,54 @@ def check_adapted_model(model: str) -> None:
 
 def find_adaptation(folder: Path) -> Path | None:
     """The run folder of `train_mlm.py` that this folder is, or belongs to as its model or a checkpoint; else None."""
-    for candidate in (folder, *folder.resolve().parents[:2]):
-        if (candidate / "run.json").is_file():
-            return candidate if read_run(candidate).get("strategy") == ADAPTATION_STRATEGY else None
-    return None
+    run_dir = find_run(folder)
+    return run_dir if run_dir and read_run(run_dir).get("strategy") == ADAPTATION_STRATEGY else None
 
 
-def describe_adaptation(model_path: str, test_texts: Iterable[str]) -> dict[str, Any] | None:
+def find_run(folder: Path) -> Path | None:
+    """The run folder that this folder is, or belongs to as its model or a checkpoint; else None."""
+    candidates = (folder, *folder.resolve().parents[:2])
+    return next((candidate for candidate in candidates if (candidate / "run.json").is_file()), None)
+
+
+def list_base_runs(model_path: str) -> list[Path]:
+    """The runs that a model comes from: the one that trained it, the one that trained its base model, and so on."""
+    found: list[Path] = []
+    run_dir = find_run(Path(model_path))
+    while run_dir is not None and run_dir not in found:
+        found.append(run_dir)
+        run_dir = find_run(Path(read_run(run_dir)["options"]["model_name_or_path"]))
+    return found
+
+
+def check_unseen(model_path: str, test_texts: Sequence[str]) -> None:
+    """Raises InputError if one of the runs that a model comes from was trained on some of the test texts."""
+    for run_dir in list_base_runs(model_path):
+        seen = count_texts_seen(run_dir / KEYS_FILE, test_texts)
+        if seen and read_run(run_dir).get("strategy") == ADAPTATION_STRATEGY:
+            raise InputError(
+                f"{seen:,} texts of the test split were read by the adaptation in {run_dir}: pass the same --seed, "
+                "--split and --max_rows to train_mlm.py (as --target_split, --target_max_rows), or --split_seed here"
+            )
+        require(
+            not seen,
+            f"{seen or 0:,} texts of the test split were trained on by the fine-tuning in {run_dir}: pass its --seed "
+            "or --split_seed, --split and --max_rows, or another --model",
+        )
+
+
+def describe_adaptation(model_path: str, test_texts: Sequence[str]) -> dict[str, Any] | None:
     """The `adaptation` of run.json, for a base model that comes from one; else None.
 
-    Counts of texts are None for an adaptation on a stream. Raises InputError if it read some of the test texts, or is
-    unfinished.
+    Counts of texts are None for an adaptation on a stream. Raises InputError if it is unfinished, or as `check_unseen`.
     """
+    check_unseen(model_path, test_texts)
     run_dir = find_adaptation(Path(model_path))
     if run_dir is None:
         return None
     is_finished = (run_dir / "metrics.json").is_file()
     require(is_finished, f"the adaptation in {run_dir} is unfinished: run `python train_mlm.py --resume` as before")
     run, metrics = read_run(run_dir), read_json(run_dir / "metrics.json")
-    seen = count_texts_seen(run_dir / KEYS_FILE, test_texts)
-    if seen:
-        raise InputError(
-            f"{seen:,} texts of the test split were read by the adaptation in {run_dir}: pass the same --seed, "
-            "--split and --max_rows to train_mlm.py (as --target_split, --target_max_rows), or --split_seed here"
-        )
     audit, validation = run["data"]["audit"], metrics["validation"]
     objective = metrics.get("objective") or {}  # not in metrics.json of earlier versions
     return {
@@ -70,16 +94,16 @@ def describe_adaptation(model_path: str, test_texts: Iterable[str]) -> dict[str,
         "train_seconds": metrics["resources"]["train_seconds"],
         "loss_before": validation["before"]["loss"],
         "loss_after": validation["after"]["loss"],
-        "test_texts_seen": seen,
+        "test_texts_seen": count_texts_seen(run_dir / KEYS_FILE, test_texts),
     }
 
 
 def count_texts_seen(keys_file: Path, texts: Iterable[str]) -> int | None:
-    """How many of the texts an adaptation has read; None if it has no record of them."""
+    """How many of the texts a run was trained on; None if it has no record of them."""
     if not keys_file.exists():
         return None
     try:
         hashes = np.load(keys_file, allow_pickle=False)
     except (ValueError, OSError) as error:
-        raise InputError(f"{keys_file} is corrupted: adapt again with --overwrite") from error
+        raise InputError(f"{keys_file} is corrupted: train again with --overwrite") from error
     return count_seen(map(compute_corpus_key, texts), hashes)

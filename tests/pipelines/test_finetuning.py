@@ -51,7 +51,7 @@ def test_a_run_leaves_what_is_promised_and_its_numbers_agree(run: Callable[..., 
     folder = run(num_train_epochs=10)
     promised = {
         "model", "run.json", "metrics.json", "predictions.parquet", "report.md", "report.html",
-        "loss.png", "metrics.png", "confusion.png", "before_after.png", "checkpoints",
+        "loss.png", "metrics.png", "confusion.png", "before_after.png", "checkpoints", "text_keys.npy",
     }  # fmt: skip
     assert {path.name for path in folder.iterdir()} == promised
     metrics, record = read(folder / "metrics.json"), read(folder / "run.json")
@@ -264,3 +264,11 @@ def test_two_processes_train_as_one(
     compared = [name for name in weights if not name.endswith("attention.self.key.bias")]
     assert max(float((weights[name] - others[name]).abs().max()) for name in compared) < 1e-6
     assert all(math.isfinite(entry["train_loss"]) for entry in second["history"])
+
+
+def test_no_model_is_tested_on_texts_that_an_earlier_run_was_trained_on(run: Callable[..., Path]) -> None:
+    first = run("first", max_steps=2)
+    second = run("second", max_steps=2, model_name_or_path=first)  # of the same split
+    for base in (first, second / "model"):
+        with pytest.raises(InputError, match=r"texts of the test split were trained on by the fine-tuning in .*"):
+            run("third", max_steps=2, seed=7, model_name_or_path=base)
