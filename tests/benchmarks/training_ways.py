@@ -166,7 +166,7 @@ def train_example(
 
 
 def train_ours(options: argparse.Namespace) -> dict[str, float]:
-    """`resources` of one epoch, or of so many steps of adaptation, through the sequences that users run."""
+    """`resources` of one epoch, or of a number of adaptation steps, through the sequences that users run."""
     model_args = ModelArguments(model_name_or_path=options.model)
     with tempfile.TemporaryDirectory() as folder:
         run: dict[str, Any] = {"output_dir": f"{folder}/run", "precision": options.precision, "lr": 1e-4}

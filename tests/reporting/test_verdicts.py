@@ -17,7 +17,7 @@ from sentiment.reporting.verdicts import (
 
 
 def compare(both: int, fixes: int, regressions: int, neither: int, clusters: Any = None) -> str:
-    """The verdict where both, only B (finetune), only A (e2e) and neither classify so many rows correctly."""
+    """The verdict where both, only B (finetune), only A (e2e) and neither classify this many rows correctly."""
     counts = [both, fixes, regressions, neither]
     labels = np.resize([0, 1, 1], sum(counts))
     wrong_a, wrong_b = np.repeat([0, 1, 0, 1], counts), np.repeat([0, 0, 1, 1], counts)
