@@ -169,7 +169,7 @@ def train_ours(options: argparse.Namespace) -> dict[str, float]:
     """`resources` of one epoch, or of a number of adaptation steps, through the sequences that users run."""
     model_args = ModelArguments(model_name_or_path=options.model)
     with tempfile.TemporaryDirectory() as folder:
-        run: dict[str, Any] = {"output_dir": f"{folder}/run", "precision": options.precision, "lr": 1e-4}
+        run: dict[str, Any] = {"output_dir": f"{folder}/run", "precision": options.precision, "learning_rate": 1e-4}
         if options.task == "finetuning":
             data_args = DataArguments(dataset_name="sst2", data_dir=options.data_dir, max_rows=str(options.rows))
             args = FinetuningArguments(batch_size=options.batch_size, num_train_epochs=1, **run)
