@@ -251,14 +251,15 @@ def evaluate(
     name = choose_labelled_split(reviews, [split] if split else ["test", "validation", "train"])
     part = join_labelled(reviews, [name])
     texts = part["text"][:]
-    metrics = evaluate_probabilities(predictor.predict_probabilities(texts), part["label"][:], assign_clusters(texts))
+    probabilities, class_names = predictor.predict_probabilities(texts), predictor.checkpoint.labels
+    metrics = evaluate_probabilities(probabilities, part["label"][:], class_names, assign_clusters(texts))
     print(f"{dataset}, split {name}: {len(part):,} labelled rows\n{render_metrics(metrics)}")
     if output:
         write_json(output, {"model": model, "dataset": dataset, "split": name, "rows": len(part)} | metrics)
 
 
 def predict(model: str, texts: list[str], file: str | None, output: Path | None, text_column_names: str | None) -> None:
-    """Writes `text,label,probability` (of positive) for each text, in order."""
+    """Writes `text,label,score` for each text, in order."""
     from sentiment.data.files import read_lines
     from sentiment.inference.file_prediction import answer_prompts, read_texts, write_predicted_labels
     from sentiment.inference.predictor import Predictor

@@ -26,6 +26,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi, RepoUrl
 from transformers import AutoTokenizer, BertConfig, BertModel, BertTokenizer
 
+from sentiment.data.labels import LABEL_NAMES
 from sentiment.evaluation.metrics import compute_metrics
 from sentiment.models.classifier import load_classifier
 
@@ -221,9 +222,9 @@ def write_finished_run(tiny_bert: Path, tmp_path: Path) -> Callable[..., Path]:
     def write(name: str, wrong: Sequence[int] = (), strategy: str = "e2e", record: Any = None, **options: Any) -> Path:
         texts, labels = zip(*make_reviews(40), strict=True)
         predicted = [1 - label if row in wrong else label for row, label in enumerate(labels)]
-        after = compute_metrics(predicted, labels) | {"loss": 0.3}
+        after = compute_metrics(predicted, labels, LABEL_NAMES) | {"loss": 0.3}
         metrics = {
-            "test": {"before": compute_metrics([1] * 40, labels) | {"loss": 0.7}, "after": after},
+            "test": {"before": compute_metrics([1] * 40, labels, LABEL_NAMES) | {"loss": 0.7}, "after": after},
             "validation": after,
             "history": [{"epoch": epoch, "train_loss": 0.5, "validation": after} for epoch in (1, 2)],
             "best_epoch": 2,
@@ -253,7 +254,9 @@ def write_finished_run(tiny_bert: Path, tmp_path: Path) -> Callable[..., Path]:
         (folder / "run.json").write_text(json.dumps(run | (record or {})), encoding="utf-8")
         (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
         columns = {"row": list(range(40)), "text": texts, "label": labels, "predicted": predicted}
-        table = pa.table(columns | {"probability": [0.9 if label else 0.2 for label in predicted]})
+        probabilities = {"p_negative": [0.1 if label else 0.8 for label in predicted]}
+        probabilities |= {"p_positive": [0.9 if label else 0.2 for label in predicted]}
+        table = pa.table(columns | {"score": [0.9 if label else 0.8 for label in predicted]} | probabilities)
         pyarrow.parquet.write_table(table, folder / "predictions.parquet")
         return folder
 

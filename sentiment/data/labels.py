@@ -8,6 +8,7 @@ from sentiment.exceptions import InputError, require
 
 LABEL_NAMES = ("negative", "positive")  # label 0, label 1
 UNLABELLED = -1
+PROBABILITY_PREFIX = "p_"  # of the column with the probability of a class, in every output
 TEXT_COLUMNS = ("text", "sentence", "review")
 LABEL_COLUMN = "label"
 # A label under another name would be read as "unlabelled": these names are refused.
@@ -17,6 +18,17 @@ LABEL_VALUES = {
     **dict.fromkeys(("positive", "pos", "1", "1.0", "true"), 1),
     **dict.fromkeys(("", "-1", "-1.0", "nan"), UNLABELLED),  # a missing number in a Parquet file is nan
 }
+
+
+def canonical_names(names: Iterable[str]) -> tuple[str, ...]:
+    """The names of classes; two that mean negative and positive, in this order, as `LABEL_NAMES`.
+
+    >>> canonical_names(["NEG", "POS"]), canonical_names(["LABEL_0", "LABEL_1"]), canonical_names(["1", "2"])
+    (('negative', 'positive'), ('negative', 'positive'), ('1', '2'))
+    """
+    found = tuple(names)
+    plain = [name.strip().lower().removeprefix("label_") for name in found]
+    return LABEL_NAMES if [LABEL_VALUES.get(name) for name in plain] == [0, 1] else found
 
 
 @dataclass(frozen=True)

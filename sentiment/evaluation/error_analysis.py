@@ -1,7 +1,7 @@
 """Where classifiers err: slices of the texts, error rates, confident errors, and what another model fixes or breaks."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from transformers import PreTrainedTokenizerBase
 
+from sentiment.data.labels import PROBABILITY_PREFIX
 from sentiment.evaluation.significance import compute_proportion_interval, number_clusters
 
 Predictions = Mapping[str, Sequence[Any]]  # columns of a run's predictions.parquet
@@ -93,17 +94,13 @@ def compute_slice_metrics(
 
 def find_most_confident_errors(predictions: Predictions, limit: int = 20) -> list[dict[str, Any]]:
     """The misclassified texts with the highest probability of the predicted label."""
+    columns = ("row", "text", "label", "predicted", "score")
     errors = [
-        {"row": row, "text": text, "label": label, "predicted": answer}
-        | {"confidence": positive if answer == 1 else 1.0 - positive}
-        for row, text, label, answer, positive in _iterate_rows(predictions)
+        {"row": row, "text": text, "label": label, "predicted": answer, "confidence": score}
+        for row, text, label, answer, score in zip(*(predictions[name] for name in columns), strict=True)
         if label != answer
     ]
     return sorted(errors, key=lambda error: (-error["confidence"], error["row"]))[:limit]
-
-
-def _iterate_rows(predictions: Predictions) -> Iterator[tuple[Any, ...]]:
-    return zip(*(predictions[name] for name in ("row", "text", "label", "predicted", "probability")), strict=True)
 
 
 def count_fixes_and_regressions(
@@ -125,13 +122,14 @@ def find_most_confident_flips(
 ) -> dict[str, list[dict[str, Any]]]:
     """The fixes and regressions of B, for the same rows, whose probabilities of the true label differ most."""
     flips: dict[str, list[dict[str, Any]]] = {"fixes": [], "regressions": []}
-    others = zip(predictions_b["predicted"], predictions_b["probability"], strict=True)
-    pairs = zip(_iterate_rows(predictions_a), others, strict=True)
-    for (row, text, label, answer_a, positive_a), (answer_b, positive_b) in pairs:
-        if answer_a != answer_b:
-            probability_a, probability_b = (value if label == 1 else 1 - value for value in (positive_a, positive_b))
+    classes = [name for name in predictions_a if name.startswith(PROBABILITY_PREFIX)]
+    columns = [predictions_a[name] for name in ("row", "text", "label", "predicted")]
+    for place, (row, text, label, answer_a) in enumerate(zip(*columns, strict=True)):
+        answer_b = predictions_b["predicted"][place]
+        if (answer_a == label) != (answer_b == label):
             flip = {"row": row, "text": text, "label": label}
-            flip |= {"probability_a": probability_a, "probability_b": probability_b}
+            flip |= {"probability_a": predictions_a[classes[label]][place]}
+            flip |= {"probability_b": predictions_b[classes[label]][place]}
             flips["fixes" if answer_b == label else "regressions"].append(flip)
     for found in flips.values():
         found.sort(key=lambda flip: (-abs(flip["probability_b"] - flip["probability_a"]), flip["row"]))

@@ -1,6 +1,7 @@
-"""Metrics of a two-class sentiment classifier, computed offline through `evaluate` and scikit-learn."""
+"""Metrics of a classifier, computed offline through `evaluate` and scikit-learn."""
 
 import tempfile
+from collections.abc import Sequence
 from typing import Any
 
 import datasets
@@ -9,7 +10,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from sentiment.data.labels import LABEL_NAMES
 from sentiment.evaluation.significance import compute_proportion_interval
 
 # Keeps the mean log loss finite if the probability of the true class is 0.
@@ -18,9 +18,11 @@ CLASS_SCORES = ("precision", "recall", "f1", "support")
 
 
 class SentimentMetrics(evaluate.Metric):  # type: ignore[misc]
-    """Accuracy with its 95% interval, precision, recall and F1 of the positive class and of each class, and macro F1.
+    """Accuracy with its 95% interval, precision, recall and F1 of each class, macro and weighted F1.
 
-    The confusion matrix has true labels in rows; with `clusters` (an id per row), the interval is cluster-robust.
+    With two classes, precision, recall and F1 of the second one as well. Macro F1 is the mean over the classes that are
+    true or predicted, as scikit-learn's. The confusion matrix has true labels in rows; with `clusters` (an id per row),
+    the interval is cluster-robust.
     """
 
     def __init__(self) -> None:
@@ -31,55 +33,78 @@ class SentimentMetrics(evaluate.Metric):  # type: ignore[misc]
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
-            description="Metrics of a two-class sentiment classifier, whose labels are 0 (negative) and 1 (positive).",
+            description="Metrics of a classifier, whose labels are the numbers of its classes.",
             citation="",
             features=datasets.Features({"predictions": datasets.Value("int64"), "references": datasets.Value("int64")}),
         )
 
     def _compute(
-        self, predictions: list[int], references: list[int], clusters: ArrayLike | None = None
+        self,
+        predictions: list[int],
+        references: list[int],
+        class_names: Sequence[str],
+        clusters: ArrayLike | None = None,
     ) -> dict[str, Any]:
-        predicted, true = np.asarray(predictions), np.asarray(references)
-        if not np.isin([predicted, true], [0, 1]).all():
-            raise ValueError("predictions and references must be 0 (negative) or 1 (positive)")
-        columns = precision_recall_fscore_support(true, predicted, labels=[0, 1], zero_division=0)
-        classes = zip(LABEL_NAMES, zip(*(column.tolist() for column in columns), strict=True), strict=True)
+        predicted, true, ids = np.asarray(predictions), np.asarray(references), range(len(class_names))
+        if not np.isin([predicted, true], ids).all():
+            raise ValueError(f"predictions and references must be from 0 to {len(ids) - 1}")
+        columns = precision_recall_fscore_support(true, predicted, labels=ids, zero_division=0)
+        classes = zip(class_names, zip(*(column.tolist() for column in columns), strict=True), strict=True)
         per_class = {name: dict(zip(CLASS_SCORES, scores, strict=True)) for name, scores in classes}
+        second = per_class[class_names[1]]
+        support = columns[3]
         counts = {} if clusters is None else {"test_rows": len(true), "test_clusters": len(np.unique(clusters))}
         return {
             **counts,
             "accuracy": float((predicted == true).mean()),
             "accuracy_ci95": compute_proportion_interval(predicted == true, clusters),
-            **{name: per_class["positive"][name] for name in ("precision", "recall", "f1")},
-            "macro_f1": float(columns[2].mean()),
+            **({name: second[name] for name in ("precision", "recall", "f1")} if len(ids) == 2 else {}),
+            "macro_f1": float(columns[2][np.union1d(true, predicted)].mean()),
+            "weighted_f1": float(np.average(columns[2], weights=support)),
+            "majority_baseline": {
+                "label": class_names[int(support.argmax())],
+                "accuracy": float(support.max() / support.sum()),
+            },
             "per_class": per_class,
-            "confusion_matrix": confusion_matrix(true, predicted, labels=[0, 1]).tolist(),
+            "confusion_matrix": confusion_matrix(true, predicted, labels=ids).tolist(),
         }
 
 
-def compute_metrics(predictions: ArrayLike, references: ArrayLike, clusters: ArrayLike | None = None) -> dict[str, Any]:
+def compute_metrics(
+    predictions: ArrayLike, references: ArrayLike, class_names: Sequence[str], clusters: ArrayLike | None = None
+) -> dict[str, Any]:
     """The metrics of `SentimentMetrics`; raises ValueError without rows, for different lengths and for other labels."""
     predicted, true = np.asarray(predictions), np.asarray(references)
     if predicted.size == 0 or predicted.shape != true.shape:
         raise ValueError(f"{predicted.size} predictions for {true.size} references: need as many, at least one")
-    return SentimentMetrics().compute(predictions=predicted, references=true, clusters=clusters)
+    return SentimentMetrics().compute(
+        predictions=predicted, references=true, class_names=class_names, clusters=clusters
+    )
 
 
 def compute_log_loss(probabilities: ArrayLike, references: ArrayLike) -> float:
-    """Mean cross-entropy in nats, from the probabilities of the positive class and the true labels (0 or 1)."""
-    positive = np.asarray(probabilities, dtype=np.float64)
-    of_true_class = np.where(np.asarray(references) == 1, positive, 1.0 - positive)
+    """Mean cross-entropy in nats, from probabilities of shape (rows, classes) and the true labels."""
+    true = np.asarray(references, dtype=np.int64)
+    of_true_class = np.asarray(probabilities, dtype=np.float64)[np.arange(len(true)), true]
     return float(-np.log(np.clip(of_true_class, SMALLEST_PROBABILITY, 1.0)).mean())
 
 
 def choose_labels(probabilities: np.ndarray) -> np.ndarray:
-    """1 where the probability of the positive class is above 0.5, else 0; same shape."""
-    return (probabilities > 0.5).astype(int)
+    """The most probable class of each row, the first of equal ones; shape (rows,) from (rows, classes)."""
+    labels: np.ndarray = probabilities.argmax(axis=-1)
+    return labels
 
 
 def evaluate_probabilities(
-    probabilities: np.ndarray, labels: ArrayLike, clusters: ArrayLike | None = None
+    probabilities: np.ndarray, labels: ArrayLike, class_names: Sequence[str], clusters: ArrayLike | None = None
 ) -> dict[str, Any]:
-    """`loss` (mean cross-entropy in nats) and the metrics of `compute_metrics` for the more probable label."""
-    metrics = compute_metrics(choose_labels(probabilities), labels, clusters)
-    return {"loss": compute_log_loss(probabilities, labels)} | metrics
+    """`loss` (mean cross-entropy in nats) and the metrics of `compute_metrics` for the most probable label.
+
+    With more than two classes also `top2_accuracy`, how often the true label is among the two most probable ones.
+    """
+    metrics = {"loss": compute_log_loss(probabilities, labels)}
+    metrics |= compute_metrics(choose_labels(probabilities), labels, class_names, clusters)
+    if len(class_names) > 2:
+        top2 = np.argsort(-probabilities, axis=1, kind="stable")[:, :2]
+        metrics["top2_accuracy"] = float((top2 == np.asarray(labels)[:, np.newaxis]).any(axis=1).mean())
+    return metrics

@@ -1,6 +1,7 @@
 """Intervals and paired tests, B minus A, for classifiers on the same test rows, which may be clustered (id per row)."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from scipy.stats import norm
 from scipy.stats import t as student_t
 
 RESAMPLES = 10_000
+RESAMPLES_AT_ONCE = 1_000  # bounds memory with many classes
 CONFIDENCE = 0.95
 SIGNIFICANCE = 0.05
 POWER = 0.80
@@ -25,18 +27,19 @@ def compare_predictions(
     predicted_b: ArrayLike,
     clusters: ArrayLike | None = None,
     resamples: int = RESAMPLES,
+    num_classes: int | None = None,
 ) -> dict[str, Any]:
     """Scores of A and B with 95% intervals, fixes and regressions of B, McNemar's p-value, and which is better.
 
     A fix is a row that only B classifies correctly, a regression one that only A does. `needed_rows` is for the
-    observed difference, `needed_rows_for_one_point` for one percentage point.
+    observed difference, `needed_rows_for_one_point` for one percentage point. `num_classes` is by default the largest
+    label plus one.
     """
     true, first, second = (np.asarray(values, dtype=np.int64) for values in (labels, predicted_a, predicted_b))
     ids = number_clusters(clusters, len(true))
     groups = int(ids.max()) + 1
-    # Axes: cluster, true label, label by A, label by B.
-    cells = np.bincount(8 * ids + 4 * true + 2 * first + second, minlength=8 * groups).reshape(groups, 2, 2, 2)
-    metrics = compare_scores(cells, resamples)
+    num_classes = num_classes or int(max(values.max() for values in (true, first, second))) + 1
+    metrics = compare_scores(np.stack([true, first, second]), ids, num_classes, resamples)
     changes = (second == true).astype(int) - (first == true)
     p_value = compute_mcnemar_p(np.rint(np.bincount(ids, weights=changes)).astype(int))
     difference, discordance = float(changes.mean()), float(np.abs(changes).mean())
@@ -59,19 +62,29 @@ def number_clusters(clusters: ArrayLike | None, rows: int) -> np.ndarray:
     return np.arange(rows) if clusters is None else np.unique(clusters, return_inverse=True)[1]
 
 
-def compare_scores(cells: np.ndarray, resamples: int) -> dict[str, dict[str, Any]]:
+def compare_scores(labels: np.ndarray, ids: np.ndarray, num_classes: int, resamples: int) -> dict[str, dict[str, Any]]:
     """Each score for `a`, `b` and their `difference`, with 95% intervals from a paired cluster bootstrap.
 
-    `cells` counts rows by cluster, true label, label by A and label by B. The intervals are percentiles (Efron &
-    Tibshirani 1993, chapter 13) over whole clusters (Field & Welsh 2007, JRSS B 69, 369-390).
+    `labels` are the true ones, those by A and by B, shape (3, rows); `ids` the clusters. The intervals are percentiles
+    (Efron & Tibshirani 1993, chapter 13) over whole clusters (Field & Welsh 2007, JRSS B 69, 369-390).
     """
-    # Clusters with equal counts are exchangeable: draw how often each pattern of counts occurs, and not each cluster.
-    patterns, occurrences = np.unique(cells.reshape(-1, 8), axis=0, return_counts=True)
-    patterns, occurrences = patterns[::-1], occurrences[::-1]
-    drawn = np.random.default_rng(0).multinomial(len(cells), occurrences / len(cells), size=resamples) @ patterns
+    # Rows with equal labels are exchangeable: count by kind of row, and draw how often each pattern of counts occurs
+    # among clusters, not each cluster.
+    kinds, kind_of_row = np.unique(labels, axis=1, return_inverse=True)
+    patterns, occurrences = count_patterns(kind_of_row.ravel(), ids, kinds.shape[1])
+    generator, shares = np.random.default_rng(0), occurrences / occurrences.sum()
+    totals = [count_by_class(kinds[0], kinds[run], num_classes) for run in (1, 2)]
+    parts: list[list[dict[str, np.ndarray]]] = [[], []]
     # The first entry holds the observed counts, the others are resamples.
-    counts = np.concatenate([cells.sum(axis=0)[np.newaxis], drawn.reshape(-1, 2, 2, 2)])
-    scores_a, scores_b = compute_scores(counts.sum(axis=3)), compute_scores(counts.sum(axis=2))
+    for start in range(0, resamples, RESAMPLES_AT_ONCE):
+        size = min(RESAMPLES_AT_ONCE, resamples - start)
+        drawn = generator.multinomial(occurrences.sum(), shares, size=size)
+        counts = (drawn if start else np.concatenate([occurrences[np.newaxis], drawn])) @ patterns
+        for part, by_class in zip(parts, totals, strict=True):
+            part.append(compute_scores(np.moveaxis(np.tensordot(counts, by_class, axes=(1, 1)), 1, 0)))
+    scores_a, scores_b = (
+        {name: np.concatenate([scores[name] for scores in part]) for name in part[0]} for part in parts
+    )
     compared: dict[str, dict[str, Any]] = {name: {} for name in scores_a}
     for name in compared:
         values = {"a": scores_a[name], "b": scores_b[name], "difference": scores_b[name] - scores_a[name]}
@@ -81,17 +94,42 @@ def compare_scores(cells: np.ndarray, resamples: int) -> dict[str, dict[str, Any
     return compared
 
 
-def compute_scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
-    """Scores of shape (...) by scikit-learn's definitions from confusion matrices of shape (..., 2, 2); 0 for 0 / 0."""
-    (true_negative, false_positive), (false_negative, true_positive) = np.moveaxis(confusion, (-2, -1), (0, 1))
-    errors = false_positive + false_negative
-    f1 = _divide(2 * true_positive, 2 * true_positive + errors)
-    return {
-        "accuracy": _divide(true_negative + true_positive, confusion.sum(axis=(-2, -1))),
-        "precision": _divide(true_positive, true_positive + false_positive),
-        "recall": _divide(true_positive, true_positive + false_negative),
-        "f1": f1,
-        "macro_f1": (f1 + _divide(2 * true_negative, 2 * true_negative + errors)) / 2,
+def count_patterns(kind_of_row: np.ndarray, ids: np.ndarray, num_kinds: int) -> tuple[np.ndarray, np.ndarray]:
+    """The different counts of kinds in a cluster, shape (patterns, kinds), and in how many clusters each occurs."""
+    order = np.lexsort((kind_of_row, ids))
+    members = np.split(kind_of_row[order], np.flatnonzero(np.diff(ids[order])) + 1)
+    found = Counter(found.tobytes() for found in members)
+    counts = np.stack([np.bincount(np.frombuffer(key, kind_of_row.dtype), minlength=num_kinds) for key in found])
+    order = np.lexsort(counts.T[::-1])[::-1]  # rows in descending order
+    return counts[order].astype(float), np.array([*found.values()])[order]  # products of floats are far faster
+
+
+def count_by_class(true: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
+    """Correct rows, predictions and references of each class in one row of each kind; shape (3, kinds, classes)."""
+    classes = np.arange(num_classes)
+    is_true, is_predicted = (values[:, np.newaxis] == classes for values in (true, predicted))
+    return np.stack([is_true & is_predicted, is_predicted, is_true]).astype(float)
+
+
+def compute_scores(totals: np.ndarray) -> dict[str, np.ndarray]:
+    """Scores of shape (...) by scikit-learn's definitions; 0 for 0 / 0.
+
+    `totals` of shape (3, ..., classes) counts correct rows, predictions and references by class. Precision, recall and
+    F1 are those of the second of two classes; macro F1 is over the classes that are predicted or true.
+    """
+    correct, predicted, true = totals
+    rows = true.sum(axis=-1)
+    f1 = _divide(2 * correct, predicted + true)
+    scores = {"accuracy": _divide(correct.sum(axis=-1), rows)}
+    if totals.shape[-1] == 2:
+        scores |= {
+            "precision": _divide(correct[..., 1], predicted[..., 1]),
+            "recall": _divide(correct[..., 1], true[..., 1]),
+            "f1": f1[..., 1],
+        }
+    return scores | {
+        "macro_f1": _divide(f1.sum(axis=-1), (predicted + true > 0).sum(axis=-1)),
+        "weighted_f1": (f1 * _divide(true, rows[..., np.newaxis])).sum(axis=-1),
     }
 
 

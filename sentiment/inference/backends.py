@@ -28,7 +28,7 @@ class Backend(Protocol):
     precision: str
 
     def compute_logits(self, input_ids: Sequence[Sequence[int]]) -> np.ndarray:
-        """Logits of one batch in fp32; shape (texts, 2)."""
+        """Logits of one batch in fp32; shape (texts, classes)."""
 
 
 class TorchBackend:
@@ -59,7 +59,7 @@ class TorchBackend:
             pack_linears(self.model)
 
     def compute_logits(self, input_ids: Sequence[Sequence[int]]) -> np.ndarray:
-        """Logits of one batch in fp32; shape (texts, 2)."""
+        """Logits of one batch in fp32; shape (texts, classes)."""
         return compute_torch_logits(self.model, self.pad_token_id, input_ids)
 
 
@@ -90,7 +90,7 @@ class OnnxBackend:
         self.session = load_session(path, threads)
 
     def compute_logits(self, input_ids: Sequence[Sequence[int]]) -> np.ndarray:
-        """Logits of one batch; shape (texts, 2)."""
+        """Logits of one batch; shape (texts, classes)."""
         batch = pad_batch(input_ids, self.pad_token_id, ONNX_MIN_TOKENS)
         logits: np.ndarray = self.session.run(["logits"], batch)[0]
         return logits
@@ -108,7 +108,7 @@ def load_backend(checkpoint: Checkpoint, name: str, precision: str, threads: int
 
 
 def compute_torch_logits(model: "PreTrainedModel", pad_token_id: int, input_ids: Sequence[Sequence[int]]) -> np.ndarray:
-    """Logits of one batch in fp32, from a model in evaluation mode; shape (texts, 2)."""
+    """Logits of one batch in fp32, from a model in evaluation mode; shape (texts, classes)."""
     import torch
 
     batch = {name: torch.from_numpy(array) for name, array in pad_batch(input_ids, pad_token_id).items()}
@@ -121,7 +121,7 @@ def compute_torch_logits(model: "PreTrainedModel", pad_token_id: int, input_ids:
 def predict_probabilities(
     model: "PreTrainedModel", input_ids: Sequence[Sequence[int]], pad_token_id: int, batch_size: int = BATCH_SIZE
 ) -> np.ndarray:
-    """Probability of `positive` for each text, in order; shape (texts,). Restores the model's mode afterwards.
+    """Probability of each class for each text, in order; shape (texts, classes). Restores the model's mode.
 
     Texts are batched by length and padding is masked: batches change an answer by rounding only.
 

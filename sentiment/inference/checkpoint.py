@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 
 from sentiment.data.cleaning import CLEANINGS
 from sentiment.exceptions import InputError, first_line, require
-from sentiment.models.model_folder import check_labels, find_model_folder, refuse_remote_code
+from sentiment.models.model_folder import find_model_folder, read_class_names, refuse_remote_code
 
 # Upper bound, since the tokenizer reads a whole text before it truncates it.
 CHARACTERS_PER_TOKEN = 100
@@ -27,6 +27,7 @@ class Checkpoint:
     """A classifier's folder, and the preprocessing it was trained with."""
 
     folder: Path
+    labels: tuple[str, ...]
     cleaning: str
     max_seq_length: int
     pad_token_id: int
@@ -71,7 +72,7 @@ def load_checkpoint(path: str) -> Checkpoint:
     refuse_remote_code(str(folder), config)
     require(model_type == "bert", f"{folder} is a model of type {model_type}: only BERT models are supported")
     # transformers does not write default names.
-    check_labels(str(folder), config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"})
+    labels = read_class_names(str(folder), config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"})
     max_positions = config.get("max_position_embeddings", 512)
     defaults = {"cleaning": "light", "max_seq_length": min(128, max_positions)}  # of checkpoints from elsewhere
     preprocessing = defaults | (config.get("preprocessing") or {})
@@ -80,7 +81,7 @@ def load_checkpoint(path: str) -> Checkpoint:
     require(is_valid, f"{folder} has invalid preprocessing in config.json: {preprocessing}")
     tokenizer = load_tokenizer(folder, config.get("vocab_size", 0))
     tokenizer.enable_truncation(length)
-    return Checkpoint(folder, cleaning, length, config.get("pad_token_id") or 0, tokenizer)
+    return Checkpoint(folder, labels, cleaning, length, config.get("pad_token_id") or 0, tokenizer)
 
 
 def load_tokenizer(folder: Path, vocab_size: int) -> Tokenizer:

@@ -118,10 +118,11 @@ def write_graphs(model: BertSentimentClassifier, folder: Path, with_int8: bool) 
 def compare_probabilities(probabilities: np.ndarray, expected: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     """Accuracy, number of changed labels, and maximum difference in probability; NaN is wrong, and differs by 1.
 
-    >>> compare_probabilities(np.array([0.9, 0.4]), np.array([0.8, 0.6]), np.array([1, 1]))
+    >>> compare_probabilities(np.array([[0.1, 0.9], [0.6, 0.4]]), np.array([[0.2, 0.8], [0.4, 0.6]]), np.array([1, 1]))
     {'accuracy': 0.5, 'changed_labels': 1, 'max_difference': 0.2}
     """
-    predicted = np.where(np.isfinite(probabilities), choose_labels(probabilities), -1)
+    is_finite = np.isfinite(probabilities).all(axis=1)
+    predicted = np.where(is_finite, choose_labels(probabilities), -1)
     difference = np.nan_to_num(np.abs(probabilities - expected), nan=1.0)
     return {
         "accuracy": float((predicted == labels).mean()),

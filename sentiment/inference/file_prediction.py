@@ -13,7 +13,7 @@ from sentiment.exceptions import InputError
 from sentiment.inference.predictor import Predictor
 from sentiment.storage import write_atomically
 
-COLUMNS = ("text", "label", "probability")
+COLUMNS = ("text", "label", "score")
 CHUNK_SIZE = 1024  # texts: bounds memory, and is large enough to batch similar lengths
 
 
@@ -43,17 +43,14 @@ def write_predicted_labels(predictor: Predictor, texts: Iterable[str], output: P
 
 
 def write_rows(predictor: Predictor, texts: Iterable[str], stream: TextIO) -> None:
-    """Write header and rows; label and probability are empty for texts that are empty after cleaning."""
+    """Write header and rows; label and score are empty for texts that are empty after cleaning."""
     writer = csv.writer(stream, lineterminator="\n")
     remaining = iter(texts)
     chunk = list(itertools.islice(remaining, CHUNK_SIZE))  # before the header: wrong input leaves no output
     writer.writerow(COLUMNS)
     while chunk:
-        has_text = [bool(predictor.checkpoint.clean(text)) for text in chunk]
-        predictions = iter(predictor.predict(list(itertools.compress(chunk, has_text))))
-        for text, is_predicted in zip(chunk, has_text, strict=True):
-            prediction = next(predictions) if is_predicted else None
-            cells = [prediction.label, f"{prediction.probability:.6f}"] if prediction else ["", ""]
+        for text, prediction in zip(chunk, predictor.predict(chunk), strict=True):
+            cells = [prediction.label, f"{prediction.score:.6f}"] if prediction else ["", ""]
             writer.writerow([text, *cells])
         chunk = list(itertools.islice(remaining, CHUNK_SIZE))
 
@@ -64,4 +61,4 @@ def answer_prompts(predictor: Predictor) -> None:
     with contextlib.suppress(EOFError):
         while text := input("> ").strip():
             prediction = predictor.predict([text])[0]
-            print(f"{prediction.label} ({prediction.score:.1%})")
+            print(f"{prediction.label} ({prediction.score:.1%})" if prediction else "no text left after cleaning")

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress
 
 import numpy as np
 
-from sentiment.data.labels import LABEL_NAMES
 from sentiment.exceptions import require
 from sentiment.inference.backends import Backend, load_backend
 from sentiment.inference.batching import check_finite, predict_in_batches
@@ -14,15 +14,11 @@ from sentiment.inference.checkpoint import Checkpoint, load_checkpoint
 
 @dataclass(frozen=True)
 class Prediction:
-    """The predicted label, `negative` or `positive`, and the probability of `positive`."""
+    """The predicted label, its probability (`score`), and the probability of each label."""
 
     label: str
-    probability: float
-
-    @property
-    def score(self) -> float:
-        """The probability of the predicted label."""
-        return max(self.probability, 1 - self.probability)
+    score: float
+    probabilities: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -30,7 +26,7 @@ class Predictor:
     """A fine-tuned classifier for raw texts, with the cleaning and truncation of its training.
 
     >>> Predictor.from_pretrained("outputs/e2e").predict(["a gripping, funny film"])  # doctest: +SKIP
-    [Prediction(label='positive', probability=0.998)]
+    [Prediction(label='positive', score=0.998, probabilities={'negative': 0.002, 'positive': 0.998})]
     """
 
     checkpoint: Checkpoint
@@ -55,15 +51,24 @@ class Predictor:
         checkpoint = load_checkpoint(path)
         return cls(checkpoint, load_backend(checkpoint, backend, precision, threads))
 
-    def predict(self, texts: Sequence[str]) -> list[Prediction]:
-        """The prediction for each text, in order; raises InputError as `predict_probabilities`."""
-        return [
-            Prediction(LABEL_NAMES[int(probability > 0.5)], probability)
-            for probability in self.predict_probabilities(texts).tolist()
-        ]
+    def predict(self, texts: Sequence[str]) -> list[Prediction | None]:
+        """The prediction for each text, in order; None for a text that is blank, or empty after cleaning.
+
+        Raises InputError as `predict_probabilities`.
+        """
+        require(not isinstance(texts, str), "pass a list of texts: a string is one text, so [text]")
+        has_text = [bool(self.checkpoint.clean(text)) for text in texts]
+        rows = iter(self.predict_probabilities([*compress(texts, has_text)]).tolist())
+        return [self.build_prediction(next(rows)) if filled else None for filled in has_text]
+
+    def build_prediction(self, probabilities: Sequence[float]) -> Prediction:
+        """The prediction for one text with these probabilities of the labels."""
+        labels, score = self.checkpoint.labels, max(probabilities)
+        label = labels[probabilities.index(score)]
+        return Prediction(label, score, dict(zip(labels, probabilities, strict=True)))
 
     def predict_probabilities(self, texts: Sequence[str]) -> np.ndarray:
-        """Probability of `positive` for each text, in order; shape (texts,).
+        """Probability of each label for each text, in order; shape (texts, labels).
 
         Raises:
             InputError: a text holds a lone surrogate, or the model answers with NaN.

@@ -1,6 +1,7 @@
 """BERT with a linear classification head on its pooler: the model that both strategies fine-tune."""
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -8,11 +9,11 @@ from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from sentiment.data.labels import LABEL_NAMES
+from sentiment.data.labels import LABEL_NAMES, canonical_names
 from sentiment.exceptions import require
 from sentiment.models.fast_bert import use_fast_layers
 from sentiment.models.loading import PlainCheckpointMixin, load_bert_config, load_weights
-from sentiment.models.model_folder import check_labels
+from sentiment.models.model_folder import read_class_names
 
 logger = logging.getLogger(__name__)
 
@@ -48,25 +49,33 @@ class BertSentimentClassifier(PlainCheckpointMixin, BertForSequenceClassificatio
 
 
 def load_classifier(
-    model_path: str, dropout: float = 0.0, preprocessing: dict[str, Any] | None = None, revision: str | None = None
+    model_path: str,
+    dropout: float = 0.0,
+    preprocessing: dict[str, Any] | None = None,
+    revision: str | None = None,
+    class_names: Sequence[str] = LABEL_NAMES,
 ) -> BertSentimentClassifier:
-    """A classifier on a pretrained BERT, with `dropout` before its head, which is new unless the checkpoint has one.
+    """A classifier on a pretrained BERT, with `dropout` before its head.
 
-    The head of another task, such as token classification, is not used: it has the same name but other inputs.
+    The head is that of the checkpoint if it is a classifier of the same classes. The head of another task, such as
+    token classification, has the same name but other inputs.
     """
     config = load_bert_config(
         model_path,
         revision,
-        id2label=dict(enumerate(LABEL_NAMES)),
-        label2id={name: index for index, name in enumerate(LABEL_NAMES)},
         problem_type="single_label_classification",
         classifier_dropout=dropout,
         preprocessing=preprocessing or {},
     )
     is_classifier = BertSentimentClassifier.plain_class.__name__ in (config.architectures or [])
+    saved_names = canonical_names(name for _, name in sorted((config.id2label or {}).items()))
+    has_head_for_classes = is_classifier and saved_names == tuple(class_names)
+    config.id2label = dict(enumerate(class_names))
+    config.label2id = {name: index for index, name in enumerate(class_names)}
     model, missing = load_weights(BertSentimentClassifier, model_path, config, revision, head="classifier.")
-    if not is_classifier and "classifier.weight" not in missing:
-        logger.warning("%s has the head of another task: classifier.* is newly initialized", model_path)
+    if not has_head_for_classes and (is_classifier or "classifier.weight" not in missing):
+        other = "other classes" if is_classifier else "another task"
+        logger.warning("%s has the head of %s: classifier.* is newly initialized", model_path, other)
         model.classifier.weight.data.normal_(std=config.initializer_range)
         model.classifier.bias.data.zero_()
     return model
@@ -75,7 +84,7 @@ def load_classifier(
 def load_trained_classifier(model_path: str, device: torch.device | str = "cpu") -> BertSentimentClassifier:
     """A fine-tuned classifier on the device, in evaluation mode; raises InputError for an untrained or other head."""
     config = load_bert_config(model_path)
-    check_labels(model_path, config.id2label or {})
+    read_class_names(model_path, config.id2label or {})
     model, missing = load_weights(BertSentimentClassifier, model_path, config)
     require(
         not missing,

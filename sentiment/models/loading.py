@@ -83,6 +83,7 @@ def load_weights(
             attn_implementation=FAST_DROPOUT_SDPA if is_enabled() else "sdpa",
             output_loading_info=True,
             use_safetensors=True,  # other formats are pickles, which may run code
+            ignore_mismatched_sizes=bool(head),  # a head of other classes
         )
     except Exception as error:  # errors of safetensors and of shapes share no base class
         raise InputError(f"cannot load the weights of {model_path}: {first_line(error)}") from error
@@ -91,7 +92,10 @@ def load_weights(
         if has_progress_bar:
             transformers_logging.enable_progress_bar()
     model, info = loaded
-    missing = sorted(info["missing_keys"])
+    mismatched = {name for name, *_ in info["mismatched_keys"]}
+    wrong = sorted(name for name in mismatched if not name.startswith(head))
+    require(not wrong, f"cannot load the weights of {model_path}: {', '.join(wrong)} have other shapes than its config")
+    missing = sorted({*info["missing_keys"], *mismatched})
     if new := [name for name in missing if not name.startswith(head)]:
         logger.warning("%s has no weights for %s: these are newly initialized", model_path, ", ".join(new))
     return model, missing

@@ -8,7 +8,7 @@ from typing import Any
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from sentiment.data.labels import LABEL_NAMES
+from sentiment.data.labels import canonical_names
 from sentiment.demo.embedded import fetch_minilm
 from sentiment.exceptions import InputError, first_line, require
 
@@ -29,14 +29,14 @@ def refuse_remote_code(where: str, config: Mapping[str, Any]) -> None:
     require(not named, f"{where} names code to be run with it ({', '.join(named)}): remote code is never run")
 
 
-def check_labels(where: str, id2label: Mapping[Any, str]) -> None:
-    """Raise InputError unless label 0 is negative and label 1 positive, or both have transformers' default names."""
-    require(len(id2label) == len(LABEL_NAMES), f"{where} has {len(id2label)} labels: a sentiment classifier has 2")
-    names = tuple(str(name).lower() for _, name in sorted(id2label.items(), key=lambda item: str(item[0])))
-    require(
-        names in (LABEL_NAMES, ("label_0", "label_1")),
-        f"{where} calls its labels {' and '.join(names)}: label 0 must be negative, 1 positive",
-    )
+def read_class_names(where: str, id2label: Mapping[Any, Any]) -> tuple[str, ...]:
+    """The names of a classifier's classes, by id; raises InputError for fewer than two, or two with one name."""
+    by_id = {int(number): str(name) for number, name in id2label.items()}
+    require(len(by_id) > 1, f"{where} has {len(by_id)} label: a classifier has two or more")
+    require(sorted(by_id) == [*range(len(by_id))], f"{where}: the ids of its labels are not 0 to {len(by_id) - 1}")
+    names = [by_id[number] for number in sorted(by_id)]
+    require(len({*names}) == len(names), f"{where} has two labels with the same name: {', '.join(names)}")
+    return canonical_names(names)
 
 
 def resolve_model(model: str, revision: str | None = None) -> str:

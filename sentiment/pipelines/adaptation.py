@@ -104,7 +104,7 @@ class AdaptationRun(Run):
         )
         return prepare_adaptation_data(self.data_args, self.args, tokenizer)
 
-    def load_model(self, model_path: str, revision: str | None = None) -> PreTrainedModel:
+    def load_model(self, data: Any, model_path: str, revision: str | None = None) -> PreTrainedModel:
         """The pretrained BERT with the head of the objective."""
         preprocessing = {name: getattr(self.data_args, name) for name in ("cleaning", "max_seq_length")}
         model, self.has_new_head = self.objective.load_model(model_path, preprocessing, revision)

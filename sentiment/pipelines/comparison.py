@@ -55,7 +55,9 @@ def compare_finished_runs(run_a: FinishedRun, run_b: FinishedRun, tokenizer: Pre
     name_a, name_b = choose_names(run_a, run_b)
     texts, labels = run_a.predictions["text"], run_a.predictions["label"]
     clusters = assign_clusters(texts)
-    outcome = compare_predictions(labels, run_a.predictions["predicted"], run_b.predictions["predicted"], clusters)
+    predicted_a, predicted_b = (run.predictions["predicted"] for run in (run_a, run_b))
+    num_classes = len(run_a.class_names)
+    outcome = compare_predictions(labels, predicted_a, predicted_b, clusters, num_classes=num_classes)
     # The interval of each accuracy is that of the run's own report, not of the bootstrap.
     for key, run in (("a_ci95", run_a), ("b_ci95", run_b)):
         outcome["metrics"]["accuracy"][key] = compute_proportion_interval(run.correct, clusters)

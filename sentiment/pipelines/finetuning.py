@@ -1,12 +1,12 @@
 """Fine-tuning on labelled reviews: strategy A (`e2e`), and the second half of strategy B (`finetune`)."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from datasets import Dataset
-from scipy.special import softmax
 from transformers import DataCollatorWithPadding, EvalPrediction, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
@@ -19,6 +19,7 @@ from sentiment.environment import is_main_process
 from sentiment.evaluation.metrics import evaluate_probabilities
 from sentiment.exceptions import require
 from sentiment.inference.backends import predict_probabilities
+from sentiment.inference.batching import compute_probabilities
 from sentiment.models.classifier import BertSentimentClassifier, load_classifier, load_trained_classifier
 from sentiment.pipelines.run import Run
 from sentiment.reporting.finetuning_report import write_report
@@ -99,10 +100,11 @@ class FinetuningRun(Run):
         """Labelled reviews, split, audited and tokenized."""
         return prepare_data(self.data_args, self.args.seed, tokenizer)
 
-    def load_model(self, model_path: str, revision: str | None = None) -> BertSentimentClassifier:
+    def load_model(self, data: RunData, model_path: str, revision: str | None = None) -> BertSentimentClassifier:
         """A classifier on the pretrained BERT."""
         preprocessing = {name: getattr(self.data_args, name) for name in ("cleaning", "max_seq_length")}
-        return load_classifier(model_path, self.args.dropout, preprocessing, revision)
+        class_names = get_class_names(data.splits["train"])
+        return load_classifier(model_path, self.args.dropout, preprocessing, revision, class_names)
 
     def get_trainer_options(self, data: RunData, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
         """Arguments of the Trainer; padding is counted, as what batches of similar length leave of it."""
@@ -111,7 +113,7 @@ class FinetuningRun(Run):
             "train_dataset": data.tokenized["train"].select_columns([*columns, "length"]),
             "eval_dataset": data.tokenized["validation"].select_columns(columns),
             "data_collator": DataCollatorWithPadding(tokenizer),
-            "compute_metrics": compute_trainer_metrics,
+            "compute_metrics": partial(compute_trainer_metrics, get_class_names(data.splits["train"])),
             "callbacks": [MetricOrLossEarlyStoppingCallback(self.args.early_stopping_patience)],
             "row_numbers": data.splits["train"]["row"][:],
             "argument_changes": {"include_num_input_tokens_seen": "all"},
@@ -123,6 +125,7 @@ class FinetuningRun(Run):
             "adaptation": describe_adaptation(model_path, data.splits["test"]["text"][:]),
             "data": {
                 "dataset": self.data_args.dataset_name,
+                "classes": get_class_names(data.splits["train"]),
                 "fingerprints": data.fingerprints,
                 "audit": data.audit,
             },
@@ -138,7 +141,7 @@ class FinetuningRun(Run):
         keys = {name: hash_keys(map(compute_corpus_key, data.splits[name]["text"][:])) for name in ("train", "test")}
         # Without those of texts that differ from a test text in spaces only: a run of the same split may start here.
         np.save(self.run_dir / KEYS_FILE, np.setdiff1d(keys["train"], keys["test"]), allow_pickle=False)
-        return evaluate(trainer.model, data.tokenized["test"], tokenizer, data.splits["test"]["text"][:])[0]
+        return evaluate(trainer.model, data.tokenized["test"], tokenizer, data.splits["test"])[0]
 
     def summarize(
         self, trainer: SentimentTrainer, data: RunData, tokenizer: PreTrainedTokenizerBase, before: dict[str, Any]
@@ -146,7 +149,7 @@ class FinetuningRun(Run):
         """Test metrics before and after, validation metrics, history and resources; writes the test predictions."""
         # The saved model, not the Trainer's: that one's forward pass keeps rounding to the precision of training.
         trained = load_trained_classifier(str(self.run_dir / "model"), trainer.args.device)
-        after, probabilities = evaluate(trained, data.tokenized["test"], tokenizer, data.splits["test"]["text"][:])
+        after, probabilities = evaluate(trained, data.tokenized["test"], tokenizer, data.splits["test"])
         write_predictions(self.run_dir / "predictions.parquet", data.splits["test"], probabilities)
         history = build_history(trainer.state.log_history)
         best = get_best_evaluation(trainer, history)
@@ -171,19 +174,26 @@ class FinetuningRun(Run):
         write_report(self.run_dir, record, metrics, tokenizer)
 
 
-def compute_trainer_metrics(prediction: EvalPrediction) -> dict[str, Any]:
+def get_class_names(part: Dataset) -> list[str]:
+    """The names of the classes of a labelled split, in the order of their ids."""
+    names: list[str] = part.features["label"].names
+    return names
+
+
+def compute_trainer_metrics(class_names: Sequence[str], prediction: EvalPrediction) -> dict[str, Any]:
     """Metrics of an evaluation inside training, from its logits.
 
     The loss is among them and replaces the Trainer's own, a mean over batches, in which rows that pad the last batch of
     several processes count twice.
     """
-    probabilities = softmax(np.asarray(prediction.predictions, dtype=np.float64), axis=-1)[:, 1]
-    return evaluate_probabilities(probabilities, np.asarray(prediction.label_ids))
+    probabilities = compute_probabilities(np.asarray(prediction.predictions))
+    return evaluate_probabilities(probabilities, np.asarray(prediction.label_ids), class_names)
 
 
 def evaluate(
-    model: BertSentimentClassifier, part: Dataset, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]
+    model: BertSentimentClassifier, tokenized: Dataset, tokenizer: PreTrainedTokenizerBase, part: Dataset
 ) -> tuple[dict[str, Any], np.ndarray]:
-    """Metrics of the model on a tokenized split, and the probability of `positive` for each of its rows."""
-    probabilities = predict_probabilities(model, part["input_ids"][:], tokenizer.pad_token_id)
-    return evaluate_probabilities(probabilities, part["labels"][:], assign_clusters(texts)), probabilities
+    """Metrics of the model on a split and its tokenized rows, and probabilities of shape (rows, classes)."""
+    probabilities = predict_probabilities(model, tokenized["input_ids"][:], tokenizer.pad_token_id)
+    clusters = assign_clusters(part["text"][:])
+    return evaluate_probabilities(probabilities, part["label"][:], get_class_names(part), clusters), probabilities

@@ -83,7 +83,7 @@ class Run(ABC):
         """The data, with `fingerprints` and an `audit`, from the cache of `datasets` if it is there."""
 
     @abstractmethod
-    def load_model(self, model_path: str, revision: str | None = None) -> PreTrainedModel:
+    def load_model(self, data: Any, model_path: str, revision: str | None = None) -> PreTrainedModel:
         """The model to train."""
 
     @abstractmethod
@@ -149,7 +149,7 @@ class Run(ABC):
         if self.args.resume:
             run_on_main(lambda: check_same_data(self.run_dir, data.fingerprints))
         description = self.describe(data, model_path)
-        model = self.load_model(model_path, revision)
+        model = self.load_model(data, model_path, revision)
         check_max_seq_length(self.data_args.max_seq_length, model.config.max_position_embeddings)
         trainer = self.build_trainer(model, data, tokenizer)
         changed = list_changed_options(self.model_args, self.data_args, self.args)

@@ -21,7 +21,7 @@ from sentiment.pipelines import adaptation, finetuning
 from sentiment.pipelines.adaptation import AdaptationRun
 from sentiment.pipelines.finetuning import evaluate
 from sentiment.runs.folder import ADAPTATION_STRATEGY, read_run
-from sentiment.runs.results import read_predictions
+from sentiment.runs.results import read_predictions, stack_probabilities
 from sentiment.storage import compute_sha256, read_json
 from sentiment.training.hardware import describe_hardware, list_versions
 
@@ -77,13 +77,13 @@ def verify_finetuning(
     model = load_trained_classifier(model_dir, torch.device(find_device()))
     tokenizer = load_tokenizer(model_dir, data_args.max_seq_length)
     test = tokenize_reviews(splits, tokenizer, data_args.max_seq_length, data_args.preprocessing_num_workers)["test"]
-    found, probabilities = evaluate(model, test, tokenizer, splits["test"]["text"][:])
+    found, probabilities = evaluate(model, test, tokenizer, splits["test"])
     differences += compare_values(metrics["test"]["after"], found, "test", TOLERANCE)
-    recorded = np.asarray(read_predictions(run_dir / "predictions.parquet")["probability"])
+    recorded = stack_probabilities(read_predictions(run_dir / "predictions.parquet"))
     if recorded.shape == probabilities.shape:
-        changed = np.flatnonzero(np.abs(recorded - probabilities) > TOLERANCE)
+        changed = np.flatnonzero(np.abs(recorded - probabilities).max(axis=1) > TOLERANCE)
         if len(changed):
-            differences.append(f"predictions.parquet: {len(changed)} probabilities, the first in row {changed[0]}")
+            differences.append(f"predictions.parquet: {len(changed)} rows, the first is row {changed[0]}")
     return f"{len(test):,} test rows", differences
 
 
@@ -98,7 +98,7 @@ def verify_adaptation(
         set_seed(run.args.seed)
         tokenizer = load_tokenizer(model_dir, run.data_args.max_seq_length)
         data = run.prepare_data(tokenizer)
-        trainer = run.build_trainer(run.load_model(model_dir), data, tokenizer)
+        trainer = run.build_trainer(run.load_model(data, model_dir), data, tokenizer)
         found = run.evaluate(trainer)
     differences = list(compare_values(record["data"]["fingerprints"], data.fingerprints, "fingerprint", 0.0))
     recorded = {name: metrics["validation"]["after"][name] for name in found}

@@ -8,7 +8,6 @@ from matplotlib.figure import Figure
 from sklearn.metrics import ConfusionMatrixDisplay
 from transformers import PreTrainedTokenizerBase
 
-from sentiment.data.labels import LABEL_NAMES
 from sentiment.data.leaks import assign_clusters
 from sentiment.evaluation.error_analysis import compute_slice_metrics, find_most_confident_errors
 from sentiment.reporting import plots
@@ -27,7 +26,7 @@ def write_report(run_dir: Path, run: JsonObject, metrics: JsonObject, tokenizer:
         context["errors"] = {"slices": slices, "most_confident": find_most_confident_errors(predictions)}
     history, best_epoch, test = metrics.get("history"), metrics.get("best_epoch"), metrics["test"]
     matrices = {f"test, {moment} training": test[moment]["confusion_matrix"] for moment in test if test[moment]}
-    figures = {"confusion.png": draw_confusion(matrices)}
+    figures = {"confusion.png": draw_confusion(matrices, list(test["after"]["per_class"]))}
     if history:
         figures |= {"loss.png": draw_loss(history, best_epoch), "metrics.png": draw_metrics(history, best_epoch)}
     if test.get("before"):
@@ -70,13 +69,13 @@ def _draw_lines(
     return figure
 
 
-def draw_confusion(matrices: Mapping[str, Sequence[Sequence[int]]]) -> Figure:
+def draw_confusion(matrices: Mapping[str, Sequence[Sequence[int]]], class_names: Sequence[str]) -> Figure:
     """Confusion matrices side by side under their titles, as counts and shares of the row (the true label)."""
     figure = plots.new_panels(list(matrices), 3.6 * len(matrices) + 0.6, 4.0, columns=len(matrices), pad=8)
     for axes, matrix in zip(figure.axes, matrices.values(), strict=True):
         counts = np.array(matrix)
         shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
-        display = ConfusionMatrixDisplay(shares, display_labels=LABEL_NAMES)
+        display = ConfusionMatrixDisplay(shares, display_labels=class_names)
         display.plot(
             ax=axes, cmap="Blues", colorbar=False, values_format=".1%", text_kw={"fontsize": 13},
             im_kw={"vmin": 0, "vmax": 1.25},

@@ -19,6 +19,9 @@ def check_same_test(run_a: FinishedRun, run_b: FinishedRun) -> None:
     same_cleaning = run_a.options["cleaning"] == run_b.options["cleaning"]
     columns = ("row", "label", "text") if same_cleaning else ("row", "label")
     same_source = same_cleaning or run_a.options["dataset_name"] == run_b.options["dataset_name"]
+    if run_a.class_names != run_b.class_names:
+        classes = " and ".join(", ".join(run.class_names) for run in (run_a, run_b))
+        raise InputError(f"{run_a.folder} and {run_b.folder} have different classes: {classes}")
     if same_source and all(run_a.predictions[name] == run_b.predictions[name] for name in columns):
         return
     differences = find_differences(select_test_options(run_a), select_test_options(run_b))

@@ -3,15 +3,19 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow
 import pyarrow.parquet
 
+from sentiment.data.labels import PROBABILITY_PREFIX
 from sentiment.exceptions import InputError, first_line, require
 from sentiment.runs.folder import ADAPTATION_STRATEGY
 from sentiment.storage import read_json, write_atomically
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 # Keys that must be in each file, with dots between levels.
 RECORD_KEYS = (
@@ -23,7 +27,7 @@ METRICS_KEYS = (
     *("history", "best_epoch", "resources.train_seconds"),
 )
 ADAPTATION_KEYS = ("steps", "history", "validation.after.loss")
-COLUMNS = ("row", "text", "label", "predicted", "probability")
+COLUMNS = ("row", "text", "label", "predicted", "score")
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,11 @@ class FinishedRun:
         """Whether each test row is classified correctly; shape (rows,)."""
         return np.equal(self.predictions["label"], self.predictions["predicted"])
 
+    @property
+    def class_names(self) -> list[str]:
+        """The names of the classes, in the order of their ids."""
+        return list(self.metrics["test"]["after"]["per_class"])
+
 
 def read_finished_run(folder: Path) -> FinishedRun:
     """The fine-tuning in a folder; raises InputError if it is missing, unfinished, damaged or inconsistent."""
@@ -56,10 +65,12 @@ def read_finished_run(folder: Path) -> FinishedRun:
     record = read_json_object(folder / "run.json", RECORD_KEYS)
     metrics = read_json_object(folder / "metrics.json", METRICS_KEYS)
     predictions = read_predictions(folder / "predictions.parquet")
-    counts = [[0, 0], [0, 0]]
-    for label, predicted in zip(predictions["label"], predictions["predicted"], strict=True):
-        counts[label == 1][predicted == 1] += 1
-    if counts != metrics["test"]["after"]["confusion_matrix"]:
+    counts = np.zeros_like(metrics["test"]["after"]["confusion_matrix"])
+    try:
+        np.add.at(counts, (predictions["label"], predictions["predicted"]), 1)
+    except IndexError:
+        counts[:] = -1
+    if counts.tolist() != metrics["test"]["after"]["confusion_matrix"]:
         raise build_damage_error(folder / "predictions.parquet", "its labels do not match metrics.json")
     options, hardware, adaptation = record["options"], record.get("hardware") or {}, record.get("adaptation")
     return FinishedRun(folder, record, options, hardware, adaptation, metrics, predictions)
@@ -81,14 +92,20 @@ def read_json_object(path: Path, keys: Sequence[str]) -> dict[str, Any]:
 
 
 def read_predictions(path: Path) -> dict[str, list[Any]]:
-    """The columns of a predictions.parquet."""
+    """The columns of a predictions.parquet: `COLUMNS`, then the probability of each class, in order."""
     try:
-        columns: dict[str, list[Any]] = pyarrow.parquet.read_table(path, columns=list(COLUMNS)).to_pydict()
+        columns: dict[str, list[Any]] = pyarrow.parquet.read_table(path).to_pydict()
     except (OSError, pyarrow.ArrowException) as error:
         raise build_damage_error(path, first_line(error)) from error
-    if tuple(columns) != COLUMNS:
+    if tuple(columns)[: len(COLUMNS)] != COLUMNS:
         raise build_damage_error(path, f"it does not have the columns {', '.join(COLUMNS)}")
     return columns
+
+
+def stack_probabilities(predictions: Mapping[str, Sequence[Any]]) -> np.ndarray:
+    """The probability of each class for each row of a predictions.parquet; shape (rows, classes)."""
+    columns = [values for name, values in predictions.items() if name.startswith(PROBABILITY_PREFIX)]
+    return np.asarray(columns, dtype=np.float64).T
 
 
 def build_damage_error(path: Path, reason: str) -> InputError:
@@ -113,11 +130,13 @@ def read_adaptation_metrics(run: FinishedRun) -> dict[str, Any] | None:
     return None
 
 
-def write_predictions(path: Path, split: Mapping[str, Any], probabilities: np.ndarray) -> None:
-    """Write `row`, `text`, `label`, `predicted` and `probability` (of positive) of a split as Parquet."""
+def write_predictions(path: Path, split: "Dataset", probabilities: np.ndarray) -> None:
+    """Write the `COLUMNS` of a split and the probability of each class, shape (rows, classes), as Parquet."""
     from sentiment.evaluation.metrics import choose_labels  # imports `evaluate`, which readers need not wait for
 
     columns = {name: split[name][:] for name in ("row", "text", "label")}
-    columns |= {"predicted": choose_labels(probabilities), "probability": probabilities}
+    columns |= {"predicted": choose_labels(probabilities), "score": probabilities.max(axis=1)}
+    names = [PROBABILITY_PREFIX + name for name in split.features["label"].names]
+    columns |= dict(zip(names, probabilities.T, strict=True))
     with write_atomically(path) as staged:
         pyarrow.parquet.write_table(pyarrow.table(columns), staged)

@@ -20,7 +20,6 @@ from scipy.special import expit, softmax
 from starlette.exceptions import HTTPException
 
 import sentiment
-from sentiment.data.labels import LABEL_NAMES
 from sentiment.inference.batching import compute_probabilities
 from sentiment.serving import schemas
 from sentiment.serving.batcher import ModelError, OverloadError
@@ -69,12 +68,16 @@ def add_model_routes(app: FastAPI, service: Service) -> None:
     router = APIRouter(route_class=schemas.BodyRoute)
     errors: dict[str, Any] = {"responses": schemas.describe_errors(400, 415, 429, 500, 503)}
     model = service.models[0]
+    names = model.predictor.checkpoint.labels
 
     @router.post("/query", response_model=schemas.QueryResponse, response_model_exclude_none=True, **errors)
     async def query(body: schemas.QueryRequest, request: Request) -> Response:
         """Classifies sentences."""
         logits = await run_in_time(service, request, body.sentences, "sentences", service.compute_logits)
-        answer, *others = [build_answers(rows) for rows in logits]
+        answer, *others = [
+            build_answers(rows, model.predictor.checkpoint.labels)
+            for model, rows in zip(service.models, logits, strict=True)
+        ]
         for label in answer["labels"]:
             service.metrics.answers.labels(label).inc()
         for other in others:
@@ -87,8 +90,8 @@ def add_model_routes(app: FastAPI, service: Service) -> None:
         """Classifies texts, in the format of Hugging Face's hosted text classification."""
         logits = await run_in_time(service, request, body.inputs, "inputs", model.compute_logits)
         function = (body.parameters and body.parameters.function_to_apply) or "softmax"
-        top_k = (body.parameters and body.parameters.top_k) or len(LABEL_NAMES)
-        ranked = [rank_labels(scores) for scores in FUNCTIONS[function](logits.astype(np.float64)).tolist()]
+        top_k = (body.parameters and body.parameters.top_k) or len(names)
+        ranked = [rank_labels(scores, names) for scores in FUNCTIONS[function](logits.astype(np.float64)).tolist()]
         for labels in ranked:
             service.metrics.answers.labels(labels[0]["label"]).inc()
         return JSONResponse([labels[:top_k] for labels in ranked])
@@ -100,7 +103,7 @@ def add_model_routes(app: FastAPI, service: Service) -> None:
         texts = [body.sentence, *variants]
         logits = await run_in_time(service, request, texts[:1], "sentence", lambda _: model.compute_logits(texts))
         weights = compute_word_weights(compute_probabilities(logits), len(words))
-        answers = build_answers(logits[:1])
+        answers = build_answers(logits[:1], names)
         weighed = [{"text": word, "weight": weight} for word, weight in zip(words, weights, strict=True)]
         return JSONResponse({"label": answers["labels"][0], "score": answers["scores"][0], "words": weighed})
 
@@ -141,7 +144,7 @@ def add_health_routes(app: FastAPI, service: Service) -> None:
                 }
                 for model in service.models
             ],
-            "labels": list(LABEL_NAMES),
+            "labels": list(service.models[0].predictor.checkpoint.labels),
             "limits": {name: getattr(service.args, name) for name in LIMITS},
             "versions": {"sentiment": sentiment.__version__, "python": platform.python_version()}
             | {name: metadata.version(name) for name in LIBRARIES if importlib.util.find_spec(name)},
@@ -227,20 +230,20 @@ def find_invalid_text(service: Service, texts: Sequence[str]) -> tuple[int, str]
     return None
 
 
-def build_answers(logits: np.ndarray) -> dict[str, Any]:
-    """`results`, `labels` and `scores` from logits of shape (texts, 2)."""
-    positive = compute_probabilities(logits)
-    results = (positive > 0.5).astype(int)
+def build_answers(logits: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+    """`results`, `labels` and `scores` from logits of shape (texts, labels) and the names of the labels."""
+    probabilities = compute_probabilities(logits)
+    results = probabilities.argmax(axis=1).tolist()
     return {
-        "results": results.tolist(),
-        "labels": [LABEL_NAMES[result] for result in results],
-        "scores": np.maximum(positive, 1 - positive).tolist(),
+        "results": results,
+        "labels": [names[result] for result in results],
+        "scores": probabilities.max(axis=1).tolist(),
     }
 
 
-def rank_labels(scores: Sequence[float]) -> list[dict[str, Any]]:
+def rank_labels(scores: Sequence[float], names: Sequence[str]) -> list[dict[str, Any]]:
     """Labels with their scores, best first."""
-    pairs = sorted(zip(LABEL_NAMES, scores, strict=True), key=lambda pair: -pair[1])
+    pairs = sorted(zip(names, scores, strict=True), key=lambda pair: -pair[1])
     return [{"label": label, "score": score} for label, score in pairs]
 
 
@@ -258,8 +261,8 @@ def build_occlusions(text: str) -> tuple[list[str], list[str]]:
 def compute_word_weights(probabilities: np.ndarray, words: int) -> list[float | None]:
     """How much the probability of the label drops without each word; None for words that were not omitted.
 
-    `probabilities` are of `positive`: for the whole text, then without each word.
+    `probabilities`, shape (texts, labels), are for the whole text, then without each word.
     """
-    drops = probabilities[0] - probabilities[1:]
-    weights: list[float | None] = (drops if probabilities[0] > 0.5 else -drops).tolist()
+    of_label = probabilities[:, probabilities[0].argmax()]
+    weights: list[float | None] = (of_label[0] - of_label[1:]).tolist()
     return weights + [None] * (words - len(weights))

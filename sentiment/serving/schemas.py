@@ -59,8 +59,8 @@ class QueryRequest(RequestModel):
 class Answers(BaseModel):
     """One answer per sentence, in order."""
 
-    results: list[Literal[0, 1]] = Field(description="0 negative, 1 positive.")
-    labels: list[Literal["negative", "positive"]]
+    results: list[int] = Field(description="Number of each text's label.")
+    labels: list[str]
     scores: list[float] = Field(description="Probability of the label, from 0.5 to 1.")
 
 
@@ -90,7 +90,7 @@ class PredictRequest(RequestModel):
 class LabelScore(BaseModel):
     """A label and its score."""
 
-    label: Literal["negative", "positive"]
+    label: str
     score: float
 
 

@@ -71,7 +71,7 @@ class ServedModel:
     batcher: Batcher
 
     async def compute_logits(self, texts: Sequence[str]) -> np.ndarray:
-        """Logits of raw texts, in order; shape (texts, 2). Raises OverloadError and ModelError as `Batcher.compute`."""
+        """Logits of raw texts, in order; shape (texts, classes). Raises as `Batcher.compute`."""
         return await self.batcher.compute(await run_in_thread_if_long(texts, self.predictor.checkpoint.encode))
 
 
@@ -103,7 +103,7 @@ class Service:
             await model.batcher.stop()
 
     async def compute_logits(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """Logits of each model, shape (texts, 2) each; raises as `ServedModel.compute_logits`."""
+        """Logits of each model, shape (texts, classes) each; raises as `ServedModel.compute_logits`."""
         if len(self.models) == 1:
             return [await self.models[0].compute_logits(texts)]
         return await asyncio.gather(*(model.compute_logits(texts) for model in self.models))

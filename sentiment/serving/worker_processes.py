@@ -55,7 +55,7 @@ class TorchWorkerPool:
             self._idle.put(connection)
 
     def compute_logits(self, input_ids: Sequence[Sequence[int]]) -> np.ndarray:
-        """Logits of one batch in fp32; shape (texts, 2)."""
+        """Logits of one batch in fp32; shape (texts, classes)."""
         connection = self._idle.get()
         is_alone = self._idle.qsize() == self._count - 1
         batch = (input_ids, self._threads * (self._count if is_alone else 1))

@@ -64,7 +64,7 @@ def read_results(plan: StudyPlan) -> tuple[list[dict[str, Any]], list[np.ndarray
                 "arm": planned.arm,
                 "budget": plan.data.train_rows[planned.budget],
                 "seed": planned.seed,
-                **{name: after[name] for name in ("accuracy", "f1", "loss")},
+                **{name: after[name] for name in ("accuracy", "f1", "macro_f1", "loss") if name in after},
                 "validation_accuracy": run.metrics["validation"]["accuracy"],
                 "best_epoch": run.metrics["best_epoch"],
                 "train_seconds": seconds,

@@ -24,7 +24,7 @@ def tokenizer() -> BertTokenizerFast:
 
 def make_columns(labels: list[int], predicted: list[int], **others: list[Any]) -> dict[str, list[Any]]:
     rows = len(labels)
-    columns = {"row": list(range(rows)), "text": ["a"] * rows, "probability": [0.1] * rows}
+    columns = {"row": list(range(rows)), "text": ["a"] * rows, "score": [0.9] * rows}
     return columns | {"label": labels, "predicted": predicted} | others
 
 
@@ -60,7 +60,7 @@ def test_no_texts(tokenizer: BertTokenizerFast) -> None:
 
 
 def test_most_confident_errors_are_sorted_by_confidence_and_then_by_row() -> None:
-    columns = make_columns([1, 1, 0, 0, 1], [0, 1, 1, 1, 0], probability=[0.25, 0.99, 0.75, 0.9, 0.4])
+    columns = make_columns([1, 1, 0, 0, 1], [0, 1, 1, 1, 0], score=[0.75, 0.99, 0.75, 0.9, 0.6])
     errors = find_most_confident_errors(columns)
     assert [(error["row"], error["confidence"]) for error in errors] == [(3, 0.9), (0, 0.75), (2, 0.75), (4, 0.6)]
     many = make_columns([1] * 30, [0] * 30)
@@ -84,9 +84,11 @@ def test_fixes_and_regressions_by_slice() -> None:
 def test_most_confident_flips_are_sorted_by_the_change_of_probability() -> None:
     first = {
         "row": [10, 11, 12, 13, 14], "text": ["a", "b", "c", "d", "e"], "label": [1, 0, 1, 0, 1],
-        "predicted": [0, 1, 1, 0, 0], "probability": [0.4, 0.9, 0.8, 0.1, 0.2],
+        "predicted": [0, 1, 1, 0, 0],
+        "p_negative": [0.6, 0.1, 0.2, 0.9, 0.8], "p_positive": [0.4, 0.9, 0.8, 0.1, 0.2],
     }  # fmt: skip
-    second = {**first, "text": list("ABCDE"), "predicted": [1, 0, 0, 0, 0], "probability": [0.6, 0.25, 0.25, 0.3, 0.1]}
+    second = {**first, "text": list("ABCDE"), "predicted": [1, 0, 0, 0, 0]}
+    second |= {"p_negative": [0.4, 0.75, 0.75, 0.7, 0.9], "p_positive": [0.6, 0.25, 0.25, 0.3, 0.1]}
     flips = find_most_confident_flips(first, second)
     assert [(flip["row"], flip["text"]) for flip in flips["fixes"]] == [(11, "b"), (10, "a")]
     assert flips["fixes"][0]["label"] == 0
@@ -98,7 +100,7 @@ def test_most_confident_flips_are_sorted_by_the_change_of_probability() -> None:
 
 def test_small_examples_by_hand() -> None:
     columns = {"row": [7, 8], "text": ["fine", "dull"], "label": [1, 0], "predicted": [1, 1]}
-    assert find_most_confident_errors(columns | {"probability": [0.9, 0.75]}) == [
+    assert find_most_confident_errors(columns | {"score": [0.9, 0.75]}) == [
         {"row": 8, "text": "dull", "label": 0, "predicted": 1, "confidence": 0.75}
     ]
     assert count_fixes_and_regressions({"all": np.ones(3, bool)}, [True, False, False], [False, True, True]) == [

@@ -1,12 +1,14 @@
 """The statistics of a comparison against known values, analytic intervals, scikit-learn and simulations."""
 
 import math
+import tracemalloc
 from itertools import product
 
 import numpy as np
 import pytest
 from scipy.stats import binomtest
 
+from sentiment.data.labels import LABEL_NAMES
 from sentiment.evaluation.metrics import compute_metrics
 from sentiment.evaluation.significance import (
     choose_better,
@@ -66,7 +68,7 @@ def test_scores_are_those_of_scikit_learn() -> None:
     labels, *answers = (generator.integers(0, 2, 200) for _ in range(3))
     compared = compare_predictions(labels, *answers)["metrics"]
     for key, predicted in zip("ab", answers, strict=True):
-        expected = compute_metrics(predicted, labels)
+        expected = compute_metrics(predicted, labels, LABEL_NAMES)
         assert {name: scores[key] for name, scores in compared.items()} == pytest.approx(
             {name: expected[name] for name in compared}
         )
@@ -233,3 +235,32 @@ def test_published_examples() -> None:
     assert (compute_mcnemar_p([1] * 10 + [-1] * 2), compute_mcnemar_p([])) == (0.03857421875, 1.0)
     assert compute_needed_rows(0.45 - 0.05, 0.45 + 0.05) == 23  # Connor 1987
     assert compute_wilson_interval(90, 100) == pytest.approx([0.8256, 0.9448], abs=1e-4)
+
+
+def test_scores_of_five_classes_are_those_of_the_metrics_and_their_intervals_contain_them() -> None:
+    generator = np.random.default_rng(3)
+    labels = generator.integers(0, 5, 400)
+    first, second = (
+        np.where(generator.random(400) < share, labels, generator.integers(0, 5, 400)) for share in (0.5, 0.7)
+    )
+    compared = compare_predictions(labels, first, second, num_classes=5)["metrics"]
+    assert compared.keys() == {"accuracy", "macro_f1", "weighted_f1"}
+    for key, predicted in (("a", first), ("b", second)):
+        expected = compute_metrics(predicted, labels, [*"12345"])
+        for name, scores in compared.items():
+            assert scores[key] == pytest.approx(expected[name])
+            low, high = scores[f"{key}_ci95"]
+            assert low < scores[key] < high
+    assert compared["macro_f1"]["difference_ci95"][0] > 0
+
+
+def test_seventy_seven_classes_are_compared_in_seconds_and_little_memory() -> None:
+    generator = np.random.default_rng(4)
+    labels = generator.integers(0, 77, 3_000)
+    answers = [np.where(generator.random(3_000) < 0.8, labels, generator.integers(0, 77, 3_000)) for _ in "ab"]
+    tracemalloc.start()
+    outcome = compare_predictions(labels, *answers, np.arange(3_000) // 2, num_classes=77)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1e9
+    assert outcome["test_clusters"] == 1_500

@@ -32,7 +32,7 @@ class Refuse:
 sys.meta_path.insert(0, Refuse())
 import sentiment.cli, sentiment.serving.server
 from sentiment.inference.predictor import Predictor
-print(Predictor.from_pretrained(sys.argv[1], "onnx", "fp32").predict_probabilities(["a good film"])[0])
+print(Predictor.from_pretrained(sys.argv[1], "onnx", "fp32").predict_probabilities(["a good film"])[0, 1])
 """
 
 
@@ -145,7 +145,7 @@ def test_it_runs_without_torch(exported: Path) -> None:
         [sys.executable, "-c", WITHOUT_TORCH, str(exported)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    expected = Predictor.from_pretrained(str(exported)).predict_probabilities(["a good film"])[0]
+    expected = Predictor.from_pretrained(str(exported)).predict_probabilities(["a good film"])[0, 1]
     assert float(done.stdout) == pytest.approx(expected, abs=1e-5)
 
 
@@ -187,7 +187,8 @@ def test_nan_of_onnx_is_refused(model_folder: Path, reviews_csv: Path, monkeypat
 
 
 def test_nan_is_wrong_and_differs_by_1() -> None:
-    found = compare_probabilities(np.array([0.9, np.nan, 0.2]), np.array([0.8, 0.1, 0.2]), np.array([1, 0, 0]))
+    found, expected = np.array([[0.9, np.nan, 0.2], [0.8, 0.1, 0.2]])
+    found = compare_probabilities(*(np.stack([1 - one, one], axis=1) for one in (found, expected)), np.array([1, 0, 0]))
     assert found == {"accuracy": pytest.approx(2 / 3), "changed_labels": 1, "max_difference": 1.0}
 
 
@@ -215,7 +216,7 @@ def test_a_run_is_evaluated_on_its_test_rows(
 ) -> None:
     texts = ["a good film", "bad &amp;amp; dull", "the story"]  # cleaned: cleaning again would change it
     columns = {"row": [0, 1, 2], "text": texts, "label": [1, 0, 0], "predicted": [1, 0, 0]}
-    table = pa.table(columns | {"probability": [0.9, 0.2, 0.3]})
+    table = pa.table(columns | {"score": [0.9, 0.8, 0.7]})
     pyarrow.parquet.write_table(table, model_folder.parent / "predictions.parquet")
     seen: list[object] = []
     measure_speed = sentiment.inference.export.measure_speed

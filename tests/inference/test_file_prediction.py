@@ -23,14 +23,15 @@ class StubPredictor:
 
     def __init__(self) -> None:
         self.calls: list[int] = []
-        self.checkpoint = self
 
-    def clean(self, text: str) -> str:
-        return text.replace("<br />", " ").strip()
-
-    def predict(self, texts: Sequence[str]) -> list[Prediction]:
+    def predict(self, texts: Sequence[str]) -> list[Prediction | None]:
         self.calls.append(len(texts))
-        return [Prediction("positive", 0.75) if "good" in text else Prediction("negative", 0.125) for text in texts]
+        return [self.predict_one(text) if text.replace("<br />", " ").strip() else None for text in texts]
+
+    def predict_one(self, text: str) -> Prediction:
+        if "good" in text:
+            return Prediction("positive", 0.75, {"negative": 0.25, "positive": 0.75})
+        return Prediction("negative", 0.875, {"negative": 0.875, "positive": 0.125})
 
 
 @pytest.fixture
@@ -47,10 +48,10 @@ def test_one_row_per_text_in_order_and_quoted(predictor: Any, tmp_path: Path) ->
     output = tmp_path / "labelled.csv"
     write_predicted_labels(predictor, TEXTS, output)
     header, *rows = read_rows(output)
-    assert header == ["text", "label", "probability"]
+    assert header == ["text", "label", "score"]
     assert [text for text, _, _ in rows] == TEXTS
     assert [row[1:] for row in rows] == [
-        ["positive", "0.750000"] if "good" in text else ["negative", "0.125000"] for text in TEXTS
+        ["positive", "0.750000"] if "good" in text else ["negative", "0.875000"] for text in TEXTS
     ]
     assert b"\r" not in output.read_bytes()
     assert [path.name for path in tmp_path.iterdir()] == ["labelled.csv"]
@@ -58,10 +59,10 @@ def test_one_row_per_text_in_order_and_quoted(predictor: Any, tmp_path: Path) ->
 
 def test_blank_texts_have_a_row_without_a_label(predictor: Any, capsys: pytest.CaptureFixture[str]) -> None:
     write_predicted_labels(predictor, ["", "good", " \t", "<br />", "bad"], None)
-    lines = ["text,label,probability", ",,", "good,positive,0.750000", " \t,,", "<br />,,", "bad,negative,0.125000"]
+    lines = ["text,label,score", ",,", "good,positive,0.750000", " \t,,", "<br />,,", "bad,negative,0.875000"]
     assert capsys.readouterr().out.splitlines() == lines
     write_predicted_labels(predictor, [], None)
-    assert capsys.readouterr().out == "text,label,probability\n"
+    assert capsys.readouterr().out == "text,label,score\n"
 
 
 def test_many_texts_are_predicted_in_chunks(predictor: Any, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import functools
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -249,9 +250,25 @@ def test_incomplete_head_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     assert "no classifier.weight" in get_error(tmp_path)
 
 
-def test_other_number_of_labels_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+def test_labels_that_do_not_fit_the_weights_are_refused(checkpoint: Path, tmp_path: Path) -> None:
+    shutil.copytree(checkpoint, tmp_path, dirs_exist_ok=True)
     BertConfig.from_pretrained(checkpoint, num_labels=5).save_pretrained(tmp_path)
-    assert "has 5 labels: a sentiment classifier has 2" in get_error(tmp_path)
+    assert "cannot load the weights" in get_error(tmp_path)
+
+
+def test_head_of_other_classes_is_not_used(checkpoint: Path, caplog: pytest.LogCaptureFixture) -> None:
+    saved = load_trained_classifier(str(checkpoint))
+    for names in (["1", "2", "3"], ["dull", "fine"]):
+        caplog.clear()
+        model = load_classifier(str(checkpoint), class_names=names)
+        assert "has the head of other classes: classifier.* is newly initialized" in caplog.text
+        assert model.config.id2label == dict(enumerate(names))
+        assert model.classifier.out_features == len(names)
+        assert model.classifier.bias.eq(0).all()
+        assert torch.equal(model.bert.pooler.dense.weight, saved.bert.pooler.dense.weight)
+    caplog.clear()
+    assert torch.equal(load_classifier(str(checkpoint)).classifier.weight, saved.classifier.weight)
+    assert not caplog.text
 
 
 def test_pretrained_model_with_another_head_gets_a_new_one_of_two_labels(tiny_bert: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sentiment.data.labels import LABEL_NAMES
 from sentiment.evaluation.error_analysis import count_fixes_and_regressions, find_most_confident_flips
 from sentiment.evaluation.metrics import compute_metrics
 from sentiment.evaluation.significance import compare_predictions
@@ -41,7 +42,8 @@ def build_comparison(
     predicted = {"a": guess(wrong_a), "b": guess(wrong_b)}
     columns = {
         key: {"row": [100 + row for row in range(40)], "text": [ATTACK] * 40, "label": LABELS, "predicted": answers,
-              "probability": [0.9 if answer else 0.2 for answer in answers]}
+              "p_negative": [0.1 if answer else 0.8 for answer in answers],
+              "p_positive": [0.9 if answer else 0.2 for answer in answers]}
         for key, answers in predicted.items()
     }  # fmt: skip
     outcome = compare_predictions(LABELS, predicted["a"], predicted["b"], clusters)
@@ -79,11 +81,11 @@ def write(tmp_path: Path) -> Write:
         **changes: Any,
     ) -> tuple[str, str]:
         test = {
-            key: compute_metrics(guess(wrong), LABELS) | {"loss": 0.3}
+            key: compute_metrics(guess(wrong), LABELS, LABEL_NAMES) | {"loss": 0.3}
             for key, wrong in (("a", wrong_a), ("b", wrong_b))
         }
         metrics = {
-            key: {"test": {"before": compute_metrics([1] * 40, LABELS) | {"loss": 0.7}, "after": after},
+            key: {"test": {"before": compute_metrics([1] * 40, LABELS, LABEL_NAMES) | {"loss": 0.7}, "after": after},
                   "history": [{"epoch": 1, "validation": after}], "best_epoch": 1}
             for key, after in test.items()
         }  # fmt: skip

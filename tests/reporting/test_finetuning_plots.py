@@ -6,6 +6,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
+from sentiment.data.labels import LABEL_NAMES
 from sentiment.evaluation.metrics import compute_metrics
 from sentiment.reporting.finetuning_report import draw_confusion, draw_loss, draw_metrics
 from sentiment.reporting.plots import draw_before_after
@@ -13,7 +14,7 @@ from sentiment.reporting.rendering import save_figures
 
 
 def fake_history(epochs: int) -> list[dict[str, Any]]:
-    validation = {**compute_metrics([1, 0, 1, 1], [1, 0, 0, 1]), "loss": 0.4}
+    validation = {**compute_metrics([1, 0, 1, 1], [1, 0, 0, 1], LABEL_NAMES), "loss": 0.4}
     return [{"epoch": epoch, "train_loss": 0.7 / epoch, "validation": validation} for epoch in range(1, epochs + 1)]
 
 
@@ -44,7 +45,7 @@ def test_curves_mark_the_restored_epoch_and_skip_missing_values() -> None:
 
 
 def test_confusion_shows_counts_and_row_shares() -> None:
-    before, after = draw_confusion({"before": [[0, 4], [0, 6]], "after": [[3, 1], [1, 1499]]}).axes
+    before, after = draw_confusion({"before": [[0, 4], [0, 6]], "after": [[3, 1], [1, 1499]]}, LABEL_NAMES).axes
     assert (before.get_title("left"), after.get_xlabel(), after.get_ylabel()) == (
         "before",
         "Predicted label",
@@ -58,12 +59,12 @@ def test_confusion_shows_counts_and_row_shares() -> None:
 
 
 def test_a_row_without_texts(tmp_path: Path) -> None:
-    save_figures(tmp_path, {"confusion.png": draw_confusion({"after": [[0, 0], [0, 2]]})})
+    save_figures(tmp_path, {"confusion.png": draw_confusion({"after": [[0, 0], [0, 2]]}, LABEL_NAMES)})
     assert size_of(tmp_path / "confusion.png")
 
 
 def test_before_after_with_perfect_and_useless_scores(tmp_path: Path) -> None:
-    useless, perfect = compute_metrics([0, 0], [1, 1]), compute_metrics([1] * 7, [1] * 7)
+    useless, perfect = compute_metrics([0, 0], [1, 1], LABEL_NAMES), compute_metrics([1] * 7, [1] * 7, LABEL_NAMES)
     figure = draw_before_after({"after training": {"before": useless, "after": perfect}})
     save_figures(tmp_path, {"before_after.png": figure})
     assert size_of(tmp_path / "before_after.png")
@@ -71,6 +72,9 @@ def test_before_after_with_perfect_and_useless_scores(tmp_path: Path) -> None:
 
 def test_drawing_does_not_change_global_settings(tmp_path: Path) -> None:
     settings = dict(mpl.rcParams)
-    figures = {"loss.png": draw_loss(fake_history(2), 1), "confusion.png": draw_confusion({"after": [[1, 0], [0, 2]]})}
+    figures = {
+        "loss.png": draw_loss(fake_history(2), 1),
+        "confusion.png": draw_confusion({"after": [[1, 0], [0, 2]]}, LABEL_NAMES),
+    }
     save_figures(tmp_path, figures)
     assert dict(mpl.rcParams) == settings

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from transformers import BertTokenizerFast
 
+from sentiment.data.labels import LABEL_NAMES
 from sentiment.evaluation.metrics import compute_metrics
 from sentiment.reporting.finetuning_report import write_report
 from sentiment.reporting.model_cards import write_model_card
@@ -19,7 +20,8 @@ from sentiment.reporting.rendering import escape_markdown
 
 ATTACK = "<img src=x onerror=alert(1)>"
 TEXTS = ["good", f"not {ATTACK} | `good`\n# film", "dull film", "good film"]
-LABELS, PREDICTED, PROBABILITIES = [1, 0, 0, 1], [1, 1, 0, 1], [0.9, 0.8, 0.1, 0.7]
+LABELS, PREDICTED = [1, 0, 0, 1], [1, 1, 0, 1]
+PROBABILITIES = {"score": [0.9, 0.8, 0.9, 0.7], "p_negative": [0.1, 0.2, 0.9, 0.3], "p_positive": [0.9, 0.8, 0.1, 0.7]}
 
 SPLIT = {
     "rows": 8000, "labels": {"negative": 3801, "positive": 4199, "unlabelled": 0}, "empty": 0,
@@ -69,8 +71,8 @@ def run() -> dict[str, Any]:
 
 @pytest.fixture
 def metrics() -> dict[str, Any]:
-    before = {**compute_metrics([1, 1, 1, 1], LABELS), "loss": 0.7}
-    after = {**compute_metrics(PREDICTED, LABELS), "loss": 0.3}
+    before = {**compute_metrics([1, 1, 1, 1], LABELS, LABEL_NAMES), "loss": 0.7}
+    after = {**compute_metrics(PREDICTED, LABELS, LABEL_NAMES), "loss": 0.3}
     return {
         "test": {"before": before, "after": after},
         "validation": after,
@@ -86,7 +88,7 @@ def write_run(folder: Path, run: dict[str, Any], metrics: dict[str, Any], rows: 
     (folder / "run.json").write_text(json.dumps(run), encoding="utf-8")
     (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
     columns = {"row": rows or [0, 1, 2, 3], "text": TEXTS, "label": LABELS, "predicted": PREDICTED}
-    pyarrow.parquet.write_table(pa.table({**columns, "probability": PROBABILITIES}), folder / "predictions.parquet")
+    pyarrow.parquet.write_table(pa.table({**columns, **PROBABILITIES}), folder / "predictions.parquet")
 
 
 def report_of(folder: Path, tokenizer: BertTokenizerFast) -> tuple[str, str]:
@@ -298,7 +300,7 @@ def test_clusters_are_named_only_if_there_are_fewer_than_rows(
     tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any], tokenizer: BertTokenizerFast
 ) -> None:
     for clusters, named in ((None, False), ([0, 1, 2, 3], False), ([0, 0, 1, 2], True)):
-        metrics["test"]["after"] |= compute_metrics(PREDICTED, LABELS, clusters)
+        metrics["test"]["after"] |= compute_metrics(PREDICTED, LABELS, LABEL_NAMES, clusters)
         write_run(tmp_path, run, metrics)
         write_model_card(tmp_path, run, metrics)
         card = (tmp_path / "README.md").read_text(encoding="utf-8")

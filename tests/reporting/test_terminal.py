@@ -2,6 +2,7 @@ from typing import Any
 
 import pytest
 
+from sentiment.data.labels import LABEL_NAMES
 from sentiment.evaluation.metrics import compute_metrics
 from sentiment.reporting.terminal import (
     render_adaptation,
@@ -16,8 +17,8 @@ LABELS, PREDICTED = [1, 0, 0, 1], [1, 1, 0, 1]
 
 @pytest.fixture
 def metrics() -> dict[str, Any]:
-    before = {**compute_metrics([1, 1, 1, 1], LABELS), "loss": 0.7}
-    after = {**compute_metrics(PREDICTED, LABELS), "loss": 0.3}
+    before = {**compute_metrics([1, 1, 1, 1], LABELS, LABEL_NAMES), "loss": 0.7}
+    after = {**compute_metrics(PREDICTED, LABELS, LABEL_NAMES), "loss": 0.3}
     return {"test": {"before": before, "after": after}}
 
 

@@ -6,10 +6,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from datasets import Dataset
+from datasets import ClassLabel, Dataset
 
 from sentiment.exceptions import InputError
-from sentiment.runs.results import read_adaptation_metrics, read_finished_run, read_predictions, write_predictions
+from sentiment.runs.results import (
+    read_adaptation_metrics,
+    read_finished_run,
+    read_predictions,
+    stack_probabilities,
+    write_predictions,
+)
 
 ADAPTATION = {"run_dir": "gone/mlm", "loss_after": 4.1}
 
@@ -79,8 +85,13 @@ def test_metrics_of_the_adaptation(write_finished_run: Callable[..., Path], tmp_
 
 def test_written_predictions_are_read_back(tmp_path: Path) -> None:
     split = Dataset.from_dict({"row": [4, 7], "text": ["good", "bad"], "label": [1, 0], "key": ["x", "y"]})
-    write_predictions(tmp_path / "predictions.parquet", split, np.array([0.75, 0.5]))
-    assert read_predictions(tmp_path / "predictions.parquet") == {
-        "row": [4, 7], "text": ["good", "bad"], "label": [1, 0], "predicted": [1, 0], "probability": [0.75, 0.5],
+    split = split.cast_column("label", ClassLabel(names=["low", "high", "top"]))
+    probabilities = np.array([[0.25, 0.75, 0.0], [0.5, 0.0, 0.5]])
+    write_predictions(tmp_path / "predictions.parquet", split, probabilities)
+    read = read_predictions(tmp_path / "predictions.parquet")
+    assert stack_probabilities(read).tolist() == probabilities.tolist()
+    assert read == {
+        "row": [4, 7], "text": ["good", "bad"], "label": [1, 0], "predicted": [1, 0], "score": [0.75, 0.5],
+        "p_low": [0.25, 0.5], "p_high": [0.75, 0.0], "p_top": [0.0, 0.5],
     }  # fmt: skip
     assert [path.name for path in tmp_path.iterdir()] == ["predictions.parquet"]
