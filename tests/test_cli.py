@@ -14,6 +14,7 @@ import sentiment
 from sentiment.cli import main, run_command
 from sentiment.demo import embedded
 from sentiment.exceptions import InputError
+from sentiment.inference.predictor import Predictor
 
 Capture = pytest.CaptureFixture[str]
 
@@ -70,10 +71,12 @@ def test_predict_texts_from_arguments(tiny_classifier: Path, capsys: Capture) ->
     texts = ["a good film", "bad", 'dull, "boring"\nstory']
     call("predict", tiny_classifier, *texts)
     header, *rows = rows_of(capsys.readouterr().out)
-    assert header == ["text", "label", "probability"]
+    assert header == ["text", "label", "score"]
     assert [text for text, _, _ in rows] == texts
-    for _, label, probability in rows:
-        assert label == ("positive" if float(probability) > 0.5 else "negative")
+    for text, label, score in rows:
+        (expected,) = Predictor.from_pretrained(str(tiny_classifier)).predict([text])
+        assert expected
+        assert (label, float(score)) == (expected.label, pytest.approx(expected.score, abs=1e-6))
 
 
 def test_predict_a_pipe(tiny_classifier: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:

@@ -60,7 +60,7 @@ def test_a_run_leaves_what_is_promised_and_its_numbers_agree(run: Callable[..., 
     after = metrics["test"]["after"]
     assert after["accuracy"] > 0.75 > metrics["test"]["before"]["accuracy"]
     table = pyarrow.parquet.read_table(folder / "predictions.parquet").to_pydict()
-    assert list(table) == ["row", "text", "label", "predicted", "probability"]
+    assert list(table) == ["row", "text", "label", "predicted", "score", "p_negative", "p_positive"]
     hits = [label == predicted for label, predicted in zip(table["label"], table["predicted"], strict=True)]
     assert after["accuracy"] == pytest.approx(sum(hits) / len(hits))
     assert sum(map(sum, after["confusion_matrix"])) == len(hits) == record["data"]["audit"]["splits"]["test"]["rows"]
@@ -81,8 +81,8 @@ def test_predictions_stand_beside_their_texts_in_the_order_of_the_split(run: Cal
     lengths = [len(text.split()) for text in table["text"]]
     assert lengths != sorted(lengths)
     assert table["row"] == sorted(table["row"])
-    for text, probability in zip(table["text"], table["probability"], strict=True):
-        assert predictor.predict([text])[0].probability == pytest.approx(probability, abs=1e-5)
+    for text, probability in zip(table["text"], table["p_positive"], strict=True):
+        assert predictor.predict_probabilities([text])[0, 1] == pytest.approx(probability, abs=1e-5)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "auto"])

@@ -48,12 +48,12 @@ def test_the_offline_run_and_its_checkpoint_in_plain_transformers(tmp_path: Path
     # Longer than the model takes: both must truncate it at the same token.
     long_text = "a film of some charm , but " * 60
     *answers, of_long_text = ask_pipeline(tmp_path / "run" / "model", [*table["text"], long_text])
-    for answer, probability, predicted in zip(answers, table["probability"], table["predicted"], strict=True):
+    for answer, probability, predicted in zip(answers, table["p_positive"], table["predicted"], strict=True):
         assert answer["positive"] == pytest.approx(probability, abs=1e-6)
         assert max(answer, key=lambda name: answer[name]) == ("negative", "positive")[predicted]
 
     predictor = Predictor.from_pretrained(str(tmp_path / "run"))
-    assert of_long_text["positive"] == pytest.approx(predictor.predict([long_text])[0].probability, abs=1e-6)
+    assert of_long_text["positive"] == pytest.approx(predictor.predict_probabilities([long_text])[0, 1], abs=1e-6)
 
 
 def ask_pipeline(model: Path, texts: list[str]) -> list[dict[str, float]]:
