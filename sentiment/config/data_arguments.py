@@ -39,8 +39,9 @@ class SourceArguments:
         None, "Folder with local copies of datasets, read instead of the Hub. Default: SENTIMENT_DATA_DIR."
     )
     text_column_names: str | None = option(
-        None, "Text columns, separated by commas, joined by a space. Default: text, sentence or review."
+        None, "Text columns, separated by commas. Default: text, sentence or review."
     )
+    text_column_delimiter: str = option(" ", "What joins the texts of several text columns.")
     max_rows: str = option("10000", "Rows used, before splitting: a number or 'all'.")
     sample: str = option("first", "Rows that --max_rows keeps: the first ones, or a random sample.", choices=SAMPLES)
     cleaning: str = option(
@@ -79,6 +80,12 @@ class DataArguments(SourceArguments):
         "--dataset",
     )
     label_column_name: str | None = option(None, "Label column. Default: label.")
+    label_mapping: dict | str | None = option(  # type: ignore[type-arg]
+        None,
+        "Classes of the label values, such as 1=negative,2=negative,3=null,4=positive,5=positive; null leaves rows "
+        "out. In a run.yaml, a mapping. Default: each label is a class.",
+    )
+    unlabelled_value: str | None = option(None, "Label value of unlabelled rows, such as -1, beside empty ones.")
     split: str = option(
         "stratified",
         "stratified: published train and validation joined and split 8:1:1. official: published train for training, "
@@ -131,6 +138,10 @@ class CorpusArguments(SourceArguments):
     target_dataset_revision: str | None = option(None, "--dataset_revision of the fine-tuning to come.")
     target_text_column_names: str | None = option(None, "--text_column_names of the fine-tuning to come.")
     target_label_column_name: str | None = option(None, "--label_column_name of the fine-tuning to come.")
+    target_label_mapping: dict | str | None = option(  # type: ignore[type-arg]
+        None, "--label_mapping of the fine-tuning to come."
+    )
+    target_unlabelled_value: str | None = option(None, "--unlabelled_value of the fine-tuning to come.")
     long_texts: str = option(
         "chunk",
         "chunk: all of each review, in sequences of at most --max_seq_length tokens. truncate: its first sequence "

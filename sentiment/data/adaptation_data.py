@@ -29,7 +29,7 @@ READABLE_TEXTS = 200  # held-out texts that are kept as text, for the examples o
 # Of the fine-tuning to come; named target_* in adaptations.
 TARGET_OPTIONS = (
     *("split", "max_rows", "sample", "split_seed"),
-    *("text_column_names", "label_column_name", "dataset_revision"),
+    *("text_column_names", "label_column_name", "label_mapping", "unlabelled_value", "dataset_revision"),
 )
 
 
@@ -59,18 +59,22 @@ def collect_held_out_keys(args: CorpusArguments, seed: int) -> set[str]:
             args.data_dir,
             with_labels=False,
             text_column_names=args.text_column_names,
+            text_column_delimiter=args.text_column_delimiter,
             revision=args.dataset_revision,
             streaming=True,
         )
         held_out |= collect_published_test_keys(published)
     if args.target_dataset != "none":
         options = {name: getattr(args, f"target_{name}") for name in TARGET_OPTIONS}
-        options |= {name: getattr(args, name) for name in ("data_dir", "cleaning", "preprocessing_num_workers")}
+        options |= {
+            name: getattr(args, name)
+            for name in ("data_dir", "cleaning", "preprocessing_num_workers", "text_column_delimiter")
+        }
         try:
             splits = load_split_reviews(DataArguments(dataset_name=args.target_dataset, **options), seed).splits
         except InputError as error:
             message = str(error)
-            for name in ("text_column_names", "label_column_name"):
+            for name in ("text_column_names", "label_column_name", "label_mapping", "unlabelled_value"):
                 message = message.replace(f"--{name}", f"--target_{name}")
             raise InputError(
                 f"{message} ({args.target_dataset} is read to keep its test texts out of the corpus: name other "

@@ -8,6 +8,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import train_test_split
 
+from sentiment.data.labels import shorten
 from sentiment.data.leaks import find_containers
 from sentiment.exceptions import require
 
@@ -27,14 +28,20 @@ def merge_equal_keys(keys: Sequence[str], texts: Iterable[str]) -> list[str]:
     return [first_keys.setdefault(components[node], key) for node, key in zip(key_nodes, keys, strict=True)]
 
 
-def assign_stratified(keys: Sequence[object], labels: np.ndarray, ratios: Sequence[int], seed: int) -> np.ndarray:
+def assign_stratified(
+    keys: Sequence[object], labels: np.ndarray, ratios: Sequence[int], seed: int, class_names: Sequence[str] = ()
+) -> np.ndarray:
     """The split of each row, shape (rows,); rows of equal key share one."""
     first_row = {key: row for row, key in reversed(list(enumerate(keys)))}
-    split_of = dict(zip(first_row, assign_units(labels[list(first_row.values())], ratios, seed), strict=True))
+    split_of = dict(
+        zip(first_row, assign_units(labels[list(first_row.values())], ratios, seed, class_names), strict=True)
+    )
     return np.array([split_of[key] for key in keys], dtype=int)
 
 
-def assign_grouped(keys: Sequence[str], labels: np.ndarray, ratios: Sequence[int], seed: int) -> np.ndarray:
+def assign_grouped(
+    keys: Sequence[str], labels: np.ndarray, ratios: Sequence[int], seed: int, class_names: Sequence[str] = ()
+) -> np.ndarray:
     """The split of each row, shape (rows,): that of the texts that contain it, or -1 if these are in several.
 
     Only texts contained in no other are assigned at random, so that no phrase of a test sentence is in training.
@@ -43,7 +50,8 @@ def assign_grouped(keys: Sequence[str], labels: np.ndarray, ratios: Sequence[int
     texts = list(label_of)
     containers = find_containers(texts)
     maximal = [position for position, text in enumerate(texts) if text not in containers]
-    splits = assign_units(np.array([label_of[texts[position]] for position in maximal]), ratios, seed)
+    maximal_labels = np.array([label_of[texts[position]] for position in maximal])
+    splits = assign_units(maximal_labels, ratios, seed, class_names)
     split_at = dict(zip(maximal, splits.tolist(), strict=True))
     split_of = {texts[position]: split for position, split in split_at.items()}
     for text, positions in containers.items():
@@ -52,16 +60,20 @@ def assign_grouped(keys: Sequence[str], labels: np.ndarray, ratios: Sequence[int
     return np.array([split_of[key] for key in keys], dtype=int)
 
 
-def assign_units(labels: np.ndarray, ratios: Sequence[int], seed: int) -> np.ndarray:
-    """The split of each unit, shape (units,), stratified by label; raises InputError if a label has too few units."""
-    negative, positive = np.bincount(labels, minlength=2)[:2]
+def assign_units(labels: np.ndarray, ratios: Sequence[int], seed: int, class_names: Sequence[str] = ()) -> np.ndarray:
+    """The split of each unit, shape (units,), stratified by class; raises InputError if a class has too few units."""
     require(len(labels) > 0, "no usable rows: no text has exactly one label")
-    only = f"all {len(labels):,} usable rows are {'positive' if positive else 'negative'}"
-    require(negative > 0 and positive > 0, f"{only}: a classifier needs rows of both labels")
+    counts = {
+        repr(class_names[label] if class_names else str(label)): count
+        for label, count in enumerate(np.bincount(labels).tolist())
+        if count
+    }
+    require(len(counts) > 1, f"all {len(labels):,} usable rows are {min(counts)}: a classifier needs two classes")
+    few = [f"{count:,} of {name}" for name, count in counts.items() if count < sum(ratios)]
     require(
-        min(negative, positive) >= sum(ratios),
-        f"too few rows to split {':'.join(map(str, ratios))}: {negative:,} different negative and {positive:,} "
-        f"different positive texts are usable, and {sum(ratios)} of each are needed",
+        not few,
+        f"too few rows to split {':'.join(map(str, ratios))}: of different texts there are {shorten(', '.join(few))}, "
+        f"and {sum(ratios)} of each class are needed; join classes, or leave them out, with --label_mapping",
     )
     splits = np.zeros(len(labels), dtype=int)
     rest, rest_ratio = np.arange(len(labels)), sum(ratios)
@@ -93,5 +105,5 @@ def sample_training_rows(part: Dataset, rows: int, seed: int) -> Dataset:
         ranks[own] = (np.arange(len(own)) + 0.5) / len(own)
     chosen = np.sort(np.argsort(ranks, kind="stable")[:rows])
     lacks_label = set(labels[chosen]) != set(labels)
-    require(not lacks_label, f"--max_train_samples {rows}: too few for rows of both labels")
+    require(not lacks_label, f"--max_train_samples {rows}: too few for rows of all classes")
     return part.select(chosen)

@@ -37,27 +37,31 @@ def audit_splits(splits: DatasetDict, tokenizer: PreTrainedTokenizerBase, max_se
 
 
 def audit_split(part: Dataset, tokenizer: PreTrainedTokenizerBase, max_seq_length: int) -> dict[str, Any]:
-    """Rows, labels, empty texts, duplicates, texts with both labels, lengths in tokens, share of truncated texts."""
+    """Rows, labels, empty texts, duplicates, texts with several labels, lengths in tokens, share of truncated texts."""
     keys, labels = part["key"][:], np.asarray(part["label"][:], dtype=int)
     labels_of = collect_labels(keys, labels.tolist())
+    class_names = part.features["label"].names
+    counts = np.bincount(labels[labels >= 0], minlength=len(class_names))
     batches = part.select_columns(["text"]).iter(batch_size=1000)
     tokens = [len(ids) for batch in batches for ids in encode_texts(batch["text"], tokenizer)]
     lengths = np.array(tokens) + SPECIAL_TOKENS
+    is_cut = lengths > max_seq_length
     return {
         "rows": len(part),
-        "labels": {
-            name: int((labels == label).sum()) for name, label in (("negative", 0), ("positive", 1), ("unlabelled", -1))
-        },
+        "labels": dict(zip(class_names, counts.tolist(), strict=True)) | {"unlabelled": int((labels < 0).sum())},
         "empty": sum(not text for text in part["text"][:]),
         "duplicates": len(keys) - len(labels_of),
-        "both_labels": sum(len(found - {-1}) > 1 for found in labels_of.values()),
+        "both_labels": sum(sum(label >= 0 for label in found) > 1 for found in labels_of.values()),
         "tokens": {
             "mean": round(float(lengths.mean()), 2),
             "median": float(np.median(lengths)),
             "p95": float(np.percentile(lengths, 95)),
             "max": int(lengths.max()),
         },
-        "share_cut": float((lengths > max_seq_length).mean()),
+        "share_cut": float(is_cut.mean()),
+        "share_cut_by_class": {
+            name: float(is_cut[labels == label].mean()) for label, name in enumerate(class_names) if counts[label]
+        },
     }
 
 

@@ -49,6 +49,7 @@ def load_corpus(args: CorpusArguments) -> Any:
             args.data_dir,
             with_labels=False,
             text_column_names=args.text_column_names,
+            text_column_delimiter=args.text_column_delimiter,
             revision=revision,
             streaming=args.streaming,
         )

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Features
 
-from sentiment.data.labels import UNLABELLED, ColumnOptions, Columns, match_columns, parse_row, shorten
+from sentiment.data.columns import ColumnOptions, Columns, match_columns, parse_row
+from sentiment.data.labels import shorten
 from sentiment.exceptions import InputError, require
 
 TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
@@ -29,7 +30,7 @@ def read_files(paths: list[str], stamps: list[tuple[int, int]], options: ColumnO
 
 
 def read_file(path: str, with_labels: bool = True, text_column_names: str | None = None) -> Rows:
-    """Yield rows `{"text": str, "label": 0, 1 or -1}`; raises InputError with file, row and column."""
+    """Yield rows `{"text": str, "label": str or None}`; raises InputError with file, row and column."""
     return READERS[Path(path).suffix.lower()](path, ColumnOptions(text_column_names, with_labels=with_labels))
 
 
@@ -124,6 +125,17 @@ def read_parquet(path: str, options: ColumnOptions) -> Rows:
         raise InputError(f"{path}: not a Parquet file, or damaged or cut off; copy it again") from error
 
 
+def find_class_names(paths: list[Path], options: ColumnOptions) -> tuple[str, ...]:
+    """The names of the classes that a Parquet file of `datasets` declares for its label column, if any does."""
+    for path in paths:
+        if path.suffix.lower() == ".parquet":
+            schema = pq.read_schema(path)
+            if b"huggingface" in (schema.metadata or {}):
+                features = Features.from_arrow_schema(schema)
+                return match_columns(str(path), schema.names, options, features).class_names
+    return ()
+
+
 def to_values(column: pa.Array) -> list[Any]:
     """The values of a column; invalid bytes become lone surrogates, as in `errors="surrogateescape"`."""
     try:
@@ -139,7 +151,7 @@ def read_text(path: str, options: ColumnOptions) -> Rows:
     with Path(path).open("rb") as lines:
         for line in read_lines(lines, path):
             if line.strip():
-                yield {"text": line, "label": UNLABELLED}
+                yield {"text": line, "label": None}
 
 
 def read_lines(lines: BinaryIO, name: str) -> Iterator[str]:

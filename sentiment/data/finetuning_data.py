@@ -10,6 +10,7 @@ from sentiment.config.arguments import DataArguments
 from sentiment.data.assignment import sample_training_rows
 from sentiment.data.audit import audit_splits
 from sentiment.data.hub import find_revisions
+from sentiment.data.labels import LabelOptions, parse_label_mapping
 from sentiment.data.sources import load_reviews
 from sentiment.data.splits import SplitReviews, add_keys, split_reviews
 from sentiment.data.tokenization import tokenize_reviews
@@ -40,6 +41,8 @@ def load_published_reviews(data_args: DataArguments) -> DatasetDict:
         data_args.data_dir,
         text_column_names=data_args.text_column_names,
         label_column_name=data_args.label_column_name,
+        text_column_delimiter=data_args.text_column_delimiter,
+        labels=LabelOptions(parse_label_mapping(data_args.label_mapping), data_args.unlabelled_value),
         revision=data_args.dataset_revision,
     )
 

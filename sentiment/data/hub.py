@@ -15,7 +15,8 @@ from datasets.exceptions import DatasetsError
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
 from sentiment.data.caching import FEATURES, map_batches
-from sentiment.data.labels import ColumnOptions, Columns, match_columns, parse_row, shorten
+from sentiment.data.columns import ColumnOptions, Columns, match_columns, parse_row
+from sentiment.data.labels import shorten
 from sentiment.exceptions import InputError, first_line
 
 RepoType = Literal["dataset", "model"]
@@ -25,8 +26,10 @@ TIMEOUT_SECONDS = 5.0
 OFFLINE_YAML = {"train_e2e.py": "offline", "train_mlm.py": "offline_mlm", "train_finetune.py": "offline_finetune"}
 
 
-def load_hub_dataset(repo_id: str, options: ColumnOptions, revision: str | None, streaming: bool) -> dict[str, Any]:
-    """The splits of a dataset, each with the columns `text` and `label`; raises InputError as `load_reviews`."""
+def load_hub_dataset(
+    repo_id: str, options: ColumnOptions, revision: str | None, streaming: bool
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The splits of a dataset with `text` and `label` as strings, and its class names; raises as `load_reviews`."""
     online = check_hub(repo_id, "dataset", revision)
     try:
         with nullcontext() if online else offline_datasets():
@@ -34,14 +37,21 @@ def load_hub_dataset(repo_id: str, options: ColumnOptions, revision: str | None,
     except LOADING_ERRORS as error:
         reason = shorten(first_line(error), 200)
         raise InputError(f"cannot load dataset {repo_id} from the Hugging Face Hub: {reason}") from error
-    splits = {split: normalise(rows, f"{repo_id} ({split})", options) for split, rows in published.items()}
+    splits: dict[str, Any] = {}
+    class_names: tuple[str, ...] = ()
+    for split, rows in published.items():
+        place = f"{repo_id} ({split})"
+        columns = match_columns(place, rows.column_names or list(next(iter(rows))), options, rows.features)
+        splits[split] = normalise(rows, place, columns)
+        class_names = class_names or columns.class_names
     is_in_memory = streaming and not online
-    return {name: part.to_iterable_dataset() for name, part in splits.items()} if is_in_memory else splits
+    if is_in_memory:
+        splits = {name: part.to_iterable_dataset() for name, part in splits.items()}
+    return splits, class_names
 
 
-def normalise(rows: Any, place: str, options: ColumnOptions) -> Any:
+def normalise(rows: Any, place: str, columns: Columns) -> Any:
     """The rows with `text` and `label` alone; messages call them `place`."""
-    columns = match_columns(place, rows.column_names or list(next(iter(rows))), options, rows.features)
     return map_batches(
         rows.select_columns(columns.names),
         parse_batch,

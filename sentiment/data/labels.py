@@ -1,23 +1,26 @@
-"""Text and label columns of a dataset, and the values of a label; imports no `datasets`, as serving does without."""
+"""Classes and their names, from the values of a label column; imports no `datasets`, as serving does without."""
 
+import json
+import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sentiment.exceptions import InputError, require
 
-LABEL_NAMES = ("negative", "positive")  # label 0, label 1
-UNLABELLED = -1
-PROBABILITY_PREFIX = "p_"  # of the column with the probability of a class, in every output
-TEXT_COLUMNS = ("text", "sentence", "review")
-LABEL_COLUMN = "label"
-# A label under another name would be read as "unlabelled": these names are refused.
-NEAR_LABEL_COLUMNS = ("labels", "sentiment", "sentiments", "polarity", "class", "target")
-LABEL_VALUES = {
-    **dict.fromkeys(("negative", "neg", "0", "0.0", "false"), 0),
-    **dict.fromkeys(("positive", "pos", "1", "1.0", "true"), 1),
-    **dict.fromkeys(("", "-1", "-1.0", "nan"), UNLABELLED),  # a missing number in a Parquet file is nan
+LABEL_NAMES = ("negative", "positive")  # of two classes whose names are among BINARY_VALUES
+BINARY_VALUES = {
+    **dict.fromkeys(("negative", "neg", "0", "false"), 0),
+    **dict.fromkeys(("positive", "pos", "1", "true"), 1),
 }
+UNLABELLED = -1
+LEFT_OUT = -2  # by --label_mapping
+MASKED = "-1"  # the label of every row of a test split whose labels are not published
+MAX_CLASSES = 1000
+PROBABILITY_PREFIX = "p_"  # of the column with the probability of a class, in every output
+WHOLE_FLOAT = re.compile(r"(-?\d+)\.0+")  # of a number column with missing values, which pandas writes as 1.0
+NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
 
 def canonical_names(names: Iterable[str]) -> tuple[str, ...]:
@@ -28,99 +31,148 @@ def canonical_names(names: Iterable[str]) -> tuple[str, ...]:
     """
     found = tuple(names)
     plain = [name.strip().lower().removeprefix("label_") for name in found]
-    return LABEL_NAMES if [LABEL_VALUES.get(name) for name in plain] == [0, 1] else found
+    return LABEL_NAMES if [BINARY_VALUES.get(name) for name in plain] == [0, 1] else found
 
 
 @dataclass(frozen=True)
-class ColumnOptions:
-    """Which columns to read: names as on the command line, or the usual ones; labels, or text alone."""
+class LabelOptions:
+    """What label values mean: `mapping` to classes (None: leave the row out), and the value of unlabelled rows."""
 
-    text_column_names: str | None = None
-    label_column_name: str | None = None
-    with_labels: bool = True
-
-
-@dataclass(frozen=True)
-class Columns:
-    """The columns of a source, `label` empty if there is none; `class_names` name the numbers in the label column."""
-
-    texts: tuple[str, ...] = ()
-    label: str = ""
-    class_names: tuple[str, ...] = ()
-
-    @property
-    def names(self) -> list[str]:
-        """Text columns and label column."""
-        return [*self.texts, *([self.label] if self.label else [])]
+    mapping: Mapping[str, str | None] | None = None
+    unlabelled_value: str | None = None
 
 
-def match_columns(
-    where: str, names: Iterable[str], options: ColumnOptions, features: Mapping[str, Any] | None = None
-) -> Columns:
-    """Find the text columns and the label column, if any; case and surrounding spaces are ignored."""
-    found = list(names)
-    listing = f"found columns: {shorten(', '.join(map(repr, found)), 200) or 'none'}"
+def plain_label(value: Any) -> str | None:
+    """A label value as text: 1, 1.0 and "1.0" are "1", True is "true"; None for a missing one.
 
-    def find(candidates: Sequence[str], error: str = "") -> str:
-        matches = [name for name in found if name.strip().lower() in candidates]
-        several = " and ".join(map(repr, matches))
-        require(len(matches) < 2, f"{where}: columns {several} are ambiguous: keep one, or pass its name; {listing}")
-        require(bool(matches) or not error, f"{where}: {error}; {listing}")
-        return matches[0] if matches else ""
+    Raises:
+        ValueError: it is no string, number or boolean.
+    """
+    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, (bool, int, float)) or type(value).__module__ == "numpy":
+        value = str(value)
+    elif not isinstance(value, str):
+        raise ValueError(value)
+    text: str = value.strip()
+    if match := WHOLE_FLOAT.fullmatch(text):
+        text = match[1]
+    text = text.lower() if text in ("True", "False") else text
+    return None if text.lower() in ("", "nan") else text
 
-    def find_option(name: str, option: str) -> str:
-        return find([name.strip().lower()], f"no column {name.strip()!r} for --{option}")
 
-    if options.text_column_names:
-        texts = [find_option(name, "text_column_names") for name in options.text_column_names.split(",")]
+def parse_label_mapping(value: str | Mapping[Any, Any] | None) -> dict[str, str | None] | None:
+    """The mapping of `--label_mapping`: from plain labels to names of classes, None for rows to leave out.
+
+    Raises:
+        InputError: an entry without `=`, or a label twice.
+
+    >>> parse_label_mapping("1=negative,3=null,5.0=positive")
+    {'1': 'negative', '3': None, '5': 'positive'}
+    """
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            raise InputError(f"--label_mapping is not JSON: {error}") from error
+    if isinstance(value, str):
+        entries = [entry.rpartition("=") for entry in value.split(",")]
+        require(all(sign for _, sign, _ in entries), f"--label_mapping {value}: pass label=class, separated by commas")
+        pairs: list[tuple[Any, Any]] = [(label, name) for label, _, name in entries]
     else:
-        texts = [find(TEXT_COLUMNS, "no text column: name it text, sentence or review, or pass --text_column_names")]
-    if not options.with_labels:
-        return Columns(tuple(texts))
-    if options.label_column_name:
-        label = find_option(options.label_column_name, "label_column_name")
-    else:
-        label = find([LABEL_COLUMN])
-        near = [name for name in found if name.strip().lower() in NEAR_LABEL_COLUMNS and name not in texts]
-        if near and not label:
-            raise InputError(
-                f"{where}: no column 'label', but {near[0]!r}: rename it, pass --label_column_name {near[0]}, or "
-                f"remove it if the reviews are unlabelled; {listing}"
-            )
-    return Columns(tuple(texts), label, tuple(getattr((features or {}).get(label), "names", ())))
+        pairs = [*value.items()]
+    mapping: dict[str, str | None] = {}
+    for label, name in pairs:
+        key, target = plain_label(label), plain_label(name)
+        require(key is not None, "--label_mapping: a missing label cannot be mapped, it is unlabelled")
+        require(key not in mapping, f"--label_mapping names {key} twice")
+        mapping[str(key)] = None if target is None or target.lower() in ("null", "none") else target
+    return mapping
 
 
-def parse_row(where: str, row: int, columns: Columns, record: Mapping[str, Any]) -> dict[str, Any]:
-    """One row as `{"text": str, "label": 0, 1 or -1}`: texts joined by a space, missing values empty or -1."""
-    texts = [parse_text(where, row, name, record[name]) for name in columns.texts]
-    label = record.get(columns.label)
-    if columns.class_names and label is not None and 0 <= label < len(columns.class_names):
-        label = columns.class_names[label]  # 0 may mean "positive"
-    number = UNLABELLED if label is None else LABEL_VALUES.get(str(label).strip().lower())
-    if number is None:
-        raise InputError(
-            f"{where}: row {row}, column {columns.label!r}: label {shorten(repr(label))} is neither 0/negative nor "
-            "1/positive; leave it empty or -1 for an unlabelled review"
+def encode_labels(
+    where: str,
+    counts: Mapping[str, Mapping[str | None, int]],
+    options: LabelOptions,
+    declared: Sequence[str] = (),
+) -> tuple[tuple[str, ...], dict[str, int]]:
+    """The names of the classes, and the number of the class of each plain label.
+
+    Case does not count. Two classes that mean negative and positive are `LABEL_NAMES`. Classes are in the order of
+    `declared`, the names of a `ClassLabel`, else in that of their numbers, else in alphabetical order.
+
+    Args:
+        where: the source, for messages.
+        counts: rows by split and plain label.
+        options: a mapping to classes, and the value of unlabelled rows.
+        declared: names of a `ClassLabel`, whose classes may have no rows.
+
+    Raises:
+        InputError: over `MAX_CLASSES` classes, a label that the mapping lacks, or -1 beside other labels.
+    """
+    ids, names = {}, {name.casefold(): name for name in declared if not options.mapping}
+    mapping = {label.casefold(): name for label, name in (options.mapping or {}).items()}
+    unlabelled = plain_label(options.unlabelled_value)
+    found = {label: split for split, labels in counts.items() for label in labels if label is not None}
+    for label, split in found.items():
+        if unlabelled is not None and label.casefold() == unlabelled.casefold():
+            ids[label] = UNLABELLED
+            continue
+        name: str | None = label
+        if mapping:
+            problem = f"{where}: split {split} has the label {shorten(label)!r}, which --label_mapping lacks"
+            require(label.casefold() in mapping, f"{problem}: map it to a class, or to null to leave its rows out")
+            name = mapping[label.casefold()]
+        elif label == MASKED and not declared:
+            check_masked(where, counts)
+            ids[label] = UNLABELLED
+            continue
+        if name is None:
+            ids[label] = LEFT_OUT
+        else:
+            names.setdefault(name.casefold(), name)
+    require(
+        len(names) <= MAX_CLASSES,
+        f"{where}: {len(names):,} different labels, over {MAX_CLASSES:,}: that is no column of classes; name another "
+        "column with --label_column_name, or map the labels with --label_mapping",
+    )
+    classes: tuple[str, ...] = LABEL_NAMES
+    number = {name: BINARY_VALUES.get(name, 0) for name in names}
+    if not names.keys() <= BINARY_VALUES.keys():
+        classes = order_classes(names.values(), declared)
+        number = {name.casefold(): place for place, name in enumerate(classes)}
+    for label in found:
+        if label not in ids:
+            ids[label] = number[(mapping[label.casefold()] or "" if mapping else label).casefold()]
+    return classes, ids
+
+
+def order_classes(names: Iterable[str], declared: Sequence[str] = ()) -> tuple[str, ...]:
+    """The names in the order of `declared`, then of their numbers if all are numbers, else of the alphabet.
+
+    >>> order_classes(["10", "9", "1"]), order_classes(["good", "Bad"])
+    (('1', '9', '10'), ('Bad', 'good'))
+    """
+    given = [*names]
+    if declared:
+        order = {name: place for place, name in enumerate(declared)}
+        return tuple(sorted(given, key=lambda name: (order.get(name, len(order)), name)))
+    if all(map(NUMBER.fullmatch, given)):
+        return tuple(sorted(given, key=float))
+    return tuple(sorted(given, key=lambda name: (name.casefold(), name)))
+
+
+def check_masked(where: str, counts: Mapping[str, Mapping[str | None, int]]) -> None:
+    """Raises InputError if a split has rows with label -1 beside other labels: it may mean negative, or unlabelled."""
+    for split, labels in counts.items():
+        others = ", ".join(str(label) for label in labels if label not in (None, MASKED))
+        require(
+            MASKED not in labels or not others,
+            f"{where}: split {split} has {labels.get(MASKED, 0):,} rows with label -1 beside {shorten(others, 40)}: "
+            "pass --label_mapping -1=negative,1=positive (or other classes), or --unlabelled_value -1",
         )
-    return {"text": " ".join(texts), "label": number}
-
-
-def parse_text(where: str, row: int, column: str, text: Any) -> str:
-    """The text of a cell; raises InputError if it is no string or not Unicode."""
-    place = f"{where}: row {row}, column {column!r}"
-    if text is None:
-        return ""
-    if not isinstance(text, str):
-        raise InputError(f"{place}: expected a text, found {shorten(repr(text))}")
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        code, position = ord(text[error.start]), error.start + 1
-        # errors="surrogateescape" decodes an invalid byte b as the lone surrogate 0xDC00 + b
-        found = f"byte 0x{code - 0xDC00:02X}" if 0xDC80 <= code <= 0xDCFF else f"a lone surrogate \\u{code:04x}"
-        problem = f"{place}: {found} at character {position} is not UTF-8; save the file as UTF-8"
-        raise InputError(problem) from None
-    return text
 
 
 def shorten(text: str, length: int = 60) -> str:

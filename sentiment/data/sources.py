@@ -6,12 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from datasets import DatasetDict
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import ClassLabel, Dataset, DatasetDict
 
 from sentiment.data.caching import generate_rows
-from sentiment.data.files import SUFFIXES, TABLES, read_files
+from sentiment.data.columns import ColumnOptions
+from sentiment.data.files import SUFFIXES, TABLES, find_class_names, read_files
 from sentiment.data.hub import load_hub_dataset
-from sentiment.data.labels import UNLABELLED, ColumnOptions, shorten
+from sentiment.data.labels import LABEL_NAMES, UNLABELLED, LabelOptions, encode_labels, shorten
 from sentiment.demo.embedded import fetch_snippets
 from sentiment.exceptions import InputError, require
 
@@ -36,36 +40,66 @@ def load_reviews(
     data_dir: str | None = None,
     with_labels: bool = True,
     *,
-    text_column_names: str | None = None,
-    label_column_name: str | None = None,
+    labels: LabelOptions | None = None,
     revision: str | None = None,
     streaming: bool = False,
+    **columns: Any,
 ) -> DatasetDict:
-    """The splits of a source, each with the columns `text` (string) and `label` (0, 1, or -1: unlabelled).
+    """The splits of a source, each with the columns `text` (string) and `label` (a `ClassLabel`; -1: unlabelled).
 
     `dataset` is `sst2`, `imdb`, one of `SNIPPETS`, a Hub id `owner/name`, a folder with files named after their splits,
     or one file (split `train`). `data_dir`, by default the variable `SENTIMENT_DATA_DIR`, holds local copies of Hub
-    datasets. Text columns are separated by commas and joined by a space. With `streaming`, rows are read while
-    iterating (`IterableDataset`). Raises InputError with file, row and column if the source cannot be read.
+    datasets. `columns` are the fields of `ColumnOptions`. With `streaming`, rows are read while iterating
+    (`IterableDataset`), without labels. Raises InputError with file, row and column if the source cannot be read.
     """
-    options = ColumnOptions(text_column_names, label_column_name, with_labels)
+    options = ColumnOptions(with_labels=with_labels and not streaming, **columns)
+    splits, declared = load_splits(dataset, data_dir, options, revision, streaming)
+    if not options.with_labels:
+        return DatasetDict({name: part.select_columns(["text"]) for name, part in splits.items()})
+    return encode_splits(dataset, splits, labels or LabelOptions(), declared)
+
+
+def load_splits(
+    dataset: str, data_dir: str | None, options: ColumnOptions, revision: str | None, streaming: bool
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The splits of a source with `text` and `label` as strings, and the class names that it declares, if any."""
     files = {} if dataset in SNIPPETS else find_files(dataset, data_dir)
     if files is None:
-        return DatasetDict(load_hub_dataset(HUB_IDS.get(dataset, dataset), options, revision, streaming))
+        return load_hub_dataset(HUB_IDS.get(dataset, dataset), options, revision, streaming)
     require(not revision, f"--dataset_revision {revision}: {dataset} is not read from the Hub, and has no revisions")
     require(
-        not (text_column_names or label_column_name)
+        not (options.text_column_names or options.label_column_name)
         or any(path.suffix.lower() in TABLES for paths in files.values() for path in paths),
         f"--text_column_names and --label_column_name: {dataset} has no named columns",
     )
     if not files:
-        return DatasetDict(load_snippets(SNIPPETS[dataset], streaming))
+        return load_snippets(SNIPPETS[dataset], streaming), LABEL_NAMES
     splits = {}
     for split, paths in files.items():
         stamps = [(stat.st_mtime_ns, stat.st_size) for stat in map(Path.stat, paths)]
         arguments = {"paths": [str(path.absolute()) for path in paths], "stamps": stamps, "options": options}
         splits[split] = generate_rows(split, read_files, arguments, streaming)
-    return DatasetDict(splits)
+    return splits, find_class_names([path for paths in files.values() for path in paths], options)
+
+
+def encode_splits(
+    where: str, splits: dict[str, Dataset], options: LabelOptions, declared: tuple[str, ...]
+) -> DatasetDict:
+    """The splits with numbers of classes as labels, the same in all of them."""
+    columns = {name: pa.chunked_array(part.data.column("label")) for name, part in splits.items()}
+    counts = {
+        name: dict(zip(found.field(0).to_pylist(), found.field(1).to_pylist(), strict=True))
+        for name, found in ((name, column.value_counts()) for name, column in columns.items())
+    }
+    class_names, ids = encode_labels(where, counts, options, declared)
+    values = pa.array([*ids], pa.string())
+    numbers = np.array([*ids.values(), UNLABELLED])  # the last is that of missing labels
+    encoded = {}
+    for name, part in splits.items():
+        places = pc.fill_null(pc.index_in(columns[name], values), len(ids)).to_numpy()
+        part = part.remove_columns("label")
+        encoded[name] = part.add_column("label", numbers[places], feature=ClassLabel(names=[*class_names]))
+    return DatasetDict(encoded)
 
 
 def load_snippets(file: str, streaming: bool) -> dict[str, Any]:
@@ -83,7 +117,7 @@ def read_ratings(path: str, bound: float, neutral: bool) -> Iterator[dict[str, A
         for line in lines:
             _, rating, text = line.rstrip("\n").split("\t")
             if neutral == (abs(float(rating)) <= bound):
-                yield {"text": text, "label": UNLABELLED if neutral else int(float(rating) > 0)}
+                yield {"text": text, "label": None if neutral else LABEL_NAMES[float(rating) > 0]}
 
 
 def find_files(dataset: str, data_dir: str | None = None) -> dict[str, list[Path]] | None:

@@ -12,6 +12,7 @@ from sentiment.config.arguments import DataArguments
 from sentiment.data.assignment import assign_grouped, assign_stratified, limit_rows, merge_equal_keys
 from sentiment.data.caching import map_batches
 from sentiment.data.cleaning import CLEANINGS, clean_light, compute_text_key
+from sentiment.data.labels import LEFT_OUT, UNLABELLED, shorten
 from sentiment.exceptions import InputError, require
 
 SPLIT_NAMES = ("train", "validation", "test")
@@ -42,9 +43,9 @@ def split_reviews(reviews: DatasetDict, args: DataArguments, seed: int) -> Split
     - `official`: published validation (or test, if only that is labelled) is the test split; `max_rows` rows of
       published train, without texts of the test split, are split 9:1 into train and validation.
 
-    Equal texts are in one split; texts with both labels and empty texts are dropped. With `keep_duplicates`, rows are
-    assigned one by one and none is dropped, as in the lab report: texts leak from train to test.
-    Raises InputError for too few rows, one label only, or no labelled test split.
+    Equal texts are in one split; texts with several labels and empty texts are dropped. With `keep_duplicates`, rows
+    are assigned one by one and none is dropped, as in the lab report: texts leak from train to test.
+    Raises InputError for too few rows of a class, one class only, or no labelled test split.
     """
     split, keep_duplicates = args.split, args.keep_duplicates
     seed = seed if args.split_seed is None else args.split_seed
@@ -52,13 +53,15 @@ def split_reviews(reviews: DatasetDict, args: DataArguments, seed: int) -> Split
     require(not grouped_duplicates, "--split grouped keeps equal texts in one split: omit --keep_duplicates")
     test_name = choose_labelled_split(reviews, ("validation", "test")) if split == "official" else None
     pool_names = [name for name in ("train", "validation") if name != test_name]
-    parts = [limit_labelled_rows(join_labelled(reviews, pool_names), args.row_limit, args.sample, seed)]
+    labelled_pool = join_labelled(reviews, pool_names)
+    parts = [limit_labelled_rows(labelled_pool, args.row_limit, args.sample, seed)]
     if test_name:
         first_row = sum(len(reviews[name]) for name in pool_names if name in reviews)
         parts.append(join_labelled(reviews, [test_name], first_row))
     keyed = add_keys(concatenate_datasets(parts), args.cleaning, args.preprocessing_num_workers)
     pool, dropped = drop_unusable(keyed.select(range(len(parts[0]))), keep_duplicates)
-    dropped["unlabelled"] = count_unlabelled(reviews, pool_names)
+    dropped |= count_left_out(reviews, pool_names)
+    dropped["over_max_rows"] = len(labelled_pool) - len(parts[0])
     splits: dict[str, Dataset] = {}
     if test_name:
         test_part = keyed.select(range(len(parts[0]), len(keyed)))
@@ -69,14 +72,18 @@ def split_reviews(reviews: DatasetDict, args: DataArguments, seed: int) -> Split
         dropped["in_test"] = int(in_test.sum())
         pool = pool.select(np.flatnonzero(~in_test))
     labels, keys = np.asarray(pool["label"][:], dtype=int), pool["key"][:]
+    class_names = pool.features["label"].names
     if split == "grouped":
-        assigned = assign_grouped(keys, labels, (8, 1, 1), seed)
+        assigned = assign_grouped(keys, labels, (8, 1, 1), seed, class_names)
         dropped["in_several_splits"] = int((assigned == -1).sum())
     else:
         units = range(len(pool)) if keep_duplicates else keys
-        assigned = assign_stratified(units, labels, (9, 1) if test_name else (8, 1, 1), seed)
+        assigned = assign_stratified(units, labels, (9, 1) if test_name else (8, 1, 1), seed, class_names)
     own = {name: pool.select(np.flatnonzero(assigned == position)) for position, name in enumerate(SPLIT_NAMES)}
-    checked = {name: check_split(name, part, dropped, keep_duplicates) for name, part in (own | splits).items()}
+    classes = set(labels.tolist())
+    checked = {
+        name: check_split(name, part, classes, dropped, keep_duplicates) for name, part in (own | splits).items()
+    }
     return SplitReviews(DatasetDict(checked), {reason: count for reason, count in dropped.items() if count})
 
 
@@ -85,10 +92,7 @@ def choose_labelled_split(reviews: DatasetDict, names: Iterable[str]) -> str:
     for name in names:
         if name in reviews and any(label >= 0 for label in reviews[name]["label"]):
             return name
-    raise InputError(
-        f"no labelled {' or '.join(names)} split: the dataset has {', '.join(reviews)}, and the label column of a "
-        "labelled row holds 0 or 1, negative or positive"
-    )
+    raise InputError(f"no labelled {' or '.join(names)} split: the dataset has {', '.join(reviews)}")
 
 
 def join_labelled(reviews: DatasetDict, names: Iterable[str], first_row: int = 0) -> Dataset:
@@ -99,23 +103,26 @@ def join_labelled(reviews: DatasetDict, names: Iterable[str], first_row: int = 0
     joined = concatenate_datasets(parts)
     joined = joined.add_column("row", np.arange(first_row, first_row + len(joined)))
     labelled = np.flatnonzero(np.asarray(joined["label"][:]) >= 0)
-    message = f"none of the {len(joined):,} rows is labelled: the label column must hold 0 or 1, negative or positive"
+    message = f"none of the {len(joined):,} rows is labelled: name the label column with --label_column_name"
     require(len(labelled) > 0, message)
     return joined if len(labelled) == len(joined) else joined.select(labelled)
 
 
-def count_unlabelled(reviews: DatasetDict, names: Iterable[str]) -> int:
-    """Rows of these splits that have no label."""
-    return sum(int((np.asarray(reviews[name]["label"][:]) < 0).sum()) for name in names if name in reviews)
+def count_left_out(reviews: DatasetDict, names: Iterable[str]) -> dict[str, int]:
+    """Rows of these splits that have no label, and those that --label_mapping leaves out."""
+    labels = np.concatenate([np.asarray(reviews[name]["label"][:]) for name in names if name in reviews])
+    return {"unlabelled": int((labels == UNLABELLED).sum()), "left_out_by_mapping": int((labels == LEFT_OUT).sum())}
 
 
 def limit_labelled_rows(pool: Dataset, max_rows: int | None, sample: str, seed: int) -> Dataset:
-    """`limit_rows`; raises InputError if the first rows have one label only."""
+    """`limit_rows`; raises InputError if the first rows lack a class."""
     limited = limit_rows(pool, max_rows, sample, seed)
+    missing = set(pool["label"][:]) - set(limited["label"][:])
+    names = ", ".join(repr(pool.features["label"].int2str(label)) for label in sorted(missing))
     require(
-        sample != "first" or set(limited["label"][:]) == set(pool["label"][:]),
-        f"the first {len(limited):,} of {len(pool):,} rows have one label only, since the rows are ordered by label: "
-        "pass --sample random or --max_rows all",
+        sample != "first" or not missing,
+        f"the first {len(limited):,} of {len(pool):,} rows have no row of {shorten(names)}, since the rows are ordered "
+        "by label: pass --sample random or --max_rows all",
     )
     return limited
 
@@ -134,7 +141,7 @@ def clean_batch(batch: dict[str, list[str]], cleaning: str) -> dict[str, list[st
 
 
 def drop_unusable(pool: Dataset, keep_duplicates: bool) -> tuple[Dataset, Counter[str]]:
-    """The rows without empty texts and texts with both labels, and how many of each were dropped."""
+    """The rows without empty texts and texts with several labels, and how many of each were dropped."""
     if keep_duplicates:
         return pool, Counter()
     keys = pool["key"][:]
@@ -153,8 +160,8 @@ def collect_labels(keys: Iterable[str], labels: Iterable[int]) -> dict[str, set[
     return labels_of
 
 
-def check_split(name: str, part: Dataset, dropped: Counter[str], keep_duplicates: bool) -> Dataset:
-    """The split without texts that this run's cleaning empties; raises InputError if it lacks a label.
+def check_split(name: str, part: Dataset, classes: set[int], dropped: Counter[str], keep_duplicates: bool) -> Dataset:
+    """The split without texts that this run's cleaning empties; raises InputError if it lacks a class or has others.
 
     They are dropped (and counted) after the assignment, so that it is the same for every cleaning.
     """
@@ -162,10 +169,13 @@ def check_split(name: str, part: Dataset, dropped: Counter[str], keep_duplicates
     if len(filled) < len(part):
         dropped["empty"] += len(part) - len(filled)
         part = part.select(filled)
-    present = set(part["label"][:])
-    if len(present) < 2:
-        only = part.features["label"].int2str(present.pop()) if present else "no"
-        raise InputError(f"the {name} split has {only} rows only ({len(part):,}): each split needs both labels")
+    present, class_names = set(part["label"][:]), part.features["label"].names
+    missing, new = (
+        shorten(", ".join(repr(class_names[label]) for label in sorted(labels)))
+        for labels in (classes - present, present - classes)
+    )
+    require(not missing, f"the {name} split ({len(part):,} rows) has no row of {missing}: each split needs all classes")
+    require(not new, f"the {name} split has rows of {new}, which no training row has")
     return part
 
 

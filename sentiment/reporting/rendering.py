@@ -23,7 +23,9 @@ LONGEST_QUOTE = 300  # characters of a review shown in a table
 DROP_REASONS = {
     "empty": "no text left after cleaning",
     "unlabelled": "no label",
-    "both_labels": "same text with both labels",
+    "left_out_by_mapping": "label left out by --label_mapping",
+    "over_max_rows": "beyond --max_rows",
+    "both_labels": "same text with several labels",
     "duplicates": "duplicate text",
     "in_test": "same text in a labelled validation or test split",
     "in_several_splits": "phrase of sentences in different splits",

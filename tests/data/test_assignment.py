@@ -65,9 +65,12 @@ def test_a_phrase_has_the_split_of_its_sentences_or_none() -> None:
     ("labels", "message"),
     [
         ([], "no usable rows"),
-        ([1] * 30, "all 30 usable rows are positive: a classifier needs rows of both labels"),
-        ([0] * 30, "all 30 usable rows are negative: a classifier needs rows of both labels"),
-        ([0] * 30 + [1] * 9, "too few rows to split 8:1:1: 30 different negative and 9 different positive"),
+        ([1] * 30, "all 30 usable rows are '1': a classifier needs two classes"),
+        ([0] * 30, "all 30 usable rows are '0': a classifier needs two classes"),
+        (
+            [0] * 30 + [1] * 9,
+            "of different texts there are 9 of '1', and 10 of each class are needed",
+        ),
     ],
 )
 def test_too_few_units(labels: list[int], message: str) -> None:
@@ -119,7 +122,7 @@ def test_smaller_sample_is_a_subset_of_a_larger_one_and_seeds_differ(part: Datas
     assert drawn[50] != set(sample_training_rows(part, 50, seed=2)["text"])
 
 
-@pytest.mark.parametrize(("rows", "message"), [(401, "has 400 rows"), (1, "both labels")])
+@pytest.mark.parametrize(("rows", "message"), [(401, "has 400 rows"), (1, "all classes")])
 def test_impossible_sample_is_refused(part: Dataset, rows: int, message: str) -> None:
     with pytest.raises(InputError, match=message):
         sample_training_rows(part, rows, seed=1)

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from datasets import Dataset, DatasetDict
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -104,8 +104,10 @@ def test_any_label_is_parsed_or_refused(label: Any, tmp_path: Path) -> None:
     rows = read(path)
     if rows is not None:
         spelling = str(label).strip().lower()
-        expected = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "true": 1, "false": 0, "neg": 0, "pos": 1}.get(spelling, -1)
-        assert rows == [{"text": "good", "label": expected}]
+        binary = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "-0.0": 0, "true": 1, "false": 0, "neg": 0, "pos": 1}
+        is_missing = label is None or spelling in ("", "nan", "-1", "-1.0")
+        # Any other label is the only class, number 0.
+        assert rows == [{"text": "good", "label": -1 if is_missing else binary.get(spelling, 0)}]
 
 
 @pytest.mark.parametrize(
@@ -164,7 +166,8 @@ def test_tokenizing_a_text_of_megabytes_is_linear(unit: str, tiny_bert: Path) ->
 def test_no_text_is_in_two_splits(rows: list[tuple[str, int]], how: str, cleaning: str) -> None:
     rows += [(f"film {number}", number % 2) for number in range(40)]
     texts, labels = map(list, zip(*rows, strict=True))
-    reviews = DatasetDict({"train": Dataset.from_dict({"text": texts, "label": labels})})
+    features = Features({"text": Value("string"), "label": ClassLabel(names=["negative", "positive"])})
+    reviews = DatasetDict({"train": Dataset.from_dict({"text": texts, "label": labels}, features=features)})
     splits = split_reviews(reviews, DataArguments(split=how, max_rows="all", cleaning=cleaning), seed=0).splits
     sides = [set(part["key"]) for part in splits.values()]
     assert sum(map(len, sides)) == len(set().union(*sides))

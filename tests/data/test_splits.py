@@ -178,7 +178,7 @@ def test_max_rows_takes_the_first_rows_or_a_random_sample(build_reviews: Build) 
 
 def test_first_rows_of_one_label_are_refused(build_reviews: Build) -> None:
     source = build_reviews(train=sorted(reviews(200), key=lambda review: review[1]))
-    with pytest.raises(InputError, match=r"first 100 of 200 rows have one label only.*--sample random"):
+    with pytest.raises(InputError, match=r"first 100 of 200 rows have no row of 'positive'.*--sample random"):
         split_reviews(source, max_rows="100")
     assert len(split_reviews(source, max_rows="100", sample="random").splits["train"]) == 80
 
@@ -186,10 +186,26 @@ def test_first_rows_of_one_label_are_refused(build_reviews: Build) -> None:
 @pytest.mark.parametrize(
     ("splits", "way", "message"),
     [
-        ({"train": reviews(18)}, "stratified", "too few rows to split 8:1:1: 9 different negative"),
-        ({"train": [("same", 1), ("other", 0)] * 50}, "grouped", "too few rows to split 8:1:1: 1 different"),
-        ({"train": reviews(18), "test": reviews(9, "play")}, "official", "too few rows to split 9:1: 9 different neg"),
-        ({"train": [(f"a {i}", 1) for i in range(50)]}, "stratified", "all 50 usable rows are positive"),
+        (
+            {"train": reviews(18)},
+            "stratified",
+            "of different texts there are 9 of 'negative'",
+        ),
+        (
+            {"train": [("same", 1), ("other", 0)] * 50},
+            "grouped",
+            "of different texts there are 1 of 'negative'",
+        ),
+        (
+            {"train": reviews(18), "test": reviews(9, "play")},
+            "official",
+            "of different texts there are 9 of 'negative'",
+        ),
+        (
+            {"train": [(f"a {i}", 1) for i in range(50)]},
+            "stratified",
+            "all 50 usable rows are 'positive'",
+        ),
         ({"train": [("", i % 2) for i in range(50)]}, "stratified", "no usable rows"),
         ({"train": [("a", -1)] * 50}, "stratified", "none of the 50 rows is labelled"),
         ({"test": reviews(50)}, "stratified", "no train or validation rows: the dataset has the splits test"),
@@ -197,9 +213,13 @@ def test_first_rows_of_one_label_are_refused(build_reviews: Build) -> None:
         (
             {"train": reviews(50), "test": [(f"b {i}", 0) for i in range(9)]},
             "official",
-            "the test split has negative rows only (9): each split needs both labels",
+            "the test split (9 rows) has no row of 'positive': each split needs all classes",
         ),
-        ({"train": reviews(50), "test": [("", 0), ("", 1)]}, "official", "the test split has no rows only (0)"),
+        (
+            {"train": reviews(50), "test": [("", 0), ("", 1)]},
+            "official",
+            "test split (0 rows) has no row of 'negative', 'positive'",
+        ),
     ],
 )
 def test_data_that_cannot_be_split_is_refused(

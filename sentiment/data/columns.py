@@ -1,0 +1,111 @@
+"""Text and label columns of a table, and its rows as text and label."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sentiment.data.labels import plain_label, shorten
+from sentiment.exceptions import InputError, require
+
+TEXT_COLUMNS = ("text", "sentence", "review")
+LABEL_COLUMN = "label"
+# A label under another name would be read as "unlabelled": without a column `label`, these names are refused.
+LABEL_LIKE = re.compile(
+    "labels?|labels?_.*|.*_labels?|stars?|.*_stars?|ratings?|.*_ratings?|scores?|.*_scores?|sentiments?|.*_sentiments?|"
+    "liked|feedback|polarity|class(es)?|.*_class|targets?|category|categories|emotions?|intents?|grade|y"
+)
+
+
+@dataclass(frozen=True)
+class ColumnOptions:
+    """Which columns to read: names as on the command line, or the usual ones; labels, or text alone."""
+
+    text_column_names: str | None = None
+    label_column_name: str | None = None
+    text_column_delimiter: str = " "
+    with_labels: bool = True
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a source, `label` empty if there is none; `class_names` name the numbers in the label column."""
+
+    texts: tuple[str, ...] = ()
+    label: str = ""
+    class_names: tuple[str, ...] = ()
+    delimiter: str = " "
+
+    @property
+    def names(self) -> list[str]:
+        """Text columns and label column."""
+        return [*self.texts, *([self.label] if self.label else [])]
+
+
+def match_columns(
+    where: str, names: Iterable[str], options: ColumnOptions, features: Mapping[str, Any] | None = None
+) -> Columns:
+    """Find the text columns and the label column, if any; case and surrounding spaces are ignored."""
+    found = list(names)
+    listing = f"found columns: {shorten(', '.join(map(repr, found)), 200) or 'none'}"
+
+    def find(candidates: Sequence[str], error: str = "") -> str:
+        matches = [name for name in found if name.strip().lower() in candidates]
+        several = " and ".join(map(repr, matches))
+        require(len(matches) < 2, f"{where}: columns {several} are ambiguous: keep one, or pass its name; {listing}")
+        require(bool(matches) or not error, f"{where}: {error}; {listing}")
+        return matches[0] if matches else ""
+
+    def find_option(name: str, option: str) -> str:
+        return find([name.strip().lower()], f"no column {name.strip()!r} for --{option}")
+
+    if options.text_column_names:
+        texts = [find_option(name, "text_column_names") for name in options.text_column_names.split(",")]
+    else:
+        texts = [find(TEXT_COLUMNS, "no text column: name it text, sentence or review, or pass --text_column_names")]
+    if not options.with_labels:
+        return Columns(tuple(texts), delimiter=options.text_column_delimiter)
+    if options.label_column_name:
+        label = find_option(options.label_column_name, "label_column_name")
+    else:
+        label = find([LABEL_COLUMN])
+        near = [name for name in found if LABEL_LIKE.fullmatch(name.strip().lower()) and name not in texts]
+        if near and not label:
+            raise InputError(
+                f"{where}: no column 'label', but {near[0]!r}: pass --label_column_name {near[0]}, or remove it if the "
+                f"reviews are unlabelled; {listing}"
+            )
+    names = tuple(getattr((features or {}).get(label), "names", None) or ())
+    return Columns(tuple(texts), label, names, options.text_column_delimiter)
+
+
+def parse_row(where: str, row: int, columns: Columns, record: Mapping[str, Any]) -> dict[str, Any]:
+    """One row as `{"text": str, "label": str or None}`: texts joined, the label in its plain form, None if missing."""
+    texts = [parse_text(where, row, name, record[name]) for name in columns.texts]
+    label = record.get(columns.label)
+    if columns.class_names and isinstance(label, int):
+        label = columns.class_names[label] if 0 <= label < len(columns.class_names) else None
+    try:
+        plain = plain_label(label)
+    except ValueError:
+        problem = f"label {shorten(repr(label))} is neither a name nor a number"
+        raise InputError(f"{where}: row {row}, column {columns.label!r}: {problem}") from None
+    return {"text": columns.delimiter.join(filter(None, texts)), "label": plain}
+
+
+def parse_text(where: str, row: int, column: str, text: Any) -> str:
+    """The text of a cell; raises InputError if it is no string or not Unicode."""
+    place = f"{where}: row {row}, column {column!r}"
+    if text is None:
+        return ""
+    if not isinstance(text, str):
+        raise InputError(f"{place}: expected a text, found {shorten(repr(text))}")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        code, position = ord(text[error.start]), error.start + 1
+        # errors="surrogateescape" decodes an invalid byte b as the lone surrogate 0xDC00 + b
+        found = f"byte 0x{code - 0xDC00:02X}" if 0xDC80 <= code <= 0xDCFF else f"a lone surrogate \\u{code:04x}"
+        problem = f"{place}: {found} at character {position} is not UTF-8; save the file as UTF-8"
+        raise InputError(problem) from None
+    return text
