@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from sentiment.reporting import plots
 from sentiment.reporting.adaptation_report import draw_adaptation_loss
-from sentiment.reporting.rendering import METRIC_NAMES, JsonObject, write_report_files
+from sentiment.reporting.rendering import JsonObject, list_scores, write_report_files
 
 FIGURES = ("test_metrics.png", "history.png", "before_after.png", "mlm_loss.png", "mlm_loss_a.png")
 RING: dict[str, Any] = {"marker": "o", "markersize": 13, "markerfacecolor": "none", "markeredgewidth": 1.6}
@@ -67,18 +67,19 @@ def draw_histories(runs: Mapping[str, JsonObject]) -> Figure:
 
 
 def draw_test_metrics(names: Sequence[str], metrics: Mapping[str, JsonObject]) -> Figure:
-    """Test accuracy, precision, recall and F1 of both runs as points with their 95% intervals."""
+    """The test scores of both runs as points with their 95% intervals."""
     figure, axes = plots.new_figure("Test metrics side by side")
+    shown = list_scores(metrics)
     for name, key, (colour, marker), shift in zip(names, "ab", plots.RUN_STYLES, (-0.13, 0.13), strict=True):
-        places = [position + shift for position in range(len(METRIC_NAMES))]
-        scores = [metrics[metric][key] for metric in METRIC_NAMES]
-        lows, highs = zip(*(metrics[metric][f"{key}_ci95"] for metric in METRIC_NAMES), strict=True)
+        places = [position + shift for position in range(len(shown))]
+        scores = [metrics[metric][key] for metric in shown]
+        lows, highs = zip(*(metrics[metric][f"{key}_ci95"] for metric in shown), strict=True)
         axes.vlines(places, lows, highs, color=colour, linewidth=2.4, capstyle="round", alpha=0.55)
         axes.plot(places, scores, color=colour, marker=marker, markersize=8, linestyle="none", label=name)
         for place, score in zip(places, scores, strict=True):
             plots.label_score(axes, score, (place, score), -1 if shift < 0 else 1)
-    axes.set_xticks(range(len(METRIC_NAMES)), list(METRIC_NAMES.values()))
-    axes.set_xlim(-0.6, len(METRIC_NAMES) - 0.4)
+    axes.set_xticks(range(len(shown)), list(shown.values()))
+    axes.set_xlim(-0.6, len(shown) - 0.4)
     axes.tick_params(axis="x", length=0)
     axes.grid(visible=False, axis="x")
     plots.use_percent(axes.yaxis)

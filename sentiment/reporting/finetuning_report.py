@@ -5,16 +5,20 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-from sklearn.metrics import ConfusionMatrixDisplay
 from transformers import PreTrainedTokenizerBase
 
+from sentiment.data.labels import shorten
 from sentiment.data.leaks import assign_clusters
 from sentiment.evaluation.error_analysis import compute_slice_metrics, find_most_confident_errors
 from sentiment.reporting import plots
-from sentiment.reporting.rendering import METRIC_NAMES, JsonObject, write_report_files
+from sentiment.reporting.rendering import JsonObject, list_scores, write_report_files
 from sentiment.runs.results import read_predictions
 
-LINE_STYLES = ((plots.BLUE, "o"), (plots.ORANGE, "s"), (plots.GREEN, "^"), (plots.PURPLE, "D"))
+LINE_STYLES = ((plots.BLUE, "o"), (plots.ORANGE, "s"), (plots.GREEN, "^"), (plots.PURPLE, "D"), (plots.GREY, "v"))
+
+TEXT_CLASSES = 12  # at most as many have numbers in the cells of the confusion matrix
+MAX_TICKS = 40
+LONGEST_NAME = 16
 
 
 def write_report(run_dir: Path, run: JsonObject, metrics: JsonObject, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -45,8 +49,9 @@ def draw_loss(history: Sequence[JsonObject], best_epoch: int | None) -> Figure:
 
 
 def draw_metrics(history: Sequence[JsonObject], best_epoch: int | None) -> Figure:
-    """Validation accuracy, precision, recall and F1 by epoch, with the restored epoch marked."""
-    lines = {name: [entry["validation"].get(key) for entry in history] for key, name in METRIC_NAMES.items()}
+    """The validation scores by epoch, with the restored epoch marked."""
+    names = list_scores(history[0]["validation"])
+    lines = {name: [entry["validation"].get(key) for entry in history] for key, name in names.items()}
     figure = _draw_lines("Validation metrics by epoch", history, best_epoch, lines)
     plots.use_percent(figure.axes[0].yaxis)
     plots.ensure_y_range(figure.axes[0], 0.1)
@@ -70,20 +75,29 @@ def _draw_lines(
 
 
 def draw_confusion(matrices: Mapping[str, Sequence[Sequence[int]]], class_names: Sequence[str]) -> Figure:
-    """Confusion matrices side by side under their titles, as counts and shares of the row (the true label)."""
-    figure = plots.new_panels(list(matrices), 3.6 * len(matrices) + 0.6, 4.0, columns=len(matrices), pad=8)
+    """Confusion matrices under their titles: shares of the row (the true label), and counts where they fit."""
+    classes = len(class_names)
+    side = min(max(3.6, 0.62 * classes + 1.2), 6.6)
+    columns = len(matrices) if classes <= TEXT_CLASSES else 1
+    rows = -(-len(matrices) // columns)
+    figure = plots.new_panels(list(matrices), side * columns + 0.6, (side + 0.4) * rows, columns=columns, pad=8)
+    step = max(1, -(-classes // MAX_TICKS))
     for axes, matrix in zip(figure.axes, matrices.values(), strict=True):
         counts = np.array(matrix)
         shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
-        display = ConfusionMatrixDisplay(shares, display_labels=class_names)
-        display.plot(
-            ax=axes, cmap="Blues", colorbar=False, values_format=".1%", text_kw={"fontsize": 13},
-            im_kw={"vmin": 0, "vmax": 1.25},
-        )  # fmt: skip
-        for text, count, share in zip(display.text_.flat, counts.flat, shares.flat, strict=True):
-            text.set(text=f"{count:,}\n{text.get_text()}", color="white" if share > 0.55 else plots.INK)
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1.25, interpolation="nearest")
+        for axis, label in ((axes.xaxis, "predicted label"), (axes.yaxis, "true label")):
+            axis.set_ticks(range(0, classes, step), [shorten(name, LONGEST_NAME) for name in class_names[::step]])
+            axis.set_label_text(label)
+        if classes > 2:
+            axes.tick_params(axis="x", labelrotation=90 if classes > TEXT_CLASSES else 45)
+        size = {2: 13, 3: 11}.get(classes, 9 if classes < 7 else 7)
+        for (row, column), share in np.ndenumerate(shares) if classes <= TEXT_CLASSES else ():
+            text, colour = f"{counts[row, column]:,}\n{share:.1%}", "white" if share > 0.55 else plots.INK
+            axes.text(column, row, text, ha="center", va="center", fontsize=size, color=colour)
         axes.grid(visible=False)
-        axes.tick_params(length=0)
+        axes.tick_params(length=0, labelsize=10 if classes <= TEXT_CLASSES else 7)
         axes.spines[:].set_visible(False)
-    figure.supxlabel("texts, and their share of the row (of the true label)", fontsize=9, color=plots.INK)
+    what = "texts, and their share of the row" if classes <= TEXT_CLASSES else "darker: larger share of the row"
+    figure.supxlabel(f"{what} (of the true label)", fontsize=9, color=plots.INK)
     return figure

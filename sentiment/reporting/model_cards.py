@@ -6,7 +6,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from sentiment.reporting.rendering import METRIC_NAMES, JsonObject, write_page
+from sentiment.reporting.rendering import JsonObject, list_scores, write_page
 
 HUB_NAMES = {"minilm": "sentence-transformers/all-MiniLM-L6-v2", "sst2": "stanfordnlp/sst2", "imdb": "stanfordnlp/imdb"}
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
@@ -29,7 +29,7 @@ def build_card_data(
     short_name = "-".join(map(shorten_dataset_name, evaluated))
     dataset_type = next(filter(None, map(find_hub_name, evaluated)), short_name)
     return ModelCardData(
-        language="en",
+        language=fields.pop("language", None),
         library_name="transformers",
         pipeline_tag=task,
         base_model=find_hub_name(base_model),
@@ -49,11 +49,11 @@ def write_model_card(model_dir: Path, run: JsonObject, metrics: JsonObject) -> N
     dataset = str(options["dataset_name"])
     card = build_card_data(
         task="text-classification",
-        tags=["sentiment-analysis", "bert"],
+        tags=["sentiment-analysis"],
         base_model=str(adaptation.get("base_model") or options["model_name_or_path"]),
         evaluated=[dataset],
         trained=[dataset, *adaptation.get("datasets", [])],
-        scores={name: after[name] for name in METRIC_NAMES},
+        scores={name: after[name] for name in list_scores(after)},
         suffix="adapted-{}-sentiment" if adaptation else "{}-sentiment",
     )
     write_page(model_dir / "README.md", "model_card.j2", {"card": card, "run": run, "metrics": metrics})
@@ -64,7 +64,7 @@ def write_adapted_model_card(model_dir: Path, run: JsonObject, metrics: JsonObje
     datasets, objective = [str(name) for name in run["data"]["datasets"]], metrics["objective"]
     card = build_card_data(
         task=objective["hub_task"],
-        tags=[*filter(None, [objective["hub_tag"]]), "domain-adaptation", "bert"],
+        tags=[*filter(None, [objective["hub_tag"]]), "domain-adaptation"],
         base_model=str(run["options"]["model_name_or_path"]),
         evaluated=datasets,
         trained=datasets,

@@ -9,7 +9,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from sentiment.reporting.rendering import METRIC_NAMES, JsonObject
+from sentiment.reporting.rendering import JsonObject, list_scores
 
 # The colour-blind-safe palette of Okabe and Ito.
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#AA4499", "#8A8F98"
@@ -75,9 +75,10 @@ def mark_restored(axes: Axes, place: float, label: str) -> None:
 def draw_before_after(tests: Mapping[str, Mapping[str, JsonObject]]) -> Figure:
     """Test scores before and after training of one run or two (by label), with the 95% intervals of accuracy."""
     figure, axes = new_figure("Test metrics before and after training")
+    names = list_scores(next(iter(tests.values()))["after"])
     shifts = (-0.17, 0.17) if len(tests) > 1 else (0.0,)
     for (label, test), (colour, marker), shift in zip(tests.items(), RUN_STYLES[: len(tests)], shifts, strict=True):
-        for position, metric in enumerate(METRIC_NAMES):
+        for position, metric in enumerate(names):
             place, before, after = position + shift, test["before"][metric], test["after"][metric]
             outward = 1 if after >= before else -1
             axes.plot([before, after], [place, place], color=colour, linewidth=2, alpha=0.45, zorder=1)
@@ -90,8 +91,8 @@ def draw_before_after(tests: Mapping[str, Mapping[str, JsonObject]]) -> Figure:
                 axes.plot([low, high], [place, place], solid_capstyle="butt", zorder=1, **band)
                 label_score(axes, score, (high if direction > 0 else low, place), direction)
     axes.plot([], [], color=GREY, marker="o", markersize=7, linestyle="none", label="before training")
-    axes.set_yticks(range(len(METRIC_NAMES)), list(METRIC_NAMES.values()))
-    axes.set_ylim(len(METRIC_NAMES) - 0.5, -0.5)
+    axes.set_yticks(range(len(names)), list(names.values()))
+    axes.set_ylim(len(names) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
     axes.set_xlim(-0.09, 1.09)

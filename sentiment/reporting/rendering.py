@@ -16,8 +16,22 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure  # terminal commands do without
 
 JsonObject = Mapping[str, Any]
-METRIC_NAMES = {"accuracy": "accuracy", "precision": "precision", "recall": "recall", "f1": "F1"}
-HEADLINE_METRICS = METRIC_NAMES | {"macro_f1": "macro F1", "loss": "loss"}
+# Scores of a classifier of two classes (of the second one, if of one) and of more, in the order of plots and tables.
+BINARY_SCORES = {
+    "accuracy": "accuracy",
+    "precision": "precision",
+    "recall": "recall",
+    "f1": "F1",
+    "macro_f1": "macro F1",
+}
+SCORES = {
+    "accuracy": "accuracy",
+    "macro_f1": "macro F1",
+    "weighted_f1": "weighted F1",
+    "top2_accuracy": "top-2 accuracy",
+}
+SHOWN_CLASSES = 12  # in tables of counts; the others are summed up
+COLLAPSED_SHARE = 0.99  # of the answers, on one class
 DOTS_PER_INCH = 144
 LONGEST_QUOTE = 300  # characters of a review shown in a table
 DROP_REASONS = {
@@ -87,7 +101,6 @@ def build_environment(markup: str) -> Environment:
         "rounded": round_for_reading,
     }
     environment.filters |= {name: or_dash(form) for name, form in formats.items()} | {
-        "positive_share": compute_positive_share,
         "form": lambda value, form: or_dash(lambda number: f"{number:{form or '.4f'}}")(value),
         "data_uri": lambda path: "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode(),
         "escape_markdown": escape_markdown,
@@ -95,20 +108,66 @@ def build_environment(markup: str) -> Environment:
         "quote": lambda text: text if len(text) <= LONGEST_QUOTE else text[:LONGEST_QUOTE].rstrip() + " …",
         "values": lambda value: ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value,
     }
-    constants = {"drop_reasons": DROP_REASONS, "headline_metrics": HEADLINE_METRICS}
-    functions = (describe_baseline, describe_test_rows, compare_before_after, compare_side_by_side)
+    constants = {"drop_reasons": DROP_REASONS}
+    functions = (
+        *(describe_baseline, describe_test_rows, compare_before_after, compare_side_by_side),
+        *(list_scores, list_headline_metrics, list_class_counts, list_confused_pairs),
+    )
     environment.globals |= constants | {function.__name__: function for function in functions}
     return environment
+
+
+def list_scores(metrics: JsonObject) -> dict[str, str]:
+    """The scores among these metrics and their names: those of a classifier of two classes, or of more."""
+    scores = BINARY_SCORES if "precision" in metrics else SCORES
+    return {key: name for key, name in scores.items() if key in metrics}
+
+
+def list_headline_metrics(metrics: JsonObject) -> dict[str, str]:
+    """`list_scores`, and the loss."""
+    return list_scores(metrics) | {"loss": "loss"}
+
+
+def list_class_counts(splits: Mapping[str, JsonObject]) -> dict[str, list[int]]:
+    """Rows of each class in each audited split; of many classes the largest, and the sum of the others."""
+    names = list(dict.fromkeys(name for part in splits.values() for name in part["labels"] if name != "unlabelled"))
+    counts = {name: [part["labels"].get(name, 0) for part in splits.values()] for name in names}
+    shown = sorted(names, key=lambda name: -sum(counts[name]))[:SHOWN_CLASSES]
+    if len(names) <= SHOWN_CLASSES + 1:
+        return counts
+    others = [counts[name] for name in names if name not in shown]
+    return {name: counts[name] for name in names if name in shown} | {
+        f"{len(others)} other classes": [sum(column) for column in zip(*others, strict=True)]
+    }
+
+
+def list_confused_pairs(metrics: JsonObject, limit: int = 10) -> list[tuple[str, str, int, float]]:
+    """The most frequent errors: true class, predicted class, rows, and their share of the true class's rows."""
+    names, matrix = list(metrics["per_class"]), metrics["confusion_matrix"]
+    pairs = [
+        (names[true], names[predicted], rows, rows / sum(counts))
+        for true, counts in enumerate(matrix)
+        for predicted, rows in enumerate(counts)
+        if rows and true != predicted
+    ]
+    return sorted(pairs, key=lambda pair: -pair[2])[:limit]
 
 
 def describe_baseline(metrics: JsonObject) -> str:
     """The accuracy of always answering with the most frequent label, and whether the model does little else."""
     rows = {name: scores["support"] for name, scores in metrics["per_class"].items()}
-    frequent = max(rows, key=lambda name: rows[name])
+    frequent, total = max(rows, key=lambda name: rows[name]), sum(rows.values())
     predicted = dict(zip(rows, map(sum, zip(*metrics["confusion_matrix"], strict=True)), strict=True))
-    baseline = f"always answering '{frequent}' would reach {rows[frequent] / sum(rows.values()):.1%}"
-    only = [name for name, count in predicted.items() if count == sum(rows.values())]
-    return f"{baseline}; the model always answers '{only[0]}': it has not learned the task" if only else baseline
+    baseline = f"always answering '{frequent}' would reach {rows[frequent] / total:.1%}"
+    answer = max(predicted, key=lambda name: predicted[name])
+    if predicted[answer] == total:
+        return f"{baseline}; the model always answers '{answer}': it has not learned the task"
+    if predicted[answer] > COLLAPSED_SHARE * total:
+        share = f"{predicted[answer] / total:.1%} of its answers are '{answer}'"
+        return f"{baseline}; the model does little else: {share}"
+    if metrics["accuracy_ci95"][0] <= rows[frequent] / total:
+        return f"{baseline}: the model is not shown to be better than that"
+    return baseline
 
 
 def compare_before_after(
@@ -131,7 +190,7 @@ def compare_before_after(
 def compare_side_by_side(metrics: Mapping[str, JsonObject]) -> list[list[str]]:
     """Name, value of A and of B, difference and its 95% interval of each headline metric; a dash for no interval."""
     rows = []
-    for key, name in HEADLINE_METRICS.items():
+    for key, name in list_headline_metrics(metrics).items():
         compared = metrics[key]
         interval = " to ".join(map(format_change, compared.get("difference_ci95", []))) or "-"
         rows.append([name, *(f"{compared[run]:.4f}" for run in "ab"), format_change(compared["difference"]), interval])
@@ -142,12 +201,6 @@ def format_change(value: float) -> str:
     """A difference with its sign, or without one if it is rounded to 0."""
     text = f"{value:+.4f}"
     return text if float(text) else text[1:]
-
-
-def compute_positive_share(part: JsonObject) -> float | None:
-    """Share of positive rows among the labelled ones of an audited split; None without labelled rows."""
-    labelled = part["labels"]["negative"] + part["labels"]["positive"]
-    return part["labels"]["positive"] / labelled if labelled else None
 
 
 def describe_test_rows(rows: int, clusters: int | None) -> str:

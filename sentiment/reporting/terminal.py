@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Sequence
 
 from sentiment.reporting import rendering
-from sentiment.reporting.rendering import HEADLINE_METRICS, JsonObject, compare_before_after
+from sentiment.reporting.rendering import JsonObject, compare_before_after, list_class_counts, list_headline_metrics
 
-AUDIT_COUNTS = {"empty": "empty texts", "duplicates": "duplicates", "both_labels": "texts with both labels"}
+AUDIT_COUNTS = {"empty": "empty texts", "duplicates": "duplicates", "both_labels": "texts with several labels"}
 TOKEN_STATISTICS = ("mean", "median", "p95", "max")
 
 
@@ -22,8 +22,9 @@ def render_table(rows: Iterable[Sequence[str]]) -> str:
 
 def render_before_after(metrics: JsonObject) -> str:
     """The test metrics of a fine-tuning before and after training, the accuracy's interval, and a baseline for it."""
-    rows = [["test", "before", "after", "change"], *compare_before_after(metrics["test"], HEADLINE_METRICS)]
     after = metrics["test"]["after"]
+    compared = compare_before_after(metrics["test"], list_headline_metrics(after))
+    rows = [["test", "before", "after", "change"], *compared]
     interval, baseline = describe_interval(after), rendering.describe_baseline(after)
     return f"{render_table(rows)}\naccuracy after training, {interval}\n{baseline}"
 
@@ -49,7 +50,7 @@ def render_adaptation(metrics: JsonObject) -> str:
 
 def render_metrics(metrics: JsonObject) -> str:
     """The headline metrics, the interval of the accuracy, the scores of each class, and the confusion matrix."""
-    headline = [[name, f"{metrics[key]:.4f}"] for key, name in HEADLINE_METRICS.items()]
+    headline = [[name, f"{metrics[key]:.4f}"] for key, name in list_headline_metrics(metrics).items()]
     names = list(metrics["per_class"])
     classes = [["class", "precision", "recall", "F1", "rows"]]
     matrix = [["true", *(f"predicted {name}" for name in names)]]
@@ -67,15 +68,23 @@ def render_comparison(comparison: JsonObject) -> str:
     return template.render(comparison, table=render_table)
 
 
+def describe_count(count: int, rows: int) -> str:
+    """A count, and its share of the rows."""
+    return f"{count:,} ({count / rows:.1%})" if rows else f"{count:,}"
+
+
 def render_audit(audit: JsonObject, title: str) -> str:
     """The result of `audit_splits`: a column for each split, then leaks between splits and dropped rows."""
     splits = audit["splits"].values()
-    shares = [rendering.compute_positive_share(part) for part in splits]
+    labelled = [part["rows"] - part["labels"]["unlabelled"] for part in splits]
     rows = [
         [title, *audit["splits"]],
         ["rows", *(f"{part['rows']:,}" for part in splits)],
-        *([name, *(f"{part['labels'][name]:,}" for part in splits)] for name in ("negative", "positive", "unlabelled")),
-        ["positive share of labelled", *("-" if share is None else f"{share:.1%}" for share in shares)],
+        *(
+            [name, *(describe_count(count, rows) for count, rows in zip(counts, labelled, strict=True))]
+            for name, counts in list_class_counts(audit["splits"]).items()
+        ),
+        ["unlabelled", *(f"{part['labels']['unlabelled']:,}" for part in splits)],
         *([name, *(f"{part[key]:,}" for part in splits)] for key, name in AUDIT_COUNTS.items()),
         *([f"tokens, {key}", *(f"{part['tokens'][key]:,.1f}" for part in splits)] for key in TOKEN_STATISTICS),
         [f"truncated to {audit['max_seq_length']} tokens", *(f"{part['share_cut']:.2%}" for part in splits)],

@@ -6,7 +6,7 @@ import pytest
 
 from sentiment.reporting import plots
 from sentiment.reporting.comparison_report import draw_histories, draw_test_metrics
-from sentiment.reporting.rendering import save_figures
+from sentiment.reporting.rendering import BINARY_SCORES, save_figures
 
 
 def fake_metrics(epochs: int, best: int | None, accuracy: float = 0.9) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def test_the_y_axis_of_a_flat_history_has_a_smallest_range() -> None:
 
 def test_test_metrics_show_scores_and_intervals() -> None:
     score = {"a": 0.9, "b": 1.0, "a_ci95": [0.85, 0.94], "b_ci95": [1.0, 1.0]}
-    (axes,) = draw_test_metrics(["e2e", "finetune"], dict.fromkeys(plots.METRIC_NAMES, score)).axes
+    (axes,) = draw_test_metrics(["e2e", "finetune"], dict.fromkeys(BINARY_SCORES, score)).axes
     assert [text.get_text() for text in axes.texts] == ["90.0"] * 4 + ["100.0"] * 4
     intervals = [segment[:, 1].tolist() for segment in axes.collections[0].get_segments()]
     assert intervals == [[0.85, 0.94]] * 4
@@ -49,7 +49,7 @@ def test_test_metrics_show_scores_and_intervals() -> None:
 @pytest.mark.parametrize(("before", "after"), [(0.45, 0.91), (0.91, 0.45), (0.0, 1.0), (0.5, 0.5)])
 def test_before_after_labels_are_outside_of_the_points(before: float, after: float) -> None:
     test = {
-        moment: dict.fromkeys(plots.METRIC_NAMES, score) | {"accuracy_ci95": [score - 0.01, score + 0.01]}
+        moment: dict.fromkeys(BINARY_SCORES, score) | {"accuracy_ci95": [score - 0.01, score + 0.01]}
         for moment, score in (("before", before), ("after", after))
     }
     (axes,) = plots.draw_before_after({"a": test, "b": test}).axes
@@ -68,7 +68,7 @@ def test_figures_are_written_without_changing_global_settings(tmp_path: Path) ->
 
 def test_before_after_of_one_run_with_intervals_of_accuracy() -> None:
     test = {
-        moment: dict.fromkeys(plots.METRIC_NAMES, score) | {"accuracy_ci95": [score - 0.1, score + 0.05]}
+        moment: dict.fromkeys(BINARY_SCORES, score) | {"accuracy_ci95": [score - 0.1, score + 0.05]}
         for moment, score in (("before", 0.4), ("after", 0.9))
     }
     (axes,) = plots.draw_before_after({"after training": test}).axes

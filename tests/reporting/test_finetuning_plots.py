@@ -48,8 +48,8 @@ def test_confusion_shows_counts_and_row_shares() -> None:
     before, after = draw_confusion({"before": [[0, 4], [0, 6]], "after": [[3, 1], [1, 1499]]}, LABEL_NAMES).axes
     assert (before.get_title("left"), after.get_xlabel(), after.get_ylabel()) == (
         "before",
-        "Predicted label",
-        "True label",
+        "predicted label",
+        "true label",
     )
     # Positions are (column, row), with true labels from top to bottom.
     texts = {text.get_position(): text.get_text() for text in after.texts}

@@ -174,7 +174,7 @@ def test_tables_in_markdown_keep_their_columns(
     write_run(tmp_path, run, metrics)
     markdown, _ = report_of(tmp_path, tokenizer)
     tables = re.findall(r"(?:^\|.*\n)+", markdown, flags=re.MULTILINE)
-    assert len(tables) == 11
+    assert len(tables) == 12
     for table in tables:
         lines = table.splitlines()
         assert re.fullmatch(r"\|( :?--:? \|)+", lines[1])

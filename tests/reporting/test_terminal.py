@@ -4,6 +4,7 @@ import pytest
 
 from sentiment.data.labels import LABEL_NAMES
 from sentiment.evaluation.metrics import compute_metrics
+from sentiment.reporting.rendering import describe_baseline, list_class_counts, list_confused_pairs
 from sentiment.reporting.terminal import (
     render_adaptation,
     render_audit,
@@ -36,7 +37,7 @@ def test_before_after_table(metrics: dict[str, Any]) -> None:
 
 def test_a_model_with_one_answer_is_named(metrics: dict[str, Any]) -> None:
     baseline = "always answering 'negative' would reach 50.0%"
-    assert render_before_after(metrics).endswith(baseline)
+    assert render_before_after(metrics).endswith(f"{baseline}: the model is not shown to be better than that")
     metrics["test"]["after"] = metrics["test"]["before"]
     assert render_before_after(metrics).endswith(
         f"{baseline}; the model always answers 'positive': it has not learned the task"
@@ -78,7 +79,7 @@ def test_audit_table() -> None:
     lines = [line.split() for line in table.splitlines()]
     assert ["reviews", "train", "test"] in lines
     assert ["unlabelled", "1", "10"] in lines
-    assert ["positive", "share", "of", "labelled", "66.7%", "-"] in lines
+    assert ["positive", "6", "(66.7%)", "0"] in lines
     assert ["truncated", "to", "128", "tokens", "1.50%", "1.50%"] in lines
     assert "test rows whose text is also in train: 4" in table
     assert "test rows contained in a training text: 5 (50.0%)" in table
@@ -139,3 +140,29 @@ def test_an_adaptation_without_metrics_from_before() -> None:
 def test_an_adaptation_of_an_earlier_version_that_did_not_record_its_objective() -> None:
     table = render_adaptation({"validation": ADAPTATION_METRICS["validation"]})
     assert table.splitlines()[1].split() == ["loss", "10.8000", "4.2000", "-6.6000"]
+
+
+def test_a_model_that_answers_little_else_than_one_class_is_named() -> None:
+    labels = [0] * 930 + [1] * 70
+    better = compute_metrics([0] * 930 + [1] * 70, labels, LABEL_NAMES)
+    assert describe_baseline(better) == "always answering 'negative' would reach 93.0%"
+    same = compute_metrics([0] * 900 + [1] * 65 + [0] * 35, labels, LABEL_NAMES)
+    assert describe_baseline(same).endswith("93.0%: the model is not shown to be better than that")
+    collapsed = compute_metrics([0] * 995 + [1] * 5, labels, LABEL_NAMES)
+    assert describe_baseline(collapsed).endswith("does little else: 99.5% of its answers are 'negative'")
+
+
+def test_tables_of_many_classes_show_the_largest() -> None:
+    counts = {f"class {number}": number for number in range(1, 78)}
+    shown = list_class_counts({"train": {"labels": counts | {"unlabelled": 4}}, "test": {"labels": {"unlabelled": 0}}})
+    assert len(shown) == 13
+    assert shown["class 77"] == [77, 0]
+    assert shown["65 other classes"] == [sum(range(1, 66)), 0]
+    assert list_class_counts({"train": {"labels": {"b": 1, "a": 2, "unlabelled": 0}}}) == {"b": [1], "a": [2]}
+
+
+def test_confused_pairs_are_sorted_by_rows() -> None:
+    metrics = compute_metrics([0, 1, 2, 2, 1, 1], [0, 0, 1, 2, 2, 2], ["bad", "fair", "good"])
+    assert list_confused_pairs(metrics) == [
+        ("good", "fair", 2, 2 / 3), ("bad", "fair", 1, 1 / 2), ("fair", "good", 1, 1.0),
+    ]  # fmt: skip
