@@ -39,10 +39,10 @@ def test_the_y_axis_of_a_flat_history_has_a_smallest_range() -> None:
 def test_test_metrics_show_scores_and_intervals() -> None:
     score = {"a": 0.9, "b": 1.0, "a_ci95": [0.85, 0.94], "b_ci95": [1.0, 1.0]}
     (axes,) = draw_test_metrics(["e2e", "finetune"], dict.fromkeys(BINARY_SCORES, score)).axes
-    assert [text.get_text() for text in axes.texts] == ["90.0"] * 4 + ["100.0"] * 4
+    assert [text.get_text() for text in axes.texts] == ["90.0"] * 5 + ["100.0"] * 5
     intervals = [segment[:, 1].tolist() for segment in axes.collections[0].get_segments()]
-    assert intervals == [[0.85, 0.94]] * 4
-    assert list(axes.lines[0].get_ydata()) == [0.9] * 4
+    assert intervals == [[0.85, 0.94]] * 5
+    assert list(axes.lines[0].get_ydata()) == [0.9] * 5
     assert axes.get_ylim()[0] > 0.5  # zoomed in on the differences
 
 
