@@ -42,6 +42,7 @@ class SourceArguments:
         None, "Text columns, separated by commas. Default: text, sentence or review."
     )
     text_column_delimiter: str = option(" ", "What joins the texts of several text columns.")
+    encoding: str | None = option(None, "Encoding of text files, such as cp1252. Default: UTF-8, or UTF-16 if marked.")
     max_rows: str = option("10000", "Rows used, before splitting: a number or 'all'.")
     sample: str = option("first", "Rows that --max_rows keeps: the first ones, or a random sample.", choices=SAMPLES)
     cleaning: str = option(
@@ -141,6 +142,7 @@ class CorpusArguments(SourceArguments):
     target_label_mapping: dict | str | None = option(  # type: ignore[type-arg]
         None, "--label_mapping of the fine-tuning to come."
     )
+    target_encoding: str | None = option(None, "--encoding of the fine-tuning to come.")
     target_unlabelled_value: str | None = option(None, "--unlabelled_value of the fine-tuning to come.")
     long_texts: str = option(
         "chunk",

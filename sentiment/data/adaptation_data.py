@@ -29,7 +29,8 @@ READABLE_TEXTS = 200  # held-out texts that are kept as text, for the examples o
 # Of the fine-tuning to come; named target_* in adaptations.
 TARGET_OPTIONS = (
     *("split", "max_rows", "sample", "split_seed"),
-    *("text_column_names", "label_column_name", "label_mapping", "unlabelled_value", "dataset_revision"),
+    *("text_column_names", "label_column_name", "label_mapping", "unlabelled_value", "encoding"),
+    "dataset_revision",
 )
 
 
@@ -60,6 +61,7 @@ def collect_held_out_keys(args: CorpusArguments, seed: int) -> set[str]:
             with_labels=False,
             text_column_names=args.text_column_names,
             text_column_delimiter=args.text_column_delimiter,
+            encoding=args.encoding,
             revision=args.dataset_revision,
             streaming=True,
         )

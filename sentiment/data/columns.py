@@ -1,7 +1,7 @@
 """Text and label columns of a table, and its rows as text and label."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ class ColumnOptions:
     text_column_names: str | None = None
     label_column_name: str | None = None
     text_column_delimiter: str = " "
+    encoding: str | None = None
     with_labels: bool = True
 
 
@@ -69,7 +70,7 @@ def match_columns(
         label = find_option(options.label_column_name, "label_column_name")
     else:
         label = find([LABEL_COLUMN])
-        near = [name for name in found if LABEL_LIKE.fullmatch(name.strip().lower()) and name not in texts]
+        near = [name for name in found if looks_like_label(name) and name not in texts]
         if near and not label:
             raise InputError(
                 f"{where}: no column 'label', but {near[0]!r}: pass --label_column_name {near[0]}, or remove it if the "
@@ -79,9 +80,24 @@ def match_columns(
     return Columns(tuple(texts), label, names, options.text_column_delimiter)
 
 
-def parse_row(where: str, row: int, columns: Columns, record: Mapping[str, Any]) -> dict[str, Any]:
+def looks_like_label(name: str) -> bool:
+    """Whether a column, or a part of a nested column's path, has the name of a label or rating.
+
+    >>> looks_like_label("airline_sentiment"), looks_like_label("review.stars"), looks_like_label("title")
+    (True, True, False)
+    """
+    return any(LABEL_LIKE.fullmatch(part.strip()) for part in name.lower().split("."))
+
+
+def parse_row(
+    where: str,
+    row: int,
+    columns: Columns,
+    record: Mapping[str, Any],
+    suggest_encoding: Callable[[str], str] | None = None,
+) -> dict[str, Any]:
     """One row as `{"text": str, "label": str or None}`: texts joined, the label in its plain form, None if missing."""
-    texts = [parse_text(where, row, name, record[name]) for name in columns.texts]
+    texts = [parse_text(where, row, name, record[name], suggest_encoding) for name in columns.texts]
     label = record.get(columns.label)
     if columns.class_names and isinstance(label, int):
         label = columns.class_names[label] if 0 <= label < len(columns.class_names) else None
@@ -90,11 +106,15 @@ def parse_row(where: str, row: int, columns: Columns, record: Mapping[str, Any])
     except ValueError:
         problem = f"label {shorten(repr(label))} is neither a name nor a number"
         raise InputError(f"{where}: row {row}, column {columns.label!r}: {problem}") from None
+    if plain is not None and not plain.isascii():
+        parse_text(where, row, columns.label, plain, suggest_encoding)
     return {"text": columns.delimiter.join(filter(None, texts)), "label": plain}
 
 
-def parse_text(where: str, row: int, column: str, text: Any) -> str:
-    """The text of a cell; raises InputError if it is no string or not Unicode."""
+def parse_text(
+    where: str, row: int, column: str, text: Any, suggest_encoding: Callable[[str], str] | None = None
+) -> str:
+    """The text of a cell; raises InputError if it is no string or not Unicode, with a suggested encoding."""
     place = f"{where}: row {row}, column {column!r}"
     if text is None:
         return ""
@@ -106,6 +126,8 @@ def parse_text(where: str, row: int, column: str, text: Any) -> str:
         code, position = ord(text[error.start]), error.start + 1
         # errors="surrogateescape" decodes an invalid byte b as the lone surrogate 0xDC00 + b
         found = f"byte 0x{code - 0xDC00:02X}" if 0xDC80 <= code <= 0xDCFF else f"a lone surrogate \\u{code:04x}"
-        problem = f"{place}: {found} at character {position} is not UTF-8; save the file as UTF-8"
-        raise InputError(problem) from None
+        way_out = "save the file as UTF-8"
+        if suggest_encoding:
+            way_out += f", or pass its encoding, such as --encoding {suggest_encoding(where)}"
+        raise InputError(f"{place}: {found} at character {position} is not UTF-8; {way_out}") from None
     return text

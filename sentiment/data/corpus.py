@@ -50,6 +50,7 @@ def load_corpus(args: CorpusArguments) -> Any:
             with_labels=False,
             text_column_names=args.text_column_names,
             text_column_delimiter=args.text_column_delimiter,
+            encoding=args.encoding,
             revision=revision,
             streaming=args.streaming,
         )

@@ -1,8 +1,8 @@
-"""Readers of CSV, TSV, JSON Lines, Parquet and text files; an error names file, row and column."""
+"""Rows of a file of any supported format, which its content tells; an error names file, row and column."""
 
-import csv
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -11,12 +11,51 @@ import pyarrow.parquet as pq
 from datasets import Features
 
 from sentiment.data.columns import ColumnOptions, Columns, match_columns, parse_row
-from sentiment.data.labels import shorten
-from sentiment.exceptions import InputError, require
+from sentiment.data.delimited import TAB_SUFFIXES, find_delimiter, read_cells, split_off_separator_line
+from sentiment.data.json_files import Record, read_json_records
+from sentiment.data.spreadsheets import open_spreadsheet
+from sentiment.data.streams import (
+    COMPRESSED_SUFFIXES,
+    get_suffix,
+    iterate_lines,
+    open_bytes,
+    open_text,
+    read_sample,
+    suggest_encoding,
+)
+from sentiment.exceptions import InputError, first_line, require
 
-TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
-SUFFIXES = (*TABLES, ".txt")
+TABLE_SUFFIXES = (".csv", *TAB_SUFFIXES, ".json", ".jsonl", ".ndjson", ".parquet", ".xlsx")
+SUFFIXES = (*TABLE_SUFFIXES, ".txt")
+PARQUET, SPREADSHEET, OLD_SPREADSHEET = b"PAR1", b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
+LARGEST_SPREADSHEET = 2_000_000_000  # bytes of its parts when unpacked
 Rows = Iterator[dict[str, Any]]
+
+
+@dataclass
+class Table:
+    """Number and cells by column of each row of a file, the features that `datasets` wrote into it, if any, and the
+    names of the columns where they are known; a context manager that closes the file.
+    """
+
+    rows: Iterator[tuple[int, Record]]
+    features: Mapping[str, Any] | None = None
+    names: Sequence[str] = ()
+    resources: ExitStack = field(default_factory=ExitStack)
+
+    def __enter__(self) -> "Table":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.resources.close()
+
+
+def is_data_file(path: Path) -> bool:
+    """Whether the suffix is that of a supported format, compressed or not."""
+    suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
+    if suffixes[-1:] and suffixes[-1] in COMPRESSED_SUFFIXES:
+        return suffixes[-1] == ".zip" or suffixes[0] in SUFFIXES
+    return bool(suffixes) and suffixes[-1] in SUFFIXES
 
 
 def read_files(paths: list[str], stamps: list[tuple[int, int]], options: ColumnOptions) -> Rows:
@@ -24,105 +63,120 @@ def read_files(paths: list[str], stamps: list[tuple[int, int]], options: ColumnO
     del stamps
     for path in paths:
         row = None
-        for row in READERS[Path(path).suffix.lower()](path, options):
-            yield row
+        try:
+            for row in read_rows(path, options):
+                yield row
+        except UnicodeError as error:  # of encodings without a place for invalid bytes, such as UTF-16
+            raise InputError(f"{path}: {first_line(error)}: save it as UTF-8, or correct --encoding") from error
         require(row is not None, f"{path}: no rows")
 
 
-def read_file(path: str, with_labels: bool = True, text_column_names: str | None = None) -> Rows:
+def read_labelled_texts(
+    paths: list[str], stamps: list[tuple[int, int]], labels: list[str | None], encoding: str
+) -> Rows:
+    """Yield one row per file, with its whole text and its label; `stamps` are only part of the cache's key."""
+    del stamps
+    for path, label in zip(paths, labels, strict=True):
+        with open_text(path, encoding or None, newline=None) as stream:
+            columns = Columns(("text",), "label")
+            yield parse_row(path, 1, columns, {"text": stream.read(), "label": label}, suggest_encoding)
+
+
+def read_rows(path: str, options: ColumnOptions) -> Rows:
     """Yield rows `{"text": str, "label": str or None}`; raises InputError with file, row and column."""
-    return READERS[Path(path).suffix.lower()](path, ColumnOptions(text_column_names, with_labels=with_labels))
-
-
-def read_delimited(path: str, options: ColumnOptions) -> Rows:
-    """Yield the rows of a UTF-8 file whose first line names the columns; commas are quoted as in RFC 4180."""
-    # Not by pandas, which fills short rows and drops fields of long ones, nor by pyarrow, which does not say in which
-    # row a byte is not UTF-8; both accept text after a closing quote.
-    csv.field_size_limit(2**31 - 1)  # the default is 131,072 characters
-    refuse_utf16(path)
-    header: list[str] = []
-    columns = Columns(())
-    row = -1
-    with Path(path).open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
-        reader: Any = csv.reader(lines, strict=True)
-        if path.lower().endswith(".tsv"):
-            reader = (map(unquote, cells) for cells in csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
-        try:
-            for row, cells in enumerate(filter(None, map(list, reader))):  # a blank line is no row
-                if row == 0:
-                    header, columns = cells, match_columns(path, cells, options)
-                elif len(cells) == len(header):
-                    yield parse_row(path, row, columns, dict(zip(header, cells, strict=True)))
-                else:
-                    raise InputError(
-                        f"{path}: row {row} has {len(cells)} fields where the header has {len(header)}; "
-                        "quote the texts that contain a delimiter or a line break"
-                    )
-        except csv.Error as error:
-            cause = "a quote is not closed" if "unexpected end" in str(error) else f"malformed ({error})"
-            message = f"{path}: row {row + 1}: {cause}; double the quotes inside a quoted text"
-            raise InputError(message) from None
-
-
-def unquote(cell: str) -> str:
-    """The cell of a tab-separated file without the quotes around it, if the quotes inside are doubled."""
-    inner = cell[1:-1]
-    is_quoted = len(cell) > 1 and cell[0] == cell[-1] == '"' and '"' not in inner.replace('""', "")
-    return inner.replace('""', '"') if is_quoted else cell
-
-
-def read_jsonl(path: str, options: ColumnOptions) -> Rows:
-    """Yield the rows of a UTF-8 file with one JSON object per line; rows are numbered by line."""
-    names: list[str] = []
-    columns = Columns(())
-    refuse_utf16(path)
-    with Path(path).open(encoding="utf-8-sig", errors="surrogateescape") as lines:
-        for row, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            record = parse_object(path, row, line)
-            new = [name for name in record if name not in names]
-            if new or not names:
-                names += new
-                columns = match_columns(f"{path}: row {row}", names, options)
+    with open_table(path, options) as table:
+        seen = list(table.names)
+        columns = match_columns(path, seen, options, table.features) if seen else Columns()
+        for row, record in table.rows:
+            if not record.keys() <= {*seen}:  # rows of JSON may have columns of their own
+                seen += [name for name in record if name not in seen]
+                columns = match_columns(f"{path}: row {row}", seen, options, table.features)
             for name in columns.texts:
-                if name not in record:
-                    raise InputError(f"{path}: row {row} has no column {name!r}, which earlier rows have")
-            yield parse_row(path, row, columns, record)
+                require(name in record, f"{path}: row {row} has no column {name!r}, which earlier rows have")
+            yield parse_row(path, row, columns, record, suggest_encoding)
 
 
-def parse_object(path: str, row: int, line: str) -> dict[str, Any]:
-    """The JSON object of a line; raises InputError if it is none, or names a column twice."""
+def open_table(path: str, options: ColumnOptions, all_columns: bool = False) -> Table:
+    """The rows of a file, with all columns or at least those of `options`.
 
-    def build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if len(dict(pairs)) < len(pairs):
-            raise ValueError("it names a column twice")
-        return dict(pairs)
+    Raises:
+        InputError: no supported format, or a damaged file.
+    """
+    sample, suffix = read_sample(path), get_suffix(path)
+    if sample.startswith(PARQUET) or suffix == ".parquet":
+        return open_parquet(path, options, all_columns)
+    if sample.startswith(SPREADSHEET):
+        names, rows = open_spreadsheet(path)
+        return Table(rows, names=names)
+    require(not sample.startswith(OLD_SPREADSHEET), f"{path}: an Excel file of before 2007: save it as .xlsx")
+    require(suffix != ".xlsx", f"{path}: not an Excel workbook, or damaged: save it again")
+    if suffix == ".txt":
+        return Table(read_text(path, options.encoding), names=["text"])
+    plain = sample.lstrip(b"\xef\xbb\xbf \t\r\n")
+    if suffix in (".json", ".jsonl", ".ndjson") or plain.startswith((b'{"', b'[{"', b"[\n", b"{\n")):
+        return Table(read_json_records(path, options.encoding))
+    is_text = suffix in SUFFIXES or b"\0" not in sample or bool(options.encoding)
+    require(is_text, f"{path}: no file of a known format: use {', '.join(SUFFIXES)}")
+    return open_delimited(path, suffix, options)
 
+
+def open_delimited(path: str, suffix: str, options: ColumnOptions) -> Table:
+    """The rows of a table whose first line names the columns."""
+    # Not by pandas, which fills short rows and drops fields of long ones, nor by pyarrow, which does not say in which
+    # row a byte is invalid; both accept text after a closing quote.
+    with ExitStack() as stack:
+        stream = stack.enter_context(open_text(path, options.encoding))
+        delimiter, lines = split_off_separator_line(iter(stream))
+        header = next(lines, "")
+        delimiter = delimiter or find_delimiter(header, suffix, options.text_column_names)
+        cells = read_cells(path, (line for part in ([header], lines) for line in part), delimiter)
+        _, names = next(cells, (0, []))
+        rows = ((row, dict(zip(names, values, strict=True))) for row, values in cells)
+        return Table(rows, names=names, resources=stack.pop_all())
+
+
+def open_parquet(path: str, options: ColumnOptions, all_columns: bool) -> Table:
+    """The rows of a Parquet file, read batch by batch; fields of structs have their path as name."""
+    problem = f"{path}: not a Parquet file, or damaged or cut off; copy it again"
     try:
-        record = json.loads(line, object_pairs_hook=build_object)
-    except (ValueError, RecursionError) as error:
-        reason = shorten(error.msg if isinstance(error, json.JSONDecodeError) else str(error))
-        raise InputError(f"{path}: line {row} is not JSON: {reason}; one object per line is needed") from None
-    if not isinstance(record, dict):
-        raise InputError(f"{path}: line {row} is not a JSON object with columns, but {shorten(repr(record))}")
-    return record
-
-
-def read_parquet(path: str, options: ColumnOptions) -> Rows:
-    """Yield the rows of a Parquet file, read batch by batch."""
-    row = 0
-    try:
-        with pq.ParquetFile(path) as file:
-            schema = file.schema_arrow
-            features = Features.from_arrow_schema(schema) if b"huggingface" in (schema.metadata or {}) else None
-            columns = match_columns(path, schema.names, options, features)
-            for batch in file.iter_batches(columns=columns.names):
-                for cells in zip(*(to_values(batch.column(name)) for name in columns.names), strict=True):
-                    row += 1
-                    yield parse_row(path, row, columns, dict(zip(columns.names, cells, strict=True)))
+        content: Any = path
+        if Path(path).suffix.lower() in COMPRESSED_SUFFIXES:
+            with open_bytes(path) as stream:
+                content = pa.BufferReader(stream.read())
+        file = pq.ParquetFile(content)
+        schema = file.schema_arrow
+        features = Features.from_arrow_schema(schema) if b"huggingface" in (schema.metadata or {}) else None
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path}: not a Parquet file, or damaged or cut off; copy it again") from error
+        raise InputError(problem) from error
+    names = list_paths(schema)
+    chosen = names if all_columns else match_columns(path, names, options, features).names
+
+    def iterate() -> Iterator[tuple[int, Record]]:
+        row = 0
+        try:
+            with file:
+                for batch in file.iter_batches(columns=chosen):
+                    table = flatten_structs(pa.Table.from_batches([batch]))
+                    columns = [to_values(table.column(name).combine_chunks()) for name in chosen]
+                    for cells in zip(*columns, strict=True):
+                        row += 1
+                        yield row, dict(zip(chosen, cells, strict=True))
+        except (pa.ArrowException, OSError) as error:
+            raise InputError(problem) from error
+
+    return Table(iterate(), features, chosen)
+
+
+def list_paths(schema: pa.Schema) -> list[str]:
+    """The names of the columns, those of a struct's fields by their path."""
+    return list(flatten_structs(schema.empty_table()).column_names)
+
+
+def flatten_structs(table: pa.Table) -> pa.Table:
+    """The table with a column for each field of its structs."""
+    while any(pa.types.is_struct(kind) for kind in table.schema.types):
+        table = table.flatten()
+    return table
 
 
 def find_class_names(paths: list[Path], options: ColumnOptions) -> tuple[str, ...]:
@@ -132,7 +186,7 @@ def find_class_names(paths: list[Path], options: ColumnOptions) -> tuple[str, ..
             schema = pq.read_schema(path)
             if b"huggingface" in (schema.metadata or {}):
                 features = Features.from_arrow_schema(schema)
-                return match_columns(str(path), schema.names, options, features).class_names
+                return match_columns(str(path), list_paths(schema), options, features).class_names
     return ()
 
 
@@ -145,13 +199,11 @@ def to_values(column: pa.Array) -> list[Any]:
         return [None if cell is None else cell.decode(errors="surrogateescape") for cell in cells]
 
 
-def read_text(path: str, options: ColumnOptions) -> Rows:
-    """Yield the lines of a UTF-8 file as unlabelled reviews; a blank line is no row."""
-    del options
-    with Path(path).open("rb") as lines:
-        for line in read_lines(lines, path):
-            if line.strip():
-                yield {"text": line, "label": None}
+def read_text(path: str, encoding: str | None) -> Iterator[tuple[int, Record]]:
+    """Yield the lines of a text file; a blank line is no row."""
+    for number, line in iterate_lines(path, encoding):
+        if line.strip():
+            yield number, {"text": line}
 
 
 def read_lines(lines: BinaryIO, name: str) -> Iterator[str]:
@@ -162,19 +214,3 @@ def read_lines(lines: BinaryIO, name: str) -> Iterator[str]:
         except UnicodeDecodeError as error:
             message = f"{name}: line {number} is not UTF-8 (byte {error.start + 1}): save it as UTF-8"
             raise InputError(message) from error
-
-
-def refuse_utf16(path: str) -> None:
-    """Raises InputError if the file starts with the mark of UTF-16."""
-    with Path(path).open("rb") as file:
-        is_utf16 = file.read(2) in (b"\xff\xfe", b"\xfe\xff")
-    require(not is_utf16, f"{path}: row 1, first column: the file is UTF-16; save it as UTF-8")
-
-
-READERS: dict[str, Callable[[str, ColumnOptions], Rows]] = {
-    ".csv": read_delimited,
-    ".tsv": read_delimited,
-    ".jsonl": read_jsonl,
-    ".parquet": read_parquet,
-    ".txt": read_text,
-}

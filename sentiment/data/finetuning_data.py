@@ -42,6 +42,7 @@ def load_published_reviews(data_args: DataArguments) -> DatasetDict:
         text_column_names=data_args.text_column_names,
         label_column_name=data_args.label_column_name,
         text_column_delimiter=data_args.text_column_delimiter,
+        encoding=data_args.encoding,
         labels=LabelOptions(parse_label_mapping(data_args.label_mapping), data_args.unlabelled_value),
         revision=data_args.dataset_revision,
     )

@@ -3,14 +3,14 @@
 import re
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
 import datasets
 import huggingface_hub
-from datasets import Dataset, load_dataset, load_dataset_builder
+from datasets import Dataset, DatasetDict, load_dataset, load_dataset_builder, load_from_disk
 from datasets.exceptions import DatasetsError
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
@@ -37,16 +37,33 @@ def load_hub_dataset(
     except LOADING_ERRORS as error:
         reason = shorten(first_line(error), 200)
         raise InputError(f"cannot load dataset {repo_id} from the Hugging Face Hub: {reason}") from error
+    return normalise_splits(repo_id, published, options, streaming)
+
+
+def load_saved_dataset(folder: str, options: ColumnOptions, streaming: bool) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The splits of a dataset saved by `save_to_disk`, a single one as `train`; returns as `load_hub_dataset`."""
+    try:
+        saved = load_from_disk(folder)
+    except LOADING_ERRORS as error:
+        raise InputError(f"cannot load the dataset in {folder}: {shorten(first_line(error), 200)}") from error
+    return normalise_splits(folder, saved if isinstance(saved, DatasetDict) else {"train": saved}, options, streaming)
+
+
+def normalise_splits(
+    name: str, published: Mapping[str, Any], options: ColumnOptions, streaming: bool
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The splits with `text` and `label` as strings, and the names of their classes; messages call them `name`."""
     splits: dict[str, Any] = {}
     class_names: tuple[str, ...] = ()
     for split, rows in published.items():
-        place = f"{repo_id} ({split})"
+        place = f"{name} ({split})"
         columns = match_columns(place, rows.column_names or list(next(iter(rows))), options, rows.features)
         splits[split] = normalise(rows, place, columns)
         class_names = class_names or columns.class_names
-    is_in_memory = streaming and not online
-    if is_in_memory:
-        splits = {name: part.to_iterable_dataset() for name, part in splits.items()}
+    if streaming:
+        splits = {
+            split: part.to_iterable_dataset() if isinstance(part, Dataset) else part for split, part in splits.items()
+        }
     return splits, class_names
 
 

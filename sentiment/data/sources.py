@@ -13,9 +13,10 @@ from datasets import ClassLabel, Dataset, DatasetDict
 
 from sentiment.data.caching import generate_rows
 from sentiment.data.columns import ColumnOptions
-from sentiment.data.files import SUFFIXES, TABLES, find_class_names, read_files
-from sentiment.data.hub import load_hub_dataset
-from sentiment.data.labels import LABEL_NAMES, UNLABELLED, LabelOptions, encode_labels, shorten
+from sentiment.data.files import SUFFIXES, find_class_names, is_data_file, read_files, read_labelled_texts
+from sentiment.data.folders import SplitFiles, find_splits, is_saved_dataset, suggest_file
+from sentiment.data.hub import load_hub_dataset, load_saved_dataset
+from sentiment.data.labels import LABEL_NAMES, UNLABELLED, LabelOptions, encode_labels
 from sentiment.demo.embedded import fetch_snippets
 from sentiment.exceptions import InputError, require
 
@@ -29,10 +30,6 @@ SNIPPETS = {
 # The mean of 15 to 20 ratings has a standard error of about 0.25 near zero: within two of them, the sign of the mean
 # is uncertain. 562 (5%) of the film sentences are.
 NEUTRAL_BOUND = 0.5
-SPLIT_ORDER = ("train", "validation", "test", "unsupervised")
-SPLIT_NAMES = {name: name for name in SPLIT_ORDER} | dict.fromkeys(("valid", "val", "dev"), "validation")
-SPLIT_NAMES |= {"training": "train", "testing": "test"}
-SHARD = re.compile(r"(?P<split>\w+)-(?P<index>\d{5})-of-(?P<count>\d{5})")
 
 
 def load_reviews(
@@ -63,23 +60,29 @@ def load_splits(
     dataset: str, data_dir: str | None, options: ColumnOptions, revision: str | None, streaming: bool
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The splits of a source with `text` and `label` as strings, and the class names that it declares, if any."""
+    if is_saved_dataset(Path(dataset)):
+        return load_saved_dataset(dataset, options, streaming)
     files = {} if dataset in SNIPPETS else find_files(dataset, data_dir)
     if files is None:
         return load_hub_dataset(HUB_IDS.get(dataset, dataset), options, revision, streaming)
     require(not revision, f"--dataset_revision {revision}: {dataset} is not read from the Hub, and has no revisions")
     require(
         not (options.text_column_names or options.label_column_name)
-        or any(path.suffix.lower() in TABLES for paths in files.values() for path in paths),
+        or any(path.suffix.lower() != ".txt" for split in files.values() for path in split.paths),
         f"--text_column_names and --label_column_name: {dataset} has no named columns",
     )
     if not files:
         return load_snippets(SNIPPETS[dataset], streaming), LABEL_NAMES
     splits = {}
-    for split, paths in files.items():
-        stamps = [(stat.st_mtime_ns, stat.st_size) for stat in map(Path.stat, paths)]
-        arguments = {"paths": [str(path.absolute()) for path in paths], "stamps": stamps, "options": options}
-        splits[split] = generate_rows(split, read_files, arguments, streaming)
-    return splits, find_class_names([path for paths in files.values() for path in paths], options)
+    for name, split in files.items():
+        stamps = [(stat.st_mtime_ns, stat.st_size) for stat in map(Path.stat, split.paths)]
+        arguments = {"paths": [str(path.absolute()) for path in split.paths], "stamps": stamps}
+        if split.labels is None:
+            splits[name] = generate_rows(name, read_files, arguments | {"options": options}, streaming)
+        else:
+            labelled = {"labels": split.labels, "encoding": options.encoding}
+            splits[name] = generate_rows(name, read_labelled_texts, arguments | labelled, streaming)
+    return splits, find_class_names([path for split in files.values() for path in split.paths], options)
 
 
 def encode_splits(
@@ -120,18 +123,16 @@ def read_ratings(path: str, bound: float, neutral: bool) -> Iterator[dict[str, A
                 yield {"text": text, "label": None if neutral else LABEL_NAMES[float(rating) > 0]}
 
 
-def find_files(dataset: str, data_dir: str | None = None) -> dict[str, list[Path]] | None:
+def find_files(dataset: str, data_dir: str | None = None) -> dict[str, SplitFiles] | None:
     """The files of each split of a file, folder or local copy; None for the Hub; raises InputError if none exist."""
     data_dir = data_dir or os.environ.get("SENTIMENT_DATA_DIR")
     path = Path(os.path.expanduser(dataset))  # noqa: PTH111 - Path.expanduser fails if there is no such user
     if dataset not in HUB_IDS and dataset:  # Path("") is the working folder
         if path.is_dir():
             return find_splits(path)
-        is_supported = path.suffix.lower() in SUFFIXES
-        if path.is_file() or is_supported:
-            require(path.is_file(), f"no such file: {path}")
-            require(is_supported, f"{path}: cannot read files of this kind; use {', '.join(SUFFIXES)}")
-            return {"train": [path]}
+        if path.is_file():
+            return {"train": SplitFiles([path])}
+        require(not is_data_file(path), f"no such file: {path}{suggest_file(path)}")
     repo_id = HUB_IDS.get(dataset, dataset)
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo_id) or repo_id.startswith("."):
         raise InputError(
@@ -148,33 +149,3 @@ def find_files(dataset: str, data_dir: str | None = None) -> dict[str, list[Path
         f"no local copy of {repo_id}: there is no folder {copies[1]}; correct --data_dir, or omit it and "
         "SENTIMENT_DATA_DIR to use the Hugging Face Hub"
     )
-
-
-def find_splits(folder: Path) -> dict[str, list[Path]]:
-    """The files of each split in a folder, by name; raises InputError if a split occurs twice or lacks a shard."""
-    visible = (path for path in sorted(folder.rglob("*")) if "/." not in f"/{path.relative_to(folder).as_posix()}")
-    files = [path for path in visible if path.suffix.lower() in SUFFIXES and path.is_file()]
-    splits: dict[str, list[Path]] = {}
-    for path in files:
-        shard = SHARD.fullmatch(path.stem)
-        split = shard["split"] if shard else SPLIT_NAMES.get(path.stem.lower())
-        if split is not None:
-            splits.setdefault(split, []).append(path)
-    if not splits:
-        raise InputError(
-            f"folder {folder} has no splits: name its files train.csv, validation.csv, test.csv (or .tsv, .jsonl, "
-            ".parquet, .txt), or train-00000-of-00001.parquet as on the Hub; found data files: "
-            f"{shorten(', '.join(path.name for path in files), 200) or 'none'}"
-        )
-    for split, paths in splits.items():
-        shard, expected = SHARD.fullmatch(paths[0].stem), paths[:1]
-        if shard:
-            names = [f"{split}-{index:05d}-of-{shard['count']}" for index in range(int(shard["count"]))]
-            expected = [paths[0].with_name(name + paths[0].suffix) for name in names]
-        if set(paths) - set(expected):
-            found = shorten(", ".join(str(path.relative_to(folder)) for path in paths), 200)
-            raise InputError(f"folder {folder} has split {split} more than once: {found}; keep one, or pass its folder")
-        for path in expected:
-            require(path in paths, f"folder {folder}: shard {path.name} of split {split} is missing")
-    order = [*SPLIT_ORDER, *sorted(splits)]
-    return dict(sorted(splits.items(), key=lambda item: order.index(item[0])))

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TextIO
 
-from sentiment.data.files import TABLES, read_file, read_lines
+from sentiment.data.columns import ColumnOptions
+from sentiment.data.files import TABLE_SUFFIXES, read_lines, read_rows
 from sentiment.exceptions import InputError
 from sentiment.inference.predictor import Predictor
 from sentiment.storage import write_atomically
@@ -26,8 +27,8 @@ def read_texts(file: str, text_column_names: str | None = None) -> Iterator[str]
     path = Path(file)
     if not path.is_file():
         raise InputError(f"no file {file}: pass --file with an existing file")
-    if path.suffix.lower() in TABLES:
-        yield from (row["text"] for row in read_file(file, False, text_column_names))
+    if path.suffix.lower() in TABLE_SUFFIXES:
+        yield from (row["text"] for row in read_rows(file, ColumnOptions(text_column_names, with_labels=False)))
     else:
         with path.open("rb") as lines:
             yield from read_lines(lines, file)

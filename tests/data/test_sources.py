@@ -18,8 +18,9 @@ from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, Revi
 from sentiment.config.arguments import AdaptationArguments, CorpusArguments, DataArguments
 from sentiment.data import hub, sources
 from sentiment.data.adaptation_data import prepare_adaptation_data
+from sentiment.data.columns import ColumnOptions
 from sentiment.data.corpus import load_corpus
-from sentiment.data.files import read_file
+from sentiment.data.files import read_rows
 from sentiment.data.finetuning_data import load_split_reviews, prepare_data
 from sentiment.data.hub import check_hub, find_revisions
 from sentiment.data.sources import NEUTRAL_BOUND, SNIPPETS, load_reviews
@@ -152,7 +153,11 @@ def test_missing_texts_are_empty_and_missing_labels_unlabelled(folder: Path) -> 
     write_parquet(folder / "a.parquet", text=[None, "x", "y"], label=[None, None, 1])
     for path in sorted(folder.iterdir()):
         assert rows_of(path) == [("", -1), ("x", -1), ("y", 1)]
-        assert [tuple(row.values()) for row in read_file(str(path))] == [("", None), ("x", None), ("y", "1")]
+        assert [tuple(row.values()) for row in read_rows(str(path), ColumnOptions())] == [
+            ("", None),
+            ("x", None),
+            ("y", "1"),
+        ]
 
 
 def test_file_without_labels_is_unlabelled(folder: Path) -> None:
@@ -200,7 +205,7 @@ def test_changed_file_is_read_again(folder: Path, suffix: str) -> None:
 def test_second_load_comes_from_the_cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "a.csv").write_text("text,label\ngood,1\n")
     first = load_reviews(str(folder / "a.csv"))["train"]
-    monkeypatch.setattr("sentiment.data.files.READERS", {})
+    monkeypatch.setattr("sentiment.data.files.open_table", None)
     second = load_reviews(str(folder / "a.csv"))["train"]
     assert second.cache_files == first.cache_files
 
@@ -308,7 +313,7 @@ ERRORS: dict[str, tuple[str, bytes, list[str]]] = {
         ["'sentiment'", "--label_column_name sentiment"],
     ),
     "masked and labelled": ("a.csv", b"text,label\nx,1\ny,-1\n", ["1 rows with label -1", "--unlabelled_value -1"]),
-    "label object": ("a.jsonl", b'{"text": "x", "label": {"a": 1}}\n', ["row 1", "column 'label'", "{'a': 1}"]),
+    "label object": ("a.jsonl", b'{"text": "x", "label": {"a": 1}}\n', ["row 1", "no column 'label'", "'label.a'"]),
     "label list": ("a.jsonl", b'{"text": "x", "label": [1]}\n', ["row 1", "column 'label'", "[1]"]),
     "short row": ("a.csv", b"text,label\nx,1\ny\n", ["row 2", "1 fields", "2"]),
     "long row": ("a.csv", b"text,label\nx, y,1\n", ["row 1", "3 fields", "quote"]),
@@ -323,19 +328,20 @@ ERRORS: dict[str, tuple[str, bytes, list[str]]] = {
         ["row 2", "column 'text'", "byte 0xE9"],
     ),
     "lone surrogate": ("a.jsonl", b'{"text": "\\ud83d"}\n', ["row 1", "column 'text'", "\\ud83d"]),
-    "utf-16": ("a.csv", "text,label\nx,1\n".encode("utf-16"), ["row 1", "UTF-16", "save it as UTF-8"]),
     "text number": ("a.jsonl", b'{"text": "x"}\n{"text": 5}\n', ["row 2", "column 'text'", "found 5"]),
     "text list": ("a.jsonl", b'{"text": ["x"]}\n', ["row 1", "column 'text'", "['x']"]),
     "broken json": ("a.jsonl", b'{"text": "x"}\n{"text": \n', ["line 2", "not JSON"]),
-    "json array": ("a.jsonl", b'["x", 1]\n', ["line 1", "not a JSON object"]),
+    "json array": ("a.jsonl", b'["x", 1]\n', ["element 1 of the array is no object, but 'x'"]),
+    "json number": ("a.jsonl", b'{"text": "x"}\n7\n', ["line 2", "not a JSON object"]),
+    "open array": ("a.json", b'[{"text": "x"}, {"text": "y"', ["object 2 of the array is not JSON"]),
+    "cut off array": ("a.json", b'[{"text": "x"}, ', ["not closed after object 1"]),
     "json twice": ("a.jsonl", b'{"text": "x", "text": "y"}\n', ["line 1", "twice"]),
     "json lost column": ("a.jsonl", b'{"text": "x"}\n{"review": "y"}\n', ["row 2", "'text'"]),
     "deep json": ("a.jsonl", b'{"text": ' + b"[" * 100_000 + b"\n", ["line 1", "not JSON"]),
     "no parquet": ("a.parquet", b"text,label\nx,1\n", ["not a Parquet file"]),
-    "other kind": ("a.xlsx", b"good\n", ["cannot read files of this kind", ".jsonl", ".txt"]),
+    "other kind": ("a.xlsx", b"good\n", ["not an Excel workbook"]),
     "blank text": ("a.txt", b"\n \r\n", ["no rows"]),
-    "bad byte in text": ("a.txt", b"good\n\ncaf\xe9\n", ["line 3", "byte 4", "UTF-8"]),
-    "utf-16 text": ("a.txt", "good\n".encode("utf-16"), ["line 1", "UTF-8"]),
+    "bad byte in text": ("a.txt", b"good\n\ncaf\xe9\n", ["row 3", "byte 0xE9 at character 4", "--encoding cp125"]),
 }
 
 
@@ -378,7 +384,7 @@ def test_undecodable_bytes_in_parquet_are_refused(folder: Path) -> None:
     write_parquet(folder / "a.parquet", text=text, label=[1, 0, 1])
     assert_refused(folder / "a.parquet", [str(folder / "a.parquet"), "row 3", "column 'text'", "UTF-8"])
     with pytest.raises(InputError, match=r"row 3, column 'text': byte 0xE9 at character 4 is not UTF-8"):
-        list(read_file(str(folder / "a.parquet")))
+        list(read_rows(str(folder / "a.parquet"), ColumnOptions()))
 
 
 @pytest.mark.parametrize("damage", ["cut off", "overwritten"])
@@ -392,7 +398,7 @@ def test_damaged_parquet_is_refused(folder: Path, damage: str) -> None:
         path.write_bytes(content[:100] + b"\0" * 2000 + content[2100:])
     assert_refused(path, [str(path), "damaged"])
     with pytest.raises(InputError, match="damaged"):
-        list(read_file(str(path)))
+        list(read_rows(str(path), ColumnOptions()))
 
 
 def test_missing_file_is_refused(folder: Path) -> None:

@@ -212,7 +212,7 @@ def test_errors_are_one_line(stream: Stream, tmp_path: Path) -> None:
         stream(tmp_path / "none.txt")
     path.write_bytes("\n".join(map(spell, range(500))).encode() + b"\ncaf\xe9\n")
     train, _ = stream(path)
-    with pytest.raises(InputError, match=r"reviews\.txt: line 501 is not UTF-8"):
+    with pytest.raises(InputError, match=r"reviews\.txt: row 501, column 'text': byte 0xE9 at character 4 "):
         list(train)
 
 

@@ -1,0 +1,118 @@
+"""Tables whose cells are separated by a character (CSV, TSV): delimiter, quotes and line breaks."""
+
+import csv
+import itertools
+from collections.abc import Iterable, Iterator
+
+from sentiment.data.columns import TEXT_COLUMNS
+from sentiment.exceptions import InputError, require
+
+DELIMITERS = (",", ";", "\t", "|")
+TAB_SUFFIXES = (".tsv", ".tab")
+# A quote that opens here and closes later than this is not closed.
+LONGEST_QUOTE_LINES = 10_000
+
+
+class LineFeed:
+    """Lines for a `csv.reader`, and those that it has read since the last record; `push_back` returns some to it."""
+
+    def __init__(self, lines: Iterable[str]):
+        self.lines = iter(lines)
+        self.record: list[str] = []
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        if len(self.record) > LONGEST_QUOTE_LINES:
+            raise StopIteration
+        line = next(self.lines)
+        self.record.append(line)
+        return line
+
+    def push_back(self, lines: list[str]) -> None:
+        """Give these lines again, first."""
+        self.lines = itertools.chain(lines, self.lines)
+        self.record = []
+
+
+def read_cells(path: str, lines: Iterable[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Number and cells of each row, the header being row 0; blank lines are no rows.
+
+    Cells are quoted as in RFC 4180. In a table separated by tabs, which texts rarely hold, a row that is not stays as
+    it is if it has as many cells as the header.
+
+    Raises:
+        InputError: other quotes, or another number of cells than in the header.
+    """
+    csv.field_size_limit(2**31 - 1)  # the default is 131,072 characters
+    feed = LineFeed(lines)
+    reader = csv.reader(feed, delimiter=delimiter, strict=True)
+    row, width = 0, 0
+    while True:
+        feed.record = []
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            first, *rest = feed.record
+            cells = first.rstrip("\r\n").split(delimiter)
+            if delimiter != "\t" or (width and len(cells) != width):
+                is_open = "unexpected end" in str(error) or len(feed.record) > LONGEST_QUOTE_LINES
+                cause = "a quote is not closed" if is_open else f"malformed ({error})"
+                raise InputError(f"{path}: row {row}: {cause}; double the quotes inside a quoted text") from None
+            feed.push_back(rest)
+            reader = csv.reader(feed, delimiter=delimiter, strict=True)
+        if not cells:
+            continue
+        if delimiter == "\t" and width and len(feed.record) > 1:
+            check_swallowed_rows(path, row, feed.record, width)
+        width = width or len(cells)
+        require(
+            len(cells) == width,
+            f"{path}: row {row} has {len(cells)} fields where the header has {width}; quote the texts that contain a "
+            "delimiter or a line break",
+        )
+        yield row, cells
+        row += 1
+
+
+def check_swallowed_rows(path: str, row: int, lines: list[str], width: int) -> None:
+    """Raise InputError where lines that one quoted cell spans look like rows of a table separated by tabs."""
+    first, *between, last = (line.count("\t") for line in lines)
+    is_suspect = width - 1 in between or (first > 0 and last == width - 1)
+    require(
+        width == 1 or not is_suspect,
+        f"{path}: row {row}: a quote that opens here closes {len(lines) - 1} lines below, and these look like "
+        "rows; double the quotes inside texts, or quote all texts",
+    )
+
+
+def split_off_separator_line(lines: Iterator[str]) -> tuple[str, Iterator[str]]:
+    """The delimiter that a first line like `sep=;` of Excel names, if any, and the lines after it."""
+    first = next(lines, "")
+    named = first.rstrip("\r\n")
+    if len(named) == 5 and named.lower().startswith("sep="):
+        return named[4], lines
+    return "", itertools.chain([first], lines)
+
+
+def find_delimiter(header: str, suffix: str, text_column_names: str | None = None) -> str:
+    """The delimiter of a table by its header: one that yields a text column, else the most frequent one.
+
+    >>> find_delimiter("id;text;label", ".csv"), find_delimiter("text,label", ".tsv"), find_delimiter("text", ".csv")
+    (';', ',', ',')
+    """
+    default = "\t" if suffix in TAB_SUFFIXES else ","
+    wanted = {name.strip().lower() for name in (text_column_names or ",".join(TEXT_COLUMNS)).split(",")}
+
+    def rank(delimiter: str) -> tuple[bool, int, bool]:
+        try:
+            cells = next(csv.reader([header], delimiter=delimiter), [])
+        except csv.Error:
+            cells = []
+        has_text = any(cell.strip().lower() in wanted for cell in cells)
+        return has_text and len(cells) > 1, len(cells), delimiter == default
+
+    return max(DELIMITERS, key=rank)

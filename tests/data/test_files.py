@@ -1,0 +1,365 @@
+"""Formats, compressions, delimiters, quotes, encodings and folders: the same rows, or a refusal in one line."""
+
+import csv
+import gzip
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import datasets
+import openpyxl
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sentiment.data.sources import load_reviews
+from sentiment.exceptions import InputError
+
+ROWS = [('good, "fine" film', "1"), ("bad\nsecond line", "0"), ("naïve 😀 电影 مرحبا", "1"), ("NA", "0")]
+NAMES = ("text", "label")
+
+
+def write_csv(path: Path, encoding: str = "utf-8", end: str = "\n", **options: Any) -> None:
+    with path.open("w", encoding=encoding, newline="") as stream:
+        csv.writer(stream, lineterminator=end, **options).writerows([NAMES, *ROWS])
+
+
+def write_json(path: Path) -> None:
+    records = [dict(zip(NAMES, row, strict=True)) for row in ROWS]
+    path.write_text(json.dumps(records, indent=1 if path.stem == "indented" else None))
+
+
+def write_jsonl(path: Path) -> None:
+    path.write_text("\n".join(json.dumps(dict(zip(NAMES, row, strict=True))) for row in ROWS))
+
+
+def write_wrapped(path: Path) -> None:
+    records = [dict(zip(NAMES, row, strict=True)) for row in ROWS]
+    path.write_text(json.dumps({"version": 1, "data": records}, indent=2))
+
+
+def write_parquet(path: Path) -> None:
+    columns = dict(zip(NAMES, map(list, zip(*ROWS, strict=True)), strict=True))
+    pq.write_table(pa.table(columns), path)
+
+
+def write_xlsx(path: Path) -> None:
+    workbook = openpyxl.Workbook()
+    for row in (NAMES, *((text, int(label)) for text, label in ROWS)):
+        workbook.active.append(row)
+    workbook.create_sheet("empty")
+    workbook.save(path)
+
+
+FILES: dict[str, Callable[[Path], None]] = {
+    "comma.csv": write_csv,
+    "semicolon.csv": lambda path: write_csv(path, delimiter=";"),
+    "pipe.csv": lambda path: write_csv(path, delimiter="|"),
+    "tab.csv": lambda path: write_csv(path, delimiter="\t"),
+    "comma.tsv": write_csv,
+    "tab.tsv": lambda path: write_csv(path, delimiter="\t"),
+    "tab.tab": lambda path: write_csv(path, delimiter="\t"),
+    "quoted.csv": lambda path: write_csv(path, quoting=csv.QUOTE_ALL),
+    "crlf.csv": lambda path: write_csv(path, end="\r\n"),
+    "mark.csv": lambda path: write_csv(path, encoding="utf-8-sig"),
+    "utf16.csv": lambda path: write_csv(path, encoding="utf-16"),
+    "utf16-unmarked.csv": lambda path: path.write_bytes(
+        "text,label\n".encode("utf-16-le")
+        + b"".join(
+            f"{text},{label}\n".encode("utf-16-le")
+            for text, label in [(f'"{text.replace(chr(34), chr(34) * 2)}"', label) for text, label in ROWS]
+        )
+    ),
+    "array.json": write_json,
+    "indented.json": write_json,
+    "array.jsonl": write_json,
+    "wrapped.json": write_wrapped,
+    "lines.json": write_jsonl,
+    "lines.jsonl": write_jsonl,
+    "lines.ndjson": write_jsonl,
+    "columns.parquet": write_parquet,
+    "parquet.csv": write_parquet,
+    "book.xlsx": write_xlsx,
+    "table.dat": write_csv,
+}
+
+
+def rows_of(path: Path | str, **options: Any) -> list[tuple[str, int]]:
+    (part,) = load_reviews(str(path), **options).values()
+    return list(zip(part["text"], part["label"], strict=True))
+
+
+EXPECTED = [(text, int(label)) for text, label in ROWS]
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("compression", ["", ".gz", ".zip", ".zst"])
+def test_every_format_gives_the_same_rows(name: str, compression: str, tmp_path: Path) -> None:
+    plain = tmp_path / name
+    FILES[name](plain)
+    if not compression:
+        assert rows_of(plain) == EXPECTED
+        return
+    packed = tmp_path / f"{name}{compression}"
+    if compression == ".zip":
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.write(plain, name)
+            archive.writestr("__MACOSX/._" + name, b"x")
+    elif compression == ".gz":
+        packed.write_bytes(gzip.compress(plain.read_bytes()))
+    else:
+        with pa.CompressedOutputStream(str(packed), "zstd") as stream:
+            stream.write(plain.read_bytes())
+    assert rows_of(packed) == EXPECTED
+
+
+def test_the_separator_line_of_excel(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("sep=;\r\ntext;label\r\ngood, fine;1\r\n")
+    assert rows_of(tmp_path / "a.csv") == [("good, fine", 1)]
+
+
+def test_a_delimiter_that_texts_hold_too(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id;text;label\n1;good, fine, long;1\n2;bad | dull;0\n")
+    assert rows_of(tmp_path / "a.csv") == [("good, fine, long", 1), ("bad | dull", 0)]
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "gb18030", "utf-16-be"])
+def test_other_encodings_are_named(encoding: str, tmp_path: Path) -> None:
+    text = "电影很好看" * 20 if encoding == "gb18030" else "café déjà vu, ça va" * 3
+    (tmp_path / "a.tsv").write_bytes(f"text\tlabel\n{text}\t1\n".encode(encoding))
+    assert rows_of(tmp_path / "a.tsv", encoding=encoding) == [(text, 1)]
+    if encoding != "utf-16-be":  # found by its zero bytes
+        with pytest.raises(InputError, match=rf"a\.tsv: row 1, column 'text': byte .*--encoding {encoding[:4]}"):
+            rows_of(tmp_path / "a.tsv")
+    with pytest.raises(InputError, match="--encoding klingon: Python knows no such encoding"):
+        rows_of(tmp_path / "a.tsv", encoding="klingon")
+
+
+@pytest.mark.parametrize(
+    ("cell", "text"),
+    [
+        ('"Great" film, said "Variety"', '"Great" film, said "Variety"'),
+        ('"', '"'),
+        ('"lone', '"lone'),
+        ('"one ""two"""', 'one "two"'),
+        ('"line one\nline two"', "line one\nline two"),
+        ('"tab\tinside"', "tab\tinside"),
+        ("it's 5\" long", "it's 5\" long"),
+    ],
+)
+def test_quotes_of_tsv(cell: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text(f"id\ttext\tlabel\n1\t{cell}\t1\n2\tlast\t0\n")
+    assert rows_of(tmp_path / "a.tsv") == [(text, 1), ("last", 0)]
+
+
+def test_a_quote_that_would_swallow_rows_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text('text\tlabel\nfine\t1\n"open\t1\nbad\t0\nclosed"\t0\n')
+    with pytest.raises(InputError, match=r"a\.tsv: row 2: a quote that opens here closes 2 lines below"):
+        rows_of(tmp_path / "a.tsv")
+    (tmp_path / "b.csv").write_text('text,label\nfine,1\n"open,1\n' + "bad,0\n" * 20_000)
+    with pytest.raises(InputError, match=r"b\.csv: row 2: a quote is not closed"):
+        rows_of(tmp_path / "b.csv")
+
+
+def test_many_lone_quotes_take_linear_time(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text("text\tlabel\n" + '"quote\t1\n' * 3_000)
+    assert len(rows_of(tmp_path / "a.tsv")) == 3_000
+
+
+def test_nested_fields_are_named_by_their_path(tmp_path: Path) -> None:
+    records = [{"id": 1, "review": {"text": "good", "stars": 5}}, {"id": 2, "review": {"text": "bad", "stars": 1}}]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, records)))
+    pq.write_table(pa.Table.from_pylist(records), tmp_path / "a.parquet")
+    for path in sorted(tmp_path.iterdir()):
+        options = {"text_column_names": "review.text", "label_column_name": "review.stars"}
+        assert rows_of(path, **options) == [("good", 1), ("bad", 0)]
+        with pytest.raises(InputError, match=r"no column 'label', but 'review\.stars'"):
+            rows_of(path, text_column_names="review.text")
+
+
+def test_damaged_and_excessive_archives_are_refused(tmp_path: Path) -> None:
+    content = gzip.compress(b"text,label\n" + b"good,1\n" * 50_000)
+    (tmp_path / "cut.csv.gz").write_bytes(content[: len(content) // 2])
+    (tmp_path / "bomb.csv.gz").write_bytes(gzip.compress(b"text,label\n" + b"a" * 400_000_000 + b",1\n"))
+    with zipfile.ZipFile(tmp_path / "two.zip", "w") as archive:
+        archive.writestr("a.csv", "text,label\n")
+        archive.writestr("b.csv", "text,label\n")
+    for name, problem in (
+        ("cut.csv.gz", "damaged"),
+        ("bomb.csv.gz", "when decompressed"),
+        ("two.zip", "holds 2 files"),
+    ):
+        with pytest.raises(InputError, match=problem) as refusal:
+            rows_of(tmp_path / name)
+        assert name in str(refusal.value)
+        assert "\n" not in str(refusal.value)
+
+
+def test_workbooks_that_are_ambiguous_are_refused(tmp_path: Path) -> None:
+    workbook = openpyxl.Workbook()
+    workbook.active.append(["text", "label"])
+    workbook.active.append(["good", 1, "stray"])
+    workbook.save(tmp_path / "stray.xlsx")
+    workbook.create_sheet("second").append(["text"])
+    workbook.save(tmp_path / "two.xlsx")
+    (tmp_path / "old.xls").write_bytes(b"\xd0\xcf\x11\xe0" + b"\0" * 600)
+    for name, problem in (
+        ("stray.xlsx", "row 1 has a cell without a column name"),
+        ("two.xlsx", r"has 2 sheets with cells \(Sheet, second\)"),
+        ("old.xls", "an Excel file of before 2007"),
+    ):
+        with pytest.raises(InputError, match=problem):
+            rows_of(tmp_path / name)
+
+
+# --- folders ---
+
+
+def texts_of(folder: Path, **options: Any) -> dict[str, list[str]]:
+    return {name: part["text"][:] for name, part in load_reviews(str(folder), **options).items()}
+
+
+def write(folder: Path, name: str, *texts: str) -> None:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("text,label\n" + "".join(f"{text},{place % 2}\n" for place, text in enumerate(texts)))
+
+
+def test_folders_named_after_splits_and_shards_with_hashes(tmp_path: Path) -> None:
+    for name, text in (("train/part1.csv", "a"), ("train/part2.csv", "b"), ("test/other.csv", "c")):
+        write(tmp_path / "folders", name, text)
+    assert texts_of(tmp_path / "folders") == {"train": ["a", "b"], "test": ["c"]}
+    for name, text in (("data/train-00000-of-00002-9f8e7d.csv", "a"), ("data/train-00001-of-00002-0a1b2c.csv", "b")):
+        write(tmp_path / "hashes", name, text)
+    assert texts_of(tmp_path / "hashes") == {"train": ["a", "b"]}
+    (tmp_path / "hashes/data/train-00001-of-00002-0a1b2c.csv").unlink()
+    with pytest.raises(InputError, match=r"shard train-00001-of-00002\.csv of split train is missing"):
+        texts_of(tmp_path / "hashes")
+
+
+README = """---
+configs:
+- config_name: {name}
+  data_files:
+  - split: train
+    path: "first/*.csv"
+  - split: test
+    path:
+    - second/a.csv
+    - second/b.csv
+- config_name: other
+  data_files: "second/a.csv"
+---
+"""
+
+
+def test_files_that_a_readme_configures(tmp_path: Path) -> None:
+    for name, text in (("first/x.csv", "a"), ("first/y.csv", "b"), ("second/a.csv", "c"), ("second/b.csv", "d")):
+        write(tmp_path, name, text)
+    (tmp_path / "README.md").write_text(README.format(name="default"))
+    assert texts_of(tmp_path) == {"train": ["a", "b"], "test": ["c", "d"]}
+    (tmp_path / "README.md").write_text(README.format(name="plain"))
+    with pytest.raises(InputError, match=r"several configurations and no default \(plain, other\)"):
+        texts_of(tmp_path)
+
+
+def test_one_folder_a_class(tmp_path: Path) -> None:
+    """The layout of the original IMDB archive, with files beside the folders that hold no review."""
+    for name, text in (
+        ("train/neg/0_1.txt", "bad\nvery bad"), ("train/pos/0_9.txt", "good"), ("train/unsup/0_0.txt", "what"),
+        ("train/urls_pos.txt", "http"), ("test/neg/1_2.txt", "dull"), ("test/pos/1_8.txt", "fine"), ("README", "x"),
+    ):  # fmt: skip
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    splits = load_reviews(str(tmp_path))
+    assert {name: part.to_dict() for name, part in splits.items()} == {
+        "train": {"text": ["bad\nvery bad", "good"], "label": [0, 1]},
+        "test": {"text": ["dull", "fine"], "label": [0, 1]},
+        "unsupervised": {"text": ["what"], "label": [-1]},
+    }
+
+
+def test_any_names_of_class_folders(tmp_path: Path) -> None:
+    for name in ("sport", "politics", "arts"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.txt").write_text(f"on {name}")
+    part = load_reviews(str(tmp_path))["train"]
+    assert part.features["label"].names == ["arts", "politics", "sport"]
+    assert part.to_dict() == {"text": ["on arts", "on politics", "on sport"], "label": [0, 1, 2]}
+
+
+def test_datasets_saved_to_disk(tmp_path: Path) -> None:
+    names = datasets.ClassLabel(names=["meh", "wow"])
+    features = datasets.Features({"text": datasets.Value("string"), "label": names})
+    part = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [1, 0]}, features=features)
+    part.save_to_disk(tmp_path / "one")
+    datasets.DatasetDict({"train": part, "test": part}).save_to_disk(tmp_path / "two")
+    for folder, splits in (("one", ["train"]), ("two", ["train", "test"])):
+        loaded = load_reviews(str(tmp_path / folder))
+        assert list(loaded) == splits
+        assert loaded["train"].features["label"].names == ["meh", "wow"]
+        assert loaded["train"]["label"][:] == [1, 0]
+
+
+def test_a_missing_file_names_the_nearest(tmp_path: Path) -> None:
+    write(tmp_path, "reviews.csv", "a")
+    with pytest.raises(InputError, match=r"no such file: .*reviws\.csv \(did you mean '.*reviews\.csv'\?\)"):
+        rows_of(tmp_path / "reviws.csv")
+
+
+# --- any table ---
+
+CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)
+TABLES = st.lists(st.tuples(CELLS, st.sampled_from(["0", "1", "2", "x"])), min_size=1, max_size=6)
+DIALECTS = st.fixed_dictionaries(
+    {
+        "delimiter": st.sampled_from([",", ";", "\t", "|"]),
+        "quoting": st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC]),
+        "lineterminator": st.sampled_from(["\n", "\r\n", "\r"]),
+    }
+)
+several = settings(
+    derandomize=True, deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+def check_read_back(path: Path, rows: list[tuple[str, str]]) -> None:
+    try:
+        part = load_reviews(str(path))["train"]
+    except InputError:
+        return
+    names = part.features["label"].names
+    binary = {"0": "negative", "1": "positive"}
+    expected = [(text, binary[label] if names == ["negative", "positive"] else label) for text, label in rows]
+    assert list(zip(part["text"], map(names.__getitem__, part["label"]), strict=True)) == expected
+
+
+@several
+@given(rows=TABLES, dialect=DIALECTS)
+@pytest.mark.parametrize("suffix", ["csv", "tsv"])
+def test_a_table_written_by_csv_is_read_back_or_refused(
+    suffix: str, rows: list[tuple[str, str]], dialect: dict[str, Any], tmp_path: Path
+) -> None:
+    with (tmp_path / f"a.{suffix}").open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream, **dialect).writerows([NAMES, *rows])
+    check_read_back(tmp_path / f"a.{suffix}", rows)
+
+
+@several
+@given(rows=TABLES, delimiter=st.sampled_from([",", ";", "\t", "|"]), encoding=st.sampled_from(["utf-8-sig", "utf-16"]))
+def test_a_table_written_by_pandas_is_read_back_or_refused(
+    rows: list[tuple[str, str]], delimiter: str, encoding: str, tmp_path: Path
+) -> None:
+    frame = pd.DataFrame(rows, columns=list(NAMES))
+    frame.to_csv(tmp_path / "a.csv", sep=delimiter, encoding=encoding, index=False)
+    check_read_back(tmp_path / "a.csv", rows)
+    buffer = io.StringIO()
+    frame.to_json(buffer, orient="records", force_ascii=False)
+    (tmp_path / "a.json").write_text(buffer.getvalue(), encoding="utf-8")
+    check_read_back(tmp_path / "a.json", rows)
