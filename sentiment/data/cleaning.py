@@ -43,7 +43,8 @@ def clean_light(text: str) -> str:
     return " ".join(decoded.split())
 
 
-CLEANINGS: dict[str, Callable[[str], str]] = {"light": clean_light, "classic": clean_classic}
+# "none" leaves texts as they are, as for models that were not trained here.
+CLEANINGS: dict[str, Callable[[str], str]] = {"light": clean_light, "classic": clean_classic, "none": str}
 
 
 def compute_text_key(text: str) -> str:
