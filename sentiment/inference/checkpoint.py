@@ -87,7 +87,7 @@ def load_checkpoint(path: str) -> Checkpoint:
     labels = read_class_names(str(folder), config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"})
     max_positions = count_positions(config)
     preprocessing: dict[str, Any] = config.get("preprocessing") or read_plain_preprocessing(folder, max_positions)
-    cleaning, length = preprocessing.get("cleaning"), preprocessing.get("max_seq_length")
+    cleaning, length = preprocessing.get("cleaning", ""), preprocessing.get("max_seq_length", 0)
     truncation = preprocessing.get("truncation", "head")  # not in checkpoints of earlier versions
     is_valid = cleaning in CLEANINGS and type(length) is int and 3 <= length <= max_positions  # [CLS], a token, [SEP]
     is_valid = is_valid and truncation in TRUNCATIONS
