@@ -21,7 +21,7 @@ def option(default: Any, text: str, *aliases: str, choices: list[str] | None = N
 
 @dataclass
 class ModelArguments:
-    """The pretrained BERT."""
+    """The pretrained encoder."""
 
     model_name_or_path: str = option(
         "google-bert/bert-base-uncased",

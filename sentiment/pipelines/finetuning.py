@@ -56,7 +56,7 @@ def finetune(
     strategy: str = "e2e",
     **options: Any,
 ) -> dict[str, Any]:
-    """Fine-tunes a BERT on labelled reviews.
+    """Fine-tunes an encoder on labelled reviews.
 
     Args:
         model_name_or_path: Hub id, local folder, the folder of an adaptation, or `minilm`. Default:
@@ -103,7 +103,7 @@ class FinetuningRun(Run):
         return prepare_data(self.data_args, self.args.seed, tokenizer)
 
     def load_model(self, data: RunData, model_path: str, revision: str | None = None) -> SentimentClassifier:
-        """A classifier on the pretrained BERT."""
+        """A classifier on the pretrained encoder."""
         preprocessing = {name: getattr(self.data_args, name) for name in ("cleaning", "max_seq_length", "truncation")}
         class_names = get_class_names(data.splits["train"])
         return load_classifier(model_path, self.args.dropout, preprocessing, revision, class_names)
