@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,13 @@ from sentiment.config.data_arguments import TRUNCATIONS
 from sentiment.data.cleaning import CLEANINGS
 from sentiment.data.truncation import encode_truncated
 from sentiment.exceptions import InputError, first_line, require
-from sentiment.models.model_folder import count_positions, find_model_folder, read_class_names, refuse_remote_code
+from sentiment.models.model_folder import (
+    check_task,
+    count_positions,
+    find_model_folder,
+    read_class_names,
+    refuse_remote_code,
+)
 
 logger = logging.getLogger(__name__)
 # Embedding matrices are padded to a multiple of 128 rows, or have 0.4% to spare (mDeBERTa); a larger gap means another
@@ -94,19 +100,6 @@ def load_checkpoint(path: str) -> Checkpoint:
     require(is_valid, f"{folder} has invalid preprocessing in config.json: {preprocessing}")
     tokenizer = load_tokenizer(folder, config.get("vocab_size", 0))
     return Checkpoint(folder, labels, cleaning, length, truncation, config.get("pad_token_id") or 0, tokenizer)
-
-
-def check_task(where: str, config: Mapping[str, Any]) -> None:
-    """Raise InputError for a model of another task than classification, or of several labels or a number per text."""
-    architectures = config.get("architectures") or ["ForSequenceClassification"]
-    require(
-        any(name.endswith("ForSequenceClassification") for name in architectures),
-        f"{where} holds no trained classifier (it is a {architectures[0]}): train one with train_e2e.py, which writes "
-        "it to <output_dir>/model",
-    )
-    problem = config.get("problem_type") or "single_label_classification"
-    is_single = problem == "single_label_classification"
-    require(is_single, f"{where} is a model for {problem}, not for one label per text: its answers would be misread")
 
 
 def read_plain_preprocessing(folder: Path, max_positions: int) -> dict[str, Any]:

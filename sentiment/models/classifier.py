@@ -19,7 +19,7 @@ from sentiment.data.labels import LABEL_NAMES, canonical_names
 from sentiment.exceptions import require
 from sentiment.models.fast_bert import use_fast_layers
 from sentiment.models.loading import PlainCheckpointMixin, load_encoder_config, load_weights
-from sentiment.models.model_folder import read_class_names
+from sentiment.models.model_folder import check_task, read_class_names
 
 logger = logging.getLogger(__name__)
 
@@ -114,6 +114,7 @@ def find_output_layer(model: PreTrainedModel) -> tuple[str, nn.Linear]:
 def load_trained_classifier(model_path: str, device: torch.device | str = "cpu") -> SentimentClassifier:
     """A fine-tuned classifier on the device, in evaluation mode; raises InputError for an untrained or other head."""
     config = load_encoder_config(model_path)
+    check_task(model_path, config.to_dict())
     read_class_names(model_path, config.id2label or {})
     model, missing = load_weights(build_classifier_class(config), model_path, config, is_trained=True)
     require(

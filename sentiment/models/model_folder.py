@@ -44,6 +44,19 @@ def read_class_names(where: str, id2label: Mapping[Any, Any]) -> tuple[str, ...]
     return canonical_names(names)
 
 
+def check_task(where: str, config: Mapping[str, Any]) -> None:
+    """Raise InputError for a model of another task than classification, or of several labels or a number per text."""
+    architectures = config.get("architectures") or ["ForSequenceClassification"]
+    require(
+        any(name.endswith("ForSequenceClassification") for name in architectures),
+        f"{where} holds no trained classifier (it is a {architectures[0]}): train one with train_e2e.py, which writes "
+        "it to <output_dir>/model",
+    )
+    problem = config.get("problem_type") or "single_label_classification"
+    is_single = problem == "single_label_classification"
+    require(is_single, f"{where} is a model for {problem}, not for one label per text: its answers would be misread")
+
+
 def count_positions(config: Mapping[str, Any]) -> int:
     """How many tokens a model takes, special tokens included.
 

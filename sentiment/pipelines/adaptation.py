@@ -105,7 +105,7 @@ class AdaptationRun(Run):
         )
         require(
             tokenizer.mask_token is not None or not self.objective.needs_mask_token,
-            f"--objective {self.args.objective}: the tokenizer of {self.model_args.model_name_or_path} has no mask token",
+            f"--objective {self.args.objective}: {self.model_args.model_name_or_path} has no mask token",
         )
         return prepare_adaptation_data(self.data_args, self.args, tokenizer)
 

@@ -251,7 +251,7 @@ def test_damaged_weights_are_refused(damage: str, checkpoint: Path, tmp_path: Pa
 
 def test_model_without_a_trained_head_is_refused(tiny_bert: Path) -> None:
     message = get_error(tiny_bert)
-    assert "holds no trained classifier (no classifier.bias): train one with train_e2e.py" in message
+    assert "holds no trained classifier (it is a BertModel): train one with train_e2e.py" in message
 
 
 def test_incomplete_head_is_refused(checkpoint: Path, tmp_path: Path) -> None:
