@@ -90,11 +90,11 @@ def test_loss_is_divided_by_the_rows_of_the_optimizer_step(tiny_encoder: Path) -
 
 
 def take_gradient(folder: Path, output_dir: Path, accumulation: int, **options: Any) -> dict[str, torch.Tensor]:
-    """The parameters after one SGD step on three rows, in one batch or in micro-batches of one row."""
+    """The parameters after one SGD step on three rows, in one batch or in micro-batches of two rows and one."""
     torch.manual_seed(1)
     model = load_classifier(str(folder), class_names=CLASSES)
     args = TrainingArguments(
-        output_dir=str(output_dir), max_steps=1, per_device_train_batch_size=3 // accumulation, learning_rate=1.0,
+        output_dir=str(output_dir), max_steps=1, per_device_train_batch_size=4 - accumulation, learning_rate=1.0,
         gradient_accumulation_steps=accumulation, lr_scheduler_type="constant", optim="sgd", weight_decay=0.0,
         max_grad_norm=0.0, save_strategy="no", report_to="none", use_cpu=True, dataloader_pin_memory=False,
         disable_tqdm=True, **options,
@@ -116,7 +116,7 @@ def test_micro_batches_add_up_to_the_step_of_one_batch(
 ) -> None:
     """A `forward` that takes any keywords is trusted by the Trainer to divide its loss by `num_items_in_batch`."""
     start = load_classifier(str(tiny_encoder), class_names=CLASSES)
-    whole, parts = (take_gradient(tiny_encoder, tmp_path, accumulation, **options) for accumulation in (1, 3))
+    whole, parts = (take_gradient(tiny_encoder, tmp_path, accumulation, **options) for accumulation in (1, 2))
     name = next(name for name, _ in start.base_model.named_parameters())
     assert not torch.equal(whole[f"{start.base_model_prefix}.{name}"], start.base_model.get_parameter(name))
     for name, parameter in whole.items():
