@@ -28,7 +28,7 @@ from sentiment.models.loading import load_encoder_config
 from sentiment.models.masked_lm import load_masked_lm
 from sentiment.models.model_folder import POSITIONS_AFTER_PADDING, count_positions
 from sentiment.training.optimization import build_parameter_groups
-from sentiment.training.trainer import SentimentTrainer
+from sentiment.training.trainer import SentimentTrainer, check_precision
 
 TEXTS = ["a good film", "not a dull story but very funny and moving", "bad"]
 CLASSES = ("bad", "fair", "good")
@@ -309,6 +309,27 @@ def test_models_take_as_many_tokens_as_is_counted(tiny_encoder: Path) -> None:
     if model.config.model_type not in ("deberta-v2", "modernbert"):  # with relative positions
         with pytest.raises((IndexError, RuntimeError)):
             model(torch.full((1, longest + 1), token))
+
+
+@pytest.mark.parametrize("kind", ["deberta", "deberta-v2"])
+def test_types_that_overflow_in_mixed_precision_are_refused_in_it(kind: str) -> None:
+    """The first DeBERTa does, until transformers is mended."""
+    config = AutoConfig.for_model(
+        kind, vocab_size=20, relative_attention=True, max_relative_positions=16, pos_att_type=["c2p", "p2c"],
+        position_biased_input=False, **dict.fromkeys(("hidden_size", "intermediate_size"), 8), num_hidden_layers=1,
+        num_attention_heads=2,
+    )  # fmt: skip
+    model, ids = AutoModelForSequenceClassification.from_config(config), torch.tensor([[5, 6, 7]])
+    check_precision(kind, "fp32")
+    with torch.autocast("cpu", torch.bfloat16):
+        if kind == "deberta-v2":
+            assert model(ids).logits.isfinite().all()
+            check_precision(kind, "bf16")
+            return
+        with pytest.raises(RuntimeError, match="without overflow"):
+            model(ids)
+    with pytest.raises(InputError, match="models of type deberta overflow in bf16: pass --precision fp32"):
+        check_precision(kind, "bf16")
 
 
 def test_positions_after_padding_are_those_of_transformers() -> None:

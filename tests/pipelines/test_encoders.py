@@ -1,5 +1,6 @@
 """Each kind of encoder from labelled and unlabelled reviews to a report, a model card, ONNX files and answers."""
 
+import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,12 +16,15 @@ from transformers import pipeline
 import sentiment.inference.export
 from sentiment.exceptions import InputError
 from sentiment.inference.backends import OnnxBackend
+from sentiment.inference.batching import compute_probabilities
 from sentiment.inference.checkpoint import ONNX_FILES, load_checkpoint
 from sentiment.inference.export import export_model
 from sentiment.inference.predictor import Predictor
 from sentiment.pipelines.adaptation import adapt
 from sentiment.pipelines.finetuning import finetune
 from sentiment.pipelines.verification import verify_run
+from sentiment.serving.arguments import ServingArguments
+from sentiment.serving.service import load_service
 
 LONG_TEXT = "a very good film and story " * 20
 OPTIONS = {
@@ -102,6 +106,22 @@ def test_blank_and_odd_texts_are_answered(run_dir: Path, backend: str) -> None:
     answers = predictor.predict(["", "!", "映画", "😀", "g"])
     assert answers[0] is None
     assert all(answer is not None and 0 < answer.score <= 1 for answer in answers[1:])
+
+
+@pytest.mark.parametrize("backend", ["torch", "onnx"])
+def test_service_gives_the_same(run_dir: Path, backend: str) -> None:
+    texts = ["a good film", LONG_TEXT, "bad"]
+    service = load_service(ServingArguments(str(run_dir), backend=backend, precision="fp32"), in_processes=False)
+
+    async def ask() -> np.ndarray:
+        await service.start()
+        try:
+            return (await service.compute_logits(texts))[0]
+        finally:
+            await service.stop()
+
+    expected = Predictor.from_pretrained(str(run_dir)).predict_probabilities(texts)
+    np.testing.assert_allclose(compute_probabilities(asyncio.run(ask())), expected, atol=1e-5)
 
 
 def test_adaptation_and_fine_tuning_from_it(tiny_encoder: Path, reviews_csv: Path, tmp_path: Path) -> None:
