@@ -1,4 +1,4 @@
-"""Fine-tune BERT end to end, or adapt it to your domain first: train both, and get an honest verdict.
+"""Fine-tune an encoder end to end, or adapt it to your domain first: train both, and get an honest verdict.
 
 >>> from sentiment import Predictor, adapt, compare, finetune
 """

@@ -24,7 +24,17 @@ import pytest
 import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi, RepoUrl
-from transformers import AutoTokenizer, BertConfig, BertModel, BertTokenizer
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import (
+    AddedToken,
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    BertConfig,
+    BertModel,
+    BertTokenizer,
+    PreTrainedTokenizerFast,
+)
 
 from sentiment.data.labels import LABEL_NAMES
 from sentiment.evaluation.metrics import compute_metrics
@@ -278,3 +288,89 @@ def signal_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], AbstractC
             yield
 
     return patch_progress
+
+
+WORDPIECE = {
+    "pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"
+}  # fmt: skip
+# The ids of RoBERTa: its padding is token 1.
+BPE = {"cls_token": "<s>", "pad_token": "<pad>", "sep_token": "</s>", "unk_token": "<unk>", "mask_token": "<mask>"}
+TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+# Kinds of tokenizer and what the config needs besides `TINY`: 64 tokens, at most.
+ENCODERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "albert": ("unigram", {"embedding_size": 16, "max_position_embeddings": 64}),
+    "bert": ("wordpiece", {"max_position_embeddings": 64}),
+    "deberta-v2": (
+        "unigram",
+        {"max_position_embeddings": 64, "relative_attention": True, "position_buckets": 8, "norm_rel_ebd": "layer_norm"}
+        | {"pos_att_type": ["p2c", "c2p"], "position_biased_input": False, "type_vocab_size": 0, "conv_kernel_size": 3},
+    ),
+    "distilbert": ("wordpiece", {"max_position_embeddings": 64}),
+    "electra": ("wordpiece", {"max_position_embeddings": 64, "embedding_size": 16}),
+    "modernbert": ("bpe", {"max_position_embeddings": 64, "local_attention": 8, "global_attn_every_n_layers": 2}),
+    "roberta": ("bpe", {"max_position_embeddings": 66, "type_vocab_size": 1}),
+    "xlm-roberta": ("unigram", {"max_position_embeddings": 66, "type_vocab_size": 1}),
+}
+
+
+@pytest.fixture(scope="session", params=sorted(ENCODERS))
+def tiny_encoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an encoder of each kind, two layers and 32 dimensions with random weights, and its tokenizer."""
+    return save_tiny_encoder(tmp_path_factory.mktemp(request.param), request.param)
+
+
+@pytest.fixture(scope="session")
+def build_tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """`build_tiny_encoder("roberta")`: the folder of a `tiny_encoder` of this kind."""
+    return lambda kind: save_tiny_encoder(tmp_path_factory.mktemp(kind), kind)
+
+
+def save_tiny_encoder(folder: Path, kind: str) -> Path:
+    tokenizer_kind, settings = ENCODERS[kind]
+    tokenizer = build_tokenizer(tokenizer_kind)
+    special = {
+        f"{name}_token_id": getattr(tokenizer, f"{token}_token_id")
+        for name, token in {"pad": "pad", "bos": "cls", "eos": "sep", "cls": "cls", "sep": "sep"}.items()
+    }
+    dropouts = dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout"), 0)
+    config = AutoConfig.for_model(
+        kind, vocab_size=len(tokenizer), initializer_range=0.2, **TINY | special | dropouts | settings
+    )
+    torch.manual_seed(0)
+    AutoModel.from_config(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def build_tokenizer(kind: str) -> PreTrainedTokenizerFast:
+    """A WordPiece, BPE or Unigram tokenizer of the words of made-up reviews, like those of BERT, RoBERTa and XLM-R."""
+    words = [*GOOD, *BAD, *NEUTRAL]
+    if kind == "wordpiece":
+        special = WORDPIECE
+        vocabulary = [*special.values(), *words, "##s", "##er"]
+        tokenizer = Tokenizer(models.WordPiece({word: i for i, word in enumerate(vocabulary)}, unk_token="[UNK]"))
+        tokenizer.normalizer = normalizers.BertNormalizer()
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        tokenizer.decoder = decoders.WordPiece()
+    elif kind == "bpe":
+        special = BPE
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=[*special.values()], initial_alphabet=alphabet)
+        tokenizer.train_from_iterator([" ".join(words)] * 3, trainer)
+    else:
+        special = BPE
+        pieces = [*special.values(), *(f"▁{word}" for word in words), "▁", *"abcdefghijklmnopqrstuvwxyz."]
+        tokenizer = Tokenizer(models.Unigram([(piece, -float(i)) for i, piece in enumerate(pieces)], unk_id=3))
+        tokenizer.normalizer = normalizers.NFKC()
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+        tokenizer.decoder = decoders.Metaspace()
+    first, last = special["cls_token"], special["sep_token"]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{first} $A {last}",
+        special_tokens=[(token, tokenizer.token_to_id(token)) for token in (first, last)],
+    )
+    mask = AddedToken(special["mask_token"], lstrip=kind != "wordpiece", special=True)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=64, **special | {"mask_token": mask})

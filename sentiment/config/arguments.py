@@ -76,7 +76,7 @@ class RunArguments(TrainingArguments):
     """`TrainingArguments` with this project's defaults, and the options that fine-tuning and adaptation add to them."""
 
     output_dir: str = option("outputs/run", "Folder of the run.")
-    learning_rate: float = option(5e-5, "Peak learning rate of BERT.", "--lr")
+    learning_rate: float = option(5e-5, "Peak learning rate of the encoder.", "--lr")
     head_lr: float | None = option(None, "Peak learning rate of the head. Default: --learning_rate.")
     batch_size: int | None = option(
         None,
@@ -241,7 +241,7 @@ class FinetuningArguments(RunArguments):
     """Options of fine-tuning."""
 
     output_dir: str = option("outputs/e2e", "Folder of the run.")
-    dropout: float = option(0.0, "Dropout between the pooler and the linear head.")
+    dropout: float = option(0.0, "Dropout before the last layer of the head.")
     adversarial_epsilon: float = option(
         0.0,
         "Adversarial training (FGM): a second pass with embeddings perturbed by this norm along the loss gradient. "

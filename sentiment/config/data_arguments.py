@@ -7,6 +7,7 @@ from sentiment.exceptions import require
 
 SPLITS = ["stratified", "official", "grouped"]
 SAMPLES = ["first", "random"]
+TRUNCATIONS = ["head", "tail", "head_tail"]
 SEED_RANGE = "an integer from 0 to 4294967295"
 
 
@@ -20,7 +21,7 @@ def option(default: Any, text: str, *aliases: str, choices: list[str] | None = N
 
 @dataclass
 class ModelArguments:
-    """The pretrained BERT."""
+    """The pretrained encoder."""
 
     model_name_or_path: str = option(
         "google-bert/bert-base-uncased",
@@ -48,8 +49,8 @@ class SourceArguments:
     cleaning: str = option(
         "light",
         "light: replace HTML tags by spaces, keep case and punctuation. classic: the lab report's cleaning, which "
-        "deletes tags and punctuation and lowercases.",
-        choices=["light", "classic"],
+        "deletes tags and punctuation and lowercases. none: texts as they are.",
+        choices=["light", "classic", "none"],
     )
     max_seq_length: int = option(
         128, "Longer sequences are truncated to this many tokens, special tokens included.", "--max_length"
@@ -87,6 +88,12 @@ class DataArguments(SourceArguments):
         "out. In a run.yaml, a mapping. Default: each label is a class.",
     )
     unlabelled_value: str | None = option(None, "Label value of unlabelled rows, such as -1, beside empty ones.")
+    truncation: str = option(
+        "head",
+        "What is kept of a text longer than --max_seq_length. head: its first tokens. tail: its last. head_tail: a "
+        "quarter from the start, the rest from the end.",
+        choices=TRUNCATIONS,
+    )
     split: str = option(
         "stratified",
         "stratified: published train and validation joined and split 8:1:1. official: published train for training, "

@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from sentiment.data.leaks import SpanIndex
 from sentiment.data.splits import collect_labels
-from sentiment.data.tokenization import SPECIAL_TOKENS, encode_texts
+from sentiment.data.tokenization import count_special_tokens, encode_texts
 
 
 def audit_splits(splits: DatasetDict, tokenizer: PreTrainedTokenizerBase, max_seq_length: int) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def audit_split(part: Dataset, tokenizer: PreTrainedTokenizerBase, max_seq_lengt
     counts = np.bincount(labels[labels >= 0], minlength=len(class_names))
     batches = part.select_columns(["text"]).iter(batch_size=1000)
     tokens = [len(ids) for batch in batches for ids in encode_texts(batch["text"], tokenizer)]
-    lengths = np.array(tokens) + SPECIAL_TOKENS
+    lengths = np.array(tokens) + count_special_tokens(tokenizer)
     is_cut = lengths > max_seq_length
     return {
         "rows": len(part),

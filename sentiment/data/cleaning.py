@@ -3,6 +3,7 @@
 import html
 import re
 import string
+import unicodedata
 from collections.abc import Callable
 
 # `[^<>]*` stops at the next bracket, so that "<<<<..." costs linear time; `<.*?>` is quadratic.
@@ -27,8 +28,17 @@ def clean_classic(text: str) -> str:
     if text.isascii() and text.isprintable():  # no control characters, which PUNCTUATION matches too
         text = text.translate(DELETE_ASCII_PUNCTUATION)  # three times as fast
     else:
-        text = PUNCTUATION.sub("", text)
+        text = PUNCTUATION.sub(keep_mark, text)
     return " ".join(text.lower().split())
+
+
+def keep_mark(match: re.Match[str]) -> str:
+    """The character if it is a part of a letter, such as a vowel sign of Hindi or Thai or a combining accent, else "".
+
+    Variation selectors are marks of symbols such as emoji.
+    """
+    is_mark = unicodedata.category(match[0]) in ("Mn", "Mc") and not "\ufe00" <= match[0] <= "\ufe0f"
+    return match[0] if is_mark else ""
 
 
 def clean_light(text: str) -> str:
@@ -43,15 +53,18 @@ def clean_light(text: str) -> str:
     return " ".join(decoded.split())
 
 
-CLEANINGS: dict[str, Callable[[str], str]] = {"light": clean_light, "classic": clean_classic}
+# "none" leaves texts as they are, as for models that were not trained here.
+CLEANINGS: dict[str, Callable[[str], str]] = {"light": clean_light, "classic": clean_classic, "none": str}
 
 
 def compute_text_key(text: str) -> str:
     """The normalised text by which rows are compared, whatever the cleaning: without case, punctuation and tags.
 
-    A text of punctuation alone (":-)") is its own key.
+    A text of punctuation alone (":-)") is its own key. An accent is the same as one character or as a combining mark.
 
     >>> compute_text_key("A FINE film .") == compute_text_key("a fine film")
     True
+    >>> compute_text_key("कि") == compute_text_key("का"), compute_text_key("\u00e9") == compute_text_key("e\u0301")
+    (False, True)
     """
-    return clean_classic(text) or clean_light(text)
+    return unicodedata.normalize("NFC", clean_classic(text) or clean_light(text))

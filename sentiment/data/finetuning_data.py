@@ -30,7 +30,7 @@ def prepare_data(data_args: DataArguments, seed: int, tokenizer: PreTrainedToken
     """The data of a run."""
     reviews = load_split_reviews(data_args, seed)
     workers = data_args.preprocessing_num_workers
-    tokenized = tokenize_reviews(reviews.splits, tokenizer, data_args.max_seq_length, workers)
+    tokenized = tokenize_reviews(reviews.splits, tokenizer, data_args.max_seq_length, workers, data_args.truncation)
     return RunData(reviews.splits, tokenized, audit_reviews(reviews, data_args, tokenizer), reviews.fingerprints)
 
 

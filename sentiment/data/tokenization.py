@@ -7,32 +7,47 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset, DatasetDict, Features, List, Value
+from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
 from sentiment.data.caching import map_batches
+from sentiment.data.truncation import encode_truncated, find_special_tokens
 
 Batch = dict[str, list[Any]]
 LONG_TEXTS = ("chunk", "truncate")
 SEQUENCES = Features(
     {"input_ids": List(Value("int32")), "special_tokens_mask": List(Value("int8")), "length": Value("int32")}
 )
-SPECIAL_TOKENS = 2  # [CLS] before each sequence, [SEP] after it
 JITTER = 0.1  # width of the random factor on lengths
 
 
 def encode_texts(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
     """Token ids of each text, without special tokens, not truncated; computed on all cores."""
-    backend = tokenizer.backend_tokenizer
+    return [encoding.ids for encoding in get_backend(tokenizer).encode_batch_fast(texts, add_special_tokens=False)]
+
+
+def get_backend(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
+    """The tokenizer of the library `tokenizers`, which neither truncates nor pads."""
+    backend: Tokenizer = tokenizer.backend_tokenizer
     backend.no_truncation()  # earlier calls of the tokenizer leave their settings
     backend.no_padding()
-    return [encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)]
+    return backend
+
+
+def count_special_tokens(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The number of special tokens in each sequence; 2 for BERT, [CLS] and [SEP]."""
+    return sum(map(len, find_special_tokens(get_backend(tokenizer))))
 
 
 def tokenize_reviews(
-    splits: DatasetDict, tokenizer: PreTrainedTokenizerBase, max_seq_length: int, num_proc: int | None = None
+    splits: DatasetDict,
+    tokenizer: PreTrainedTokenizerBase,
+    max_seq_length: int,
+    num_proc: int | None = None,
+    truncation: str = "head",
 ) -> DatasetDict:
     """The splits as `input_ids`, truncated to `max_seq_length` and not padded, with `length`, `row` and `labels`."""
-    arguments = {"tokenizer": tokenizer, "max_seq_length": max_seq_length}
+    arguments = {"tokenizer": tokenizer, "max_seq_length": max_seq_length, "truncation": truncation}
     options = {"remove_columns": ["text"], "desc": "Tokenizing"}
     columns = splits.select_columns(["text", "label", "row"]).rename_column("label", "labels")
     tokenized = {
@@ -41,11 +56,11 @@ def tokenize_reviews(
     return DatasetDict(tokenized)
 
 
-def tokenize_batch(batch: Batch, tokenizer: PreTrainedTokenizerBase, max_seq_length: int) -> Batch:
+def tokenize_batch(
+    batch: Batch, tokenizer: PreTrainedTokenizerBase, max_seq_length: int, truncation: str = "head"
+) -> Batch:
     """The truncated `input_ids` of a batch of texts, with special tokens, and their `length`."""
-    first, last = tokenizer.cls_token_id, tokenizer.sep_token_id
-    tokens = encode_texts(batch["text"], tokenizer)
-    input_ids = [[first, *ids[: max_seq_length - SPECIAL_TOKENS], last] for ids in tokens]
+    input_ids, _ = encode_truncated(get_backend(tokenizer), batch["text"], max_seq_length, truncation)
     return {"input_ids": input_ids, "length": [len(ids) for ids in input_ids]}
 
 
@@ -89,28 +104,28 @@ def encode_batch(batch: Batch, tokenizer: PreTrainedTokenizerBase) -> Batch:
 
 def chunk_batch(batch: Batch, tokenizer: PreTrainedTokenizerBase, max_seq_length: int, long_texts: str) -> Batch:
     """The sequences of a batch of tokenized reviews, with special tokens; see `tokenize_long_texts`."""
-    first, last = tokenizer.cls_token_id, tokenizer.sep_token_id
+    before, after = find_special_tokens(get_backend(tokenizer))
+    special = len(before) + len(after)
     input_ids = [
-        [first, *chunk, last]
+        [*before, *chunk, *after]
         for tokens in batch["tokens"]
-        for chunk in chunk_tokens(tokens, max_seq_length, long_texts)
+        for chunk in chunk_tokens(tokens, max_seq_length - special, long_texts)
     ]
     lengths = [len(ids) for ids in input_ids]
-    masks = {length: [1, *[0] * (length - SPECIAL_TOKENS), 1] for length in set(lengths)}
+    masks = {n: [*[1] * len(before), *[0] * (n - special), *[1] * len(after)] for n in set(lengths)}
     return {"input_ids": input_ids, "special_tokens_mask": [masks[length] for length in lengths], "length": lengths}
 
 
-def chunk_tokens(tokens: Sequence[int], max_seq_length: int, long_texts: str) -> list[Sequence[int]]:
-    """The tokens of one review in chunks that leave room for the special tokens.
+def chunk_tokens(tokens: Sequence[int], size: int, long_texts: str) -> list[Sequence[int]]:
+    """The tokens of one review in chunks of at most `size`.
 
-    130 tokens become two chunks of 65 rather than 126 and 4: a masked word needs neighbours.
+    With `size` 126, 130 tokens become two chunks of 65 rather than 126 and 4: a masked word needs neighbours.
 
-    >>> chunk_tokens(range(7), max_seq_length=5, long_texts="chunk")
+    >>> chunk_tokens(range(7), size=3, long_texts="chunk")
     [range(0, 2), range(2, 4), range(4, 7)]
-    >>> chunk_tokens(range(7), max_seq_length=5, long_texts="truncate")
+    >>> chunk_tokens(range(7), size=3, long_texts="truncate")
     [range(0, 3)]
     """
-    size = max_seq_length - SPECIAL_TOKENS
     if long_texts == "truncate":
         tokens = tokens[:size]
     count = -(-len(tokens) // size)
@@ -126,14 +141,17 @@ def compare_long_text_modes(
     `tokens` includes special tokens; `lost_tokens` are truncated; for `padding_share` see `compute_padding_share`.
     """
     reviews = np.asarray(encode_dataset(part, tokenizer, num_proc)["length"][:])
+    special = count_special_tokens(tokenizer)
     modes = {}
     for mode in LONG_TEXTS:
-        lengths = [len(chunk) for tokens in reviews for chunk in chunk_tokens(range(tokens), max_seq_length, mode)]
+        lengths = [
+            len(chunk) for tokens in reviews for chunk in chunk_tokens(range(tokens), max_seq_length - special, mode)
+        ]
         modes[mode] = {
             "texts": len(lengths),
-            "tokens": sum(lengths) + SPECIAL_TOKENS * len(lengths),
+            "tokens": sum(lengths) + special * len(lengths),
             "lost_tokens": int(reviews.sum()) - sum(lengths),
-            "padding_share": compute_padding_share([length + SPECIAL_TOKENS for length in lengths], batch_size),
+            "padding_share": compute_padding_share([length + special for length in lengths], batch_size),
         }
     return modes
 

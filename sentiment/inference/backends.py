@@ -55,7 +55,7 @@ class TorchBackend:
         self.model = load_trained_classifier(str(checkpoint.folder), self.device)
         dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.precision]
         nn.Module.to(self.model, dtype=dtype)
-        if self.device == "cpu" and self.precision == "bf16":
+        if self.device == "cpu" and self.precision == "bf16" and self.model.config.model_type == "bert":
             pack_linears(self.model)
 
     def compute_logits(self, input_ids: Sequence[Sequence[int]]) -> np.ndarray:

@@ -1,6 +1,7 @@
 """A fine-tuned classifier's folder, read without torch: labels, cleaning, tokenizer."""
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,14 +9,23 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from sentiment.config.data_arguments import TRUNCATIONS
 from sentiment.data.cleaning import CLEANINGS
+from sentiment.data.truncation import encode_truncated
 from sentiment.exceptions import InputError, first_line, require
-from sentiment.models.model_folder import find_model_folder, read_class_names, refuse_remote_code
+from sentiment.models.model_folder import (
+    check_task,
+    count_positions,
+    find_model_folder,
+    read_class_names,
+    refuse_remote_code,
+)
 
-# Upper bound, since the tokenizer reads a whole text before it truncates it.
-CHARACTERS_PER_TOKEN = 100
-# Embedding matrices are padded to a multiple of 128 rows at most; a larger gap means another vocabulary.
+logger = logging.getLogger(__name__)
+# Embedding matrices are padded to a multiple of 128 rows, or have 0.4% to spare (mDeBERTa); a larger gap means another
+# vocabulary.
 MAX_UNUSED_ROWS = 128
+MAX_UNUSED_SHARE = 0.01
 # What `sentiment export` writes into a model folder, by precision.
 ONNX_FILES = {"fp32": Path("onnx/model.onnx"), "int8": Path("onnx/model_int8.onnx")}
 # Shorter batches are padded to this length: for some models, the exporter proves its graph for 3 tokens or more only.
@@ -30,6 +40,7 @@ class Checkpoint:
     labels: tuple[str, ...]
     cleaning: str
     max_seq_length: int
+    truncation: str
     pad_token_id: int
     tokenizer: Tokenizer
 
@@ -38,7 +49,15 @@ class Checkpoint:
         return CLEANINGS[self.cleaning](text)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of raw texts, special tokens included, truncated to `max_seq_length`.
+        """Token ids of raw texts, special tokens included, truncated to `max_seq_length` as in training.
+
+        Raises:
+            InputError: as `encode_with_truncation`.
+        """
+        return self.encode_with_truncation(texts)[0]
+
+    def encode_with_truncation(self, texts: Sequence[str]) -> tuple[list[list[int]], list[bool]]:
+        """Token ids of raw texts as `encode`, and which texts were truncated.
 
         Raises:
             InputError: a text holds a lone surrogate, which the tokenizer cannot read.
@@ -48,40 +67,55 @@ class Checkpoint:
                 text.encode()
             except UnicodeEncodeError as error:
                 raise InputError(f"text {number} holds a lone surrogate, not Unicode: pass it as UTF-8") from error
-        return self.encode_cleaned([self.clean(text) for text in texts])
+        cleaned = [self.clean(text) for text in texts]
+        return encode_truncated(self.tokenizer, cleaned, self.max_seq_length, self.truncation)
 
     def encode_cleaned(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of texts that are cleaned already, as `encode`."""
-        limit = self.max_seq_length * CHARACTERS_PER_TOKEN
-        return [encoding.ids for encoding in self.tokenizer.encode_batch_fast([text[:limit] for text in texts])]
+        return encode_truncated(self.tokenizer, texts, self.max_seq_length, self.truncation)[0]
 
 
 def load_checkpoint(path: str) -> Checkpoint:
     """The checkpoint in a model folder, or in the `model` folder of a run.
 
     Raises:
-        InputError: no model, not a BERT, other labels, unknown preprocessing, or a tokenizer that is missing, damaged
-            or of another vocabulary.
+        InputError: no model, no classifier of texts, unknown preprocessing, or a tokenizer that is missing, damaged or
+            of another vocabulary.
     """
     folder = find_model_folder(path)
     try:
         config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        model_type = config.get("model_type", "unknown")
+        check_task(str(folder), config)
     except (ValueError, AttributeError) as error:
         raise InputError(f"cannot read the model {folder}: {first_line(error)} in config.json") from error
     refuse_remote_code(str(folder), config)
-    require(model_type == "bert", f"{folder} is a model of type {model_type}: only BERT models are supported")
     # transformers does not write default names.
     labels = read_class_names(str(folder), config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"})
-    max_positions = config.get("max_position_embeddings", 512)
-    defaults = {"cleaning": "light", "max_seq_length": min(128, max_positions)}  # of checkpoints from elsewhere
-    preprocessing = defaults | (config.get("preprocessing") or {})
-    cleaning, length = preprocessing["cleaning"], preprocessing["max_seq_length"]
+    max_positions = count_positions(config)
+    preprocessing: dict[str, Any] = config.get("preprocessing") or read_plain_preprocessing(folder, max_positions)
+    cleaning, length = preprocessing.get("cleaning", ""), preprocessing.get("max_seq_length", 0)
+    truncation = preprocessing.get("truncation", "head")  # not in checkpoints of earlier versions
     is_valid = cleaning in CLEANINGS and type(length) is int and 3 <= length <= max_positions  # [CLS], a token, [SEP]
+    is_valid = is_valid and truncation in TRUNCATIONS
     require(is_valid, f"{folder} has invalid preprocessing in config.json: {preprocessing}")
     tokenizer = load_tokenizer(folder, config.get("vocab_size", 0))
-    tokenizer.enable_truncation(length)
-    return Checkpoint(folder, labels, cleaning, length, config.get("pad_token_id") or 0, tokenizer)
+    return Checkpoint(folder, labels, cleaning, length, truncation, config.get("pad_token_id") or 0, tokenizer)
+
+
+def read_plain_preprocessing(folder: Path, max_positions: int) -> dict[str, Any]:
+    """The preprocessing of a model that was not trained here: none, and truncation as its own tokenizer does it."""
+    path = folder / "tokenizer_config.json"
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        length = min(int(settings.get("model_max_length") or max_positions), max_positions)
+        truncation = "tail" if settings.get("truncation_side") == "left" else "head"
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"cannot read the tokenizer of {folder}: {first_line(error)} in {path.name}") from error
+    logger.warning(
+        "%s was not trained here: texts are not cleaned, and their %s %d tokens are read",
+        *(folder, "last" if truncation == "tail" else "first", length),
+    )
+    return {"cleaning": "none", "max_seq_length": length, "truncation": truncation}
 
 
 def load_tokenizer(folder: Path, vocab_size: int) -> Tokenizer:
@@ -94,8 +128,9 @@ def load_tokenizer(folder: Path, vocab_size: int) -> Tokenizer:
         raise InputError(f"cannot read the tokenizer of {folder}: {first_line(error)}") from error
     tokens = tokenizer.get_vocab_size()
     require(
-        tokens <= vocab_size < tokens + MAX_UNUSED_ROWS,
+        tokens <= vocab_size < tokens + max(MAX_UNUSED_ROWS, MAX_UNUSED_SHARE * vocab_size),
         f"{folder}: its tokenizer has {tokens:,} tokens and its model {vocab_size:,}: the vocabularies do not match",
     )
     tokenizer.no_padding()
+    tokenizer.no_truncation()
     return tokenizer

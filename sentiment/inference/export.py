@@ -20,7 +20,7 @@ from sentiment.inference.backends import OnnxBackend, compute_torch_logits
 from sentiment.inference.batching import ComputeLogits, check_finite, predict_in_batches
 from sentiment.inference.checkpoint import ONNX_FILES, Checkpoint, load_checkpoint
 from sentiment.inference.onnx_graph import PACKAGES, build_graph, check_packages, quantize_graph, write_graph
-from sentiment.models.classifier import BertSentimentClassifier, load_trained_classifier
+from sentiment.models.classifier import SentimentClassifier, load_trained_classifier
 from sentiment.reporting.terminal import render_table
 from sentiment.runs.results import read_predictions
 from sentiment.storage import write_json
@@ -107,7 +107,7 @@ def load_labelled_texts(
     return "the run's test rows", checkpoint.encode_cleaned(columns["text"]), np.asarray(columns["label"])
 
 
-def write_graphs(model: BertSentimentClassifier, folder: Path, with_int8: bool) -> None:
+def write_graphs(model: SentimentClassifier, folder: Path, with_int8: bool) -> None:
     """Write the ONNX files of the model into the folder."""
     graph = build_graph(model)
     write_graph(graph, folder / ONNX_FILES["fp32"])

@@ -12,11 +12,13 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 from transformers.models.bert.modeling_bert import BertLayer
 
 from sentiment.exceptions import require
 from sentiment.inference.checkpoint import ONNX_MIN_TOKENS
 from sentiment.models.classifier import BertSentimentClassifier
+from sentiment.models.model_folder import count_positions
 
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 MAX_FILE_BYTES = 2 * 10**9  # protobuf, the format of ONNX files, ends at 2 GiB
@@ -60,11 +62,12 @@ def check_packages() -> None:
     require(not missing, f"sentiment export needs {', '.join(missing)}: pip install 'adapt-or-finetune[onnx]'")
 
 
-def build_graph(model: BertSentimentClassifier) -> Any:
+def build_graph(model: PreTrainedModel) -> Any:
     """The classifier as an `onnx_ir.Model`.
 
     Inputs `input_ids` and `attention_mask`, int64, shape (texts, tokens), for any number of texts and from 3 tokens to
-    the model's maximum; output `logits`, fp32, shape (texts, 2).
+    the model's maximum; output `logits`, fp32, shape (texts, classes). For encoders other than BERT, the
+    graph is the exporter's default with attention "eager".
 
     Speed relative to the exporter's default in fp32: one thread, SST-2 validation in batches of 32, MiniLM, ONNX
     Runtime 1.32 on a CPU with AVX512-VNNI:
@@ -80,15 +83,16 @@ def build_graph(model: BertSentimentClassifier) -> Any:
     from transformers.exporters import OnnxConfig, OnnxExporter
 
     texts = torch.export.Dim("texts", min=1)
-    tokens = torch.export.Dim("tokens", min=ONNX_MIN_TOKENS, max=model.config.max_position_embeddings)
+    tokens = torch.export.Dim("tokens", min=ONNX_MIN_TOKENS, max=count_positions(model.config.to_dict()))
     names = ("input_ids", "attention_mask")
     # No size of 1: the exporter would take it for a constant.
     inputs: dict[str, Any] = {name: torch.ones(2, 5, dtype=torch.int64) for name in names}
     config = OnnxConfig(dynamic_shapes={name: {0: texts, 1: tokens} for name in names})
     model = copy.deepcopy(model).eval()
     model.set_attn_implementation("eager")
-    encoder: Any = model.bert.encoder
-    encoder.layer = nn.ModuleList([*map(SplitFeedForwardLayer, encoder.layer[:-1]), encoder.layer[-1]])
+    if isinstance(model, BertSentimentClassifier):
+        encoder: Any = model.bert.encoder
+        encoder.layer = nn.ModuleList([*map(SplitFeedForwardLayer, encoder.layer[:-1]), encoder.layer[-1]])
     with silence_exporter():
         return OnnxExporter().export(model, inputs, config).program
 

@@ -1,1 +1,1 @@
-"""Models: BERT with the heads that this project trains."""
+"""Models: BERT, and other encoders, with the heads that this project trains."""

@@ -6,7 +6,16 @@ from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import nn
-from transformers import AutoTokenizer, BertConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    CONFIG_MAPPING,
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_MASKED_LM_MAPPING,
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging as transformers_logging
 
 from sentiment.exceptions import InputError, first_line, require
@@ -50,26 +59,48 @@ def load_tokenizer(
     return tokenizer
 
 
-def load_bert_config(model_path: str, revision: str | None = None, **changes: Any) -> BertConfig:
-    """The config of a BERT encoder, with some values changed; raises InputError for other architectures."""
+def load_encoder_config(model_path: str, revision: str | None = None, **changes: Any) -> PreTrainedConfig:
+    """The config of an encoder, with some values changed; raises InputError for other architectures."""
     try:
-        settings, _ = BertConfig.get_config_dict(model_path, revision=revision)
+        settings, _ = PreTrainedConfig.get_config_dict(model_path, revision=revision)
         refuse_remote_code(model_path, settings)
-        kind = settings.get("model_type")
-        require(kind is not None, f"cannot read the model {model_path}: no config.json that says its model_type")
-        require(kind == "bert", f"{model_path} is a model of type {kind}: only BERT models can be trained here")
-        require(not settings.get("is_decoder"), f"{model_path} is a decoder (is_decoder in its config), not an encoder")
-        return BertConfig.from_dict(settings | changes)
+        kind = settings.get("model_type", "")
+        require(kind != "", f"cannot read the model {model_path}: no config.json that says its model_type")
+        require(kind in CONFIG_MAPPING, f"{model_path} is a model of type {kind}, which transformers does not know")
+        config: PreTrainedConfig = CONFIG_MAPPING[kind].from_dict(settings | changes)
+        check_encoder(model_path, config)
+        return config
     except InputError:
         raise
     except Exception as error:  # files may be missing, JSON damaged, or values of a wrong type
         raise InputError(f"cannot read the model {model_path}: {first_line(error)}") from error
 
 
+def check_encoder(where: str, config: PreTrainedConfig) -> None:
+    """Raise InputError unless transformers has a classifier of texts on an encoder of this type."""
+    kind = config.model_type
+    plain_class: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING.get(type(config), None)
+    is_classifier = plain_class is not None and plain_class.main_input_name == "input_ids"
+    require(is_classifier, f"{where} is a model of type {kind}: transformers has no classifier of texts for it")
+    require(not config.is_encoder_decoder, f"{where} is an encoder-decoder (type {kind}): only encoders can be used")
+    is_causal = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and type(config) not in MODEL_FOR_MASKED_LM_MAPPING
+    require(not is_causal, f"{where} is a decoder (type {kind}): only encoders can be used")
+    is_decoder = getattr(config, "is_decoder", False)
+    require(not is_decoder, f"{where} is a decoder (is_decoder in its config), not an encoder")
+
+
 def load_weights(
-    model_class: type[Model], model_path: str, config: BertConfig, revision: str | None = None, head: str = ""
+    model_class: type[Model],
+    model_path: str,
+    config: PreTrainedConfig,
+    revision: str | None = None,
+    is_trained: bool = False,
 ) -> tuple[Model, list[str]]:
-    """The model in fp32, and the names of newly initialized weights, which are logged unless they start with `head`."""
+    """The model in fp32, and the names of newly initialized weights, which are logged if they belong to the encoder.
+
+    A head of other shapes than the config's is newly initialized too, unless the model `is_trained`.
+    """
+    encoder = f"{model_class.base_model_prefix}."
     verbosity = transformers_logging.get_verbosity()
     has_progress_bar = transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
@@ -80,10 +111,10 @@ def load_weights(
             config=config,
             revision=revision or "main",
             dtype=torch.float32,
-            attn_implementation=FAST_DROPOUT_SDPA if is_enabled() else "sdpa",
+            attn_implementation=choose_attention(config),
             output_loading_info=True,
             use_safetensors=True,  # other formats are pickles, which may run code
-            ignore_mismatched_sizes=bool(head),  # a head of other classes
+            ignore_mismatched_sizes=not is_trained,  # a head of other classes
         )
     except Exception as error:  # errors of safetensors and of shapes share no base class
         raise InputError(f"cannot load the weights of {model_path}: {first_line(error)}") from error
@@ -93,9 +124,17 @@ def load_weights(
             transformers_logging.enable_progress_bar()
     model, info = loaded
     mismatched = {name for name, *_ in info["mismatched_keys"]}
-    wrong = sorted(name for name in mismatched if not name.startswith(head))
+    wrong = sorted(name for name in mismatched if name.startswith(encoder))
     require(not wrong, f"cannot load the weights of {model_path}: {', '.join(wrong)} have other shapes than its config")
     missing = sorted({*info["missing_keys"], *mismatched})
-    if new := [name for name in missing if not name.startswith(head)]:
+    new = [name for name in missing if name.startswith(encoder)]
+    if new and not is_trained:
         logger.warning("%s has no weights for %s: these are newly initialized", model_path, ", ".join(new))
     return model, missing
+
+
+def choose_attention(config: PreTrainedConfig) -> str | None:
+    """The name of the attention in transformers' `AttentionInterface`; None for the default of the model's type."""
+    if config.model_type != "bert":
+        return None
+    return FAST_DROPOUT_SDPA if is_enabled() else "sdpa"

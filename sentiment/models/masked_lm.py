@@ -1,15 +1,22 @@
-"""BERT with its pooler kept and a masked-language-model head that scores masked positions only."""
+"""Masked language modelling: BERT that scores masked positions only, or another encoder; poolers are kept."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import BertConfig, BertForMaskedLM, BertModel
+from transformers import (
+    MODEL_FOR_MASKED_LM_MAPPING,
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    BertConfig,
+    BertForMaskedLM,
+    PreTrainedConfig,
+)
 from transformers.utils.generic import ModelOutput
 
+from sentiment.exceptions import InputError
 from sentiment.models.fast_bert import ChunkedCrossEntropy, is_enabled, use_fast_layers
-from sentiment.models.loading import PlainCheckpointMixin, load_bert_config, load_weights
+from sentiment.models.loading import PlainCheckpointMixin, load_encoder_config, load_weights
 
 IGNORE_INDEX = -100  # label of tokens that are not masked
 
@@ -25,19 +32,19 @@ class SparseMaskedLMOutput(ModelOutput):
     row_masked: torch.Tensor | None = None
 
 
-class BertForSparseMaskedLM(PlainCheckpointMixin, BertForMaskedLM):
-    """`BertForMaskedLM` that scores masked positions only, in less time, and keeps BERT's pooler for fine-tuning."""
+class SparseMaskedLM(PlainCheckpointMixin):
+    """A mixin for transformers' `*ForMaskedLM`: keeps a pooler that the classifier uses, and has losses of rows.
 
-    plain_class = BertForMaskedLM
+    The loss of a batch is a part of its optimizer step's, as `num_items_in_batch` says.
+    """
+
     accepts_loss_kwargs = True  # makes the Trainer pass `num_items_in_batch`
-    # Private: without it, the Trainer warns that its best checkpoint lacks these; tied weights are not saved.
-    _keys_to_ignore_on_save = list(BertForMaskedLM._tied_weights_keys)  # noqa: RUF012
 
-    def __init__(self, config: BertConfig):
+    def __init__(self, config: PreTrainedConfig):
         super().__init__(config)
-        self.bert = BertModel(config)
-        use_fast_layers(self)
-        self.post_init()  # ties the head to the new embeddings
+        if getattr(self.base_model, "pooler", False) is None and uses_pooler(config):
+            setattr(self, self.base_model_prefix, type(self.base_model)(config))
+            self.post_init()  # ties the head to the new embeddings
 
     def forward(
         self,
@@ -52,12 +59,17 @@ class BertForSparseMaskedLM(PlainCheckpointMixin, BertForMaskedLM):
         Labels are -100 where no token is masked. `num_items_in_batch` counts the masked tokens of the optimizer step
         over all processes and micro-batches; default: of this batch.
         """
-        outputs = self.bert(input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)
-        hidden_states = outputs.last_hidden_state  # (batch, tokens, hidden)
+        optional = {} if token_type_ids is None else {"token_type_ids": token_type_ids}  # unknown to some encoders
+        logits = super().forward(input_ids=input_ids, attention_mask=attention_mask, **optional).logits
         if labels is None:
-            return SparseMaskedLMOutput(logits=self.cls(hidden_states))
+            return SparseMaskedLMOutput(logits=logits)
+        return self.compute_losses(logits[labels != IGNORE_INDEX], labels, num_items_in_batch)
+
+    def compute_losses(
+        self, logits: torch.Tensor, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None
+    ) -> SparseMaskedLMOutput:
+        """The loss, and in evaluation mode those of rows, from the logits of masked tokens (masked, vocabulary)."""
         is_masked = labels != IGNORE_INDEX
-        logits = self.cls(hidden_states[is_masked])  # (masked, vocabulary)
         targets = labels[is_masked]
         # A batch of a few short texts may have no masked token: its loss is 0, not 0 / 0.
         count = torch.as_tensor(len(targets) if num_items_in_batch is None else num_items_in_batch)
@@ -76,13 +88,69 @@ class BertForSparseMaskedLM(PlainCheckpointMixin, BertForMaskedLM):
         return output
 
 
+class BertForSparseMaskedLM(SparseMaskedLM, BertForMaskedLM):
+    """`BertForMaskedLM` that scores masked positions only, in less time, and keeps BERT's pooler for fine-tuning."""
+
+    plain_class = BertForMaskedLM
+    # Private: without it, the Trainer warns that its best checkpoint lacks these; tied weights are not saved.
+    _keys_to_ignore_on_save = list(BertForMaskedLM._tied_weights_keys)  # noqa: RUF012
+
+    def __init__(self, config: BertConfig):
+        super().__init__(config)
+        use_fast_layers(self)
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> SparseMaskedLMOutput:
+        """As `SparseMaskedLM.forward`."""
+        outputs = self.bert(input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)
+        hidden_states = outputs.last_hidden_state  # (batch, tokens, hidden)
+        if labels is None:
+            return SparseMaskedLMOutput(logits=self.cls(hidden_states))
+        return self.compute_losses(self.cls(hidden_states[labels != IGNORE_INDEX]), labels, num_items_in_batch)
+
+
+def uses_pooler(config: PreTrainedConfig) -> bool:
+    """Whether the classifier of this type is built on the encoder's pooler."""
+    classifier_class: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
+    with torch.device("meta"):  # no memory, no random numbers
+        classifier = classifier_class(config)
+    return getattr(classifier.base_model, "pooler", None) is not None
+
+
+def build_masked_lm_class(config: PreTrainedConfig) -> type[SparseMaskedLM] | None:
+    """The masked language model of this type, as `build_classifier_class`; None if there is none."""
+    plain_class: Any = MODEL_FOR_MASKED_LM_MAPPING.get(type(config), None)
+    if plain_class is None or plain_class is BertForMaskedLM:
+        return plain_class and BertForSparseMaskedLM
+    names = {"plain_class": plain_class, "_keys_to_ignore_on_save": list(plain_class._tied_weights_keys or ())}
+    return type(plain_class.__name__, (SparseMaskedLM, plain_class), names)
+
+
 def load_masked_lm(
     model_path: str, preprocessing: dict[str, Any] | None = None, revision: str | None = None
-) -> tuple[BertForSparseMaskedLM, bool]:
-    """The BERT of a folder or Hub id with its MLM head, and whether that head is newly initialized."""
-    config = load_bert_config(model_path, revision, preprocessing=preprocessing or {})
-    model, missing = load_weights(BertForSparseMaskedLM, model_path, config, revision, head="cls.")
+) -> tuple[SparseMaskedLM, bool]:
+    """The encoder of a folder or Hub id with its MLM head, and whether that head is newly initialized.
+
+    It is for checkpoints without one, such as the discriminators of ELECTRA and DeBERTa-v3. Raises InputError for a
+    type of model that has no MLM head in transformers.
+    """
+    config = load_encoder_config(model_path, revision, preprocessing=preprocessing or {})
+    model_class = build_masked_lm_class(config)
+    if model_class is None:
+        raise InputError(
+            f"{model_path} is a model of type {config.model_type}, which has no masked-language-model head in "
+            "transformers: fine-tune it without adaptation (train_e2e.py)"
+        )
+    model, missing = load_weights(model_class, model_path, config, revision)
     # The loss does not depend on the pooler, and distributed training would wait for its gradient.
-    assert model.bert.pooler is not None
-    model.bert.pooler.requires_grad_(False)
-    return model, any(name.startswith("cls.predictions.transform.") for name in missing)
+    if isinstance(pooler := getattr(model.base_model, "pooler", None), nn.Module):
+        pooler.requires_grad_(False)
+    encoder = f"{model.base_model_prefix}."
+    return model, any(name.endswith(".weight") and not name.startswith(encoder) for name in missing)

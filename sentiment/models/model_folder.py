@@ -12,6 +12,11 @@ from sentiment.data.labels import canonical_names
 from sentiment.demo.embedded import fetch_minilm
 from sentiment.exceptions import InputError, first_line, require
 
+# Model types whose positions count from `pad_token_id` + 1, as RoBERTa's do: 514 positions are 512 tokens.
+POSITIONS_AFTER_PADDING = {
+    *("camembert", "data2vec-text", "esm", "ibert", "layoutlmv3", "lilt", "longformer", "luke", "markuplm", "mpnet"),
+    *("roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod"),
+}
 CODE_KEYS = ("auto_map", "custom_pipelines")  # of a config, with the names of Python code
 
 
@@ -37,6 +42,30 @@ def read_class_names(where: str, id2label: Mapping[Any, Any]) -> tuple[str, ...]
     names = [by_id[number] for number in sorted(by_id)]
     require(len({*names}) == len(names), f"{where} has two labels with the same name: {', '.join(names)}")
     return canonical_names(names)
+
+
+def check_task(where: str, config: Mapping[str, Any]) -> None:
+    """Raise InputError for a model of another task than classification, or of several labels or a number per text."""
+    architectures = config.get("architectures") or ["ForSequenceClassification"]
+    require(
+        any(name.endswith("ForSequenceClassification") for name in architectures),
+        f"{where} holds no trained classifier (it is a {architectures[0]}): train one with train_e2e.py, which writes "
+        "it to <output_dir>/model",
+    )
+    problem = config.get("problem_type") or "single_label_classification"
+    is_single = problem == "single_label_classification"
+    require(is_single, f"{where} is a model for {problem}, not for one label per text: its answers would be misread")
+
+
+def count_positions(config: Mapping[str, Any]) -> int:
+    """How many tokens a model takes, special tokens included.
+
+    >>> count_positions({"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1})
+    512
+    """
+    positions = int(config.get("max_position_embeddings") or 512)
+    pad_token_id = int(config.get("pad_token_id") or 0)
+    return positions - pad_token_id - 1 if config.get("model_type") in POSITIONS_AFTER_PADDING else positions
 
 
 def resolve_model(model: str, revision: str | None = None) -> str:

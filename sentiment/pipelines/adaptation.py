@@ -15,6 +15,7 @@ from sentiment.config.parsing import build_arguments, parse_arguments
 from sentiment.data.adaptation_data import AdaptationData, load_training_corpus, prepare_adaptation_data
 from sentiment.environment import is_main_process
 from sentiment.exceptions import require
+from sentiment.inference.fill_mask import MASK
 from sentiment.pipelines.objectives import OBJECTIVES
 from sentiment.pipelines.run import Run
 from sentiment.reporting.adaptation_report import write_adaptation_report
@@ -47,7 +48,7 @@ def adapt(
     output_dir: str | Path | None = None,
     **options: Any,
 ) -> dict[str, Any]:
-    """Adapts a BERT to unlabelled reviews, by masked language modelling unless `objective` says otherwise.
+    """Adapts an encoder to unlabelled reviews, by masked language modelling unless `objective` says otherwise.
 
     Args:
         model_name_or_path: Hub id, local folder, or `minilm`. Default: `google-bert/bert-base-uncased`.
@@ -85,7 +86,7 @@ class AdaptationRun(Run):
         return self.objective.description.main_metric
 
     def check_model(self) -> None:
-        """Any BERT can be adapted."""
+        """Any encoder can be adapted."""
 
     def compute_fingerprints(self) -> dict[str, str]:
         """Fingerprints of the corpus; none of a stream, which would have to be read for them."""
@@ -102,10 +103,14 @@ class AdaptationRun(Run):
             sampling == "group_by_length" or not self.data_args.streaming,
             f"--train_sampling_strategy {sampling}: texts of a stream come in its own order",
         )
+        require(
+            tokenizer.mask_token is not None or not self.objective.needs_mask_token,
+            f"--objective {self.args.objective}: {self.model_args.model_name_or_path} has no mask token",
+        )
         return prepare_adaptation_data(self.data_args, self.args, tokenizer)
 
     def load_model(self, data: Any, model_path: str, revision: str | None = None) -> PreTrainedModel:
-        """The pretrained BERT with the head of the objective."""
+        """The pretrained encoder with the head of the objective."""
         preprocessing = {name: getattr(self.data_args, name) for name in ("cleaning", "max_seq_length")}
         model, self.has_new_head = self.objective.load_model(model_path, preprocessing, revision)
         return model
@@ -178,9 +183,12 @@ class AdaptationRun(Run):
         # The saved model, not the Trainer's: that one's forward pass keeps rounding to the precision of training.
         adapted, _ = self.objective.load_model(str(self.run_dir / "model"))
         answers = self.objective.answer_examples(adapted, tokenizer, before["examples"])
+        objective = self.objective.describe(adapted.config)
+        if objective["hub_example"] and tokenizer.mask_token:
+            objective["hub_example"] = objective["hub_example"].replace(MASK, tokenizer.mask_token)
         resources = summarize_resources(trainer, texts, trainer.state.num_input_tokens_seen)
         return {
-            "objective": self.objective.describe(adapted.config),
+            "objective": objective,
             "validation": {"before": before["metrics"], "after": best["validation"]},
             "history": history,
             "best_epoch": best["epoch"],

@@ -20,7 +20,7 @@ from sentiment.evaluation.metrics import evaluate_probabilities
 from sentiment.exceptions import require
 from sentiment.inference.backends import predict_probabilities
 from sentiment.inference.batching import compute_probabilities
-from sentiment.models.classifier import BertSentimentClassifier, load_classifier, load_trained_classifier
+from sentiment.models.classifier import SentimentClassifier, load_classifier, load_trained_classifier
 from sentiment.pipelines.run import Run
 from sentiment.reporting.finetuning_report import write_report
 from sentiment.reporting.model_cards import write_model_card
@@ -56,7 +56,7 @@ def finetune(
     strategy: str = "e2e",
     **options: Any,
 ) -> dict[str, Any]:
-    """Fine-tunes a BERT on labelled reviews.
+    """Fine-tunes an encoder on labelled reviews.
 
     Args:
         model_name_or_path: Hub id, local folder, the folder of an adaptation, or `minilm`. Default:
@@ -98,11 +98,13 @@ class FinetuningRun(Run):
 
     def prepare_data(self, tokenizer: PreTrainedTokenizerBase) -> RunData:
         """Labelled reviews, split, audited and tokenized."""
+        # Plain transformers, which has no `head_tail`, then cuts texts as training does.
+        tokenizer.truncation_side = "left" if self.data_args.truncation == "tail" else "right"
         return prepare_data(self.data_args, self.args.seed, tokenizer)
 
-    def load_model(self, data: RunData, model_path: str, revision: str | None = None) -> BertSentimentClassifier:
-        """A classifier on the pretrained BERT."""
-        preprocessing = {name: getattr(self.data_args, name) for name in ("cleaning", "max_seq_length")}
+    def load_model(self, data: RunData, model_path: str, revision: str | None = None) -> SentimentClassifier:
+        """A classifier on the pretrained encoder."""
+        preprocessing = {name: getattr(self.data_args, name) for name in ("cleaning", "max_seq_length", "truncation")}
         class_names = get_class_names(data.splits["train"])
         return load_classifier(model_path, self.args.dropout, preprocessing, revision, class_names)
 
@@ -135,7 +137,7 @@ class FinetuningRun(Run):
         self, trainer: SentimentTrainer, data: RunData, tokenizer: PreTrainedTokenizerBase
     ) -> dict[str, Any]:
         """Test metrics before training, in the main process, which also writes the hashes of the training texts."""
-        assert isinstance(trainer.model, BertSentimentClassifier)
+        assert isinstance(trainer.model, SentimentClassifier)
         if not is_main_process():
             return {}
         keys = {name: hash_keys(map(compute_corpus_key, data.splits[name]["text"][:])) for name in ("train", "test")}
@@ -191,7 +193,7 @@ def compute_trainer_metrics(class_names: Sequence[str], prediction: EvalPredicti
 
 
 def evaluate(
-    model: BertSentimentClassifier, tokenized: Dataset, tokenizer: PreTrainedTokenizerBase, part: Dataset
+    model: SentimentClassifier, tokenized: Dataset, tokenizer: PreTrainedTokenizerBase, part: Dataset
 ) -> tuple[dict[str, Any], np.ndarray]:
     """Metrics of the model on a split and its tokenized rows, and probabilities of shape (rows, classes)."""
     probabilities = predict_probabilities(model, tokenized["input_ids"][:], tokenizer.pad_token_id)

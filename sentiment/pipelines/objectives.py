@@ -12,7 +12,7 @@ from transformers import EvalPrediction, PreTrainedConfig, PreTrainedModel, PreT
 
 from sentiment.config.arguments import AdaptationArguments
 from sentiment.exceptions import require
-from sentiment.inference.fill_mask import fill_masks, mask_words
+from sentiment.inference.fill_mask import MASK, fill_masks, mask_words
 from sentiment.models.masked_lm import IGNORE_INDEX, load_masked_lm
 from sentiment.training.batches import EpochTracker
 from sentiment.training.masking import SeededMaskingCollator, apply_static_masking
@@ -47,11 +47,12 @@ class Objective(ABC):
 
     - In evaluation mode, `prediction.predictions` of `compute_metrics` are all outputs of the model but `loss`, in
       order, each concatenated over the batches: its first dimension must be the rows.
-    - The model saves its encoder as `bert.*`, with the pooler, so that `load_classifier` finds both (see
-      `PlainCheckpointMixin`), and names no head `classifier`, which is that of the sentiment classifier.
+    - The model saves its encoder as transformers' own classes do, with the pooler if the classifier has one, so that
+      `load_classifier` finds both (see `PlainCheckpointMixin`), and gives its head no name of the classifier's head.
     """
 
     description: ClassVar[Description]
+    needs_mask_token = False
 
     def __init__(self, args: AdaptationArguments) -> None:
         self.args = args
@@ -74,7 +75,7 @@ class Objective(ABC):
     def load_model(
         self, model_path: str, preprocessing: dict[str, Any] | None = None, revision: str | None = None
     ) -> tuple[PreTrainedModel, bool]:
-        """The pretrained BERT with the head of the objective, and whether that head is new."""
+        """The pretrained encoder with the head of the objective, and whether that head is new."""
 
     @abstractmethod
     def build_collator(self, tokenizer: PreTrainedTokenizerBase, tracker: EpochTracker) -> Callable[[Any], Any]:
@@ -100,8 +101,9 @@ class Objective(ABC):
 
 
 class MaskedLanguageModeling(Objective):
-    """BERT's own objective: dynamic masks for training, static ones for validation."""
+    """The objective of BERT and most encoders: dynamic masks for training, static ones for validation."""
 
+    needs_mask_token = True
     description = Description(
         name="masked language modelling",
         loss_unit="nats per masked token",
@@ -121,7 +123,7 @@ class MaskedLanguageModeling(Objective):
         examples_note="Held-out reviews with one masked token, and the most probable tokens by the model.",
         hub_tag="masked-language-model",
         hub_task="fill-mask",
-        hub_example="a very [MASK] film",
+        hub_example=f"a very {MASK} film",
     )
 
     def count_classes(self, config: PreTrainedConfig) -> int:
@@ -131,7 +133,7 @@ class MaskedLanguageModeling(Objective):
     def load_model(
         self, model_path: str, preprocessing: dict[str, Any] | None = None, revision: str | None = None
     ) -> tuple[PreTrainedModel, bool]:
-        """The pretrained BERT with a masked-language-model head."""
+        """The pretrained encoder with a masked-language-model head."""
         return load_masked_lm(model_path, preprocessing, revision)
 
     def build_collator(self, tokenizer: PreTrainedTokenizerBase, tracker: EpochTracker) -> SeededMaskingCollator:

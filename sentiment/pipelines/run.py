@@ -29,10 +29,10 @@ from sentiment.config.arguments import (
     collect_options,
     list_changed_options,
 )
-from sentiment.environment import is_main_process
+from sentiment.environment import choose_precision, is_main_process
 from sentiment.exceptions import InputError, SaveError, first_line, is_disk_full
 from sentiment.models.loading import load_tokenizer
-from sentiment.models.model_folder import get_model_revision, resolve_model
+from sentiment.models.model_folder import count_positions, get_model_revision, resolve_model
 from sentiment.runs.folder import check_same_data, lock_run_dir, remove_previous_run
 from sentiment.runs.record import build_run_record, load_finished_metrics, merge_previous_record
 from sentiment.storage import compute_sha256, read_json, replace_folder, write_json
@@ -41,7 +41,7 @@ from sentiment.training.callbacks import EpochProgressCallback, EpochTimerCallba
 from sentiment.training.hardware import limit_onednn_caches, use_all_cores
 from sentiment.training.processes import run_on_main
 from sentiment.training.resume import train_with_resume
-from sentiment.training.trainer import SentimentTrainer, check_max_seq_length
+from sentiment.training.trainer import SentimentTrainer, check_max_seq_length, check_precision
 
 
 class Run(ABC):
@@ -150,7 +150,8 @@ class Run(ABC):
             run_on_main(lambda: check_same_data(self.run_dir, data.fingerprints))
         description = self.describe(data, model_path)
         model = self.load_model(data, model_path, revision)
-        check_max_seq_length(self.data_args.max_seq_length, model.config.max_position_embeddings)
+        check_max_seq_length(self.data_args.max_seq_length, count_positions(model.config.to_dict()))
+        check_precision(model.config.model_type, choose_precision(self.args.requested_precision, self.args.use_cpu))
         trainer = self.build_trainer(model, data, tokenizer)
         changed = list_changed_options(self.model_args, self.data_args, self.args)
         record = build_run_record(self.strategy, self.options, changed, model, trainer.args) | description

@@ -76,7 +76,8 @@ def verify_finetuning(
     model_dir = str(run_dir / "model")
     model = load_trained_classifier(model_dir, torch.device(find_device()))
     tokenizer = load_tokenizer(model_dir, data_args.max_seq_length)
-    test = tokenize_reviews(splits, tokenizer, data_args.max_seq_length, data_args.preprocessing_num_workers)["test"]
+    workers = data_args.preprocessing_num_workers
+    test = tokenize_reviews(splits, tokenizer, data_args.max_seq_length, workers, data_args.truncation)["test"]
     found, probabilities = evaluate(model, test, tokenizer, splits["test"])
     differences += compare_values(metrics["test"]["after"], found, "test", TOLERANCE)
     recorded = stack_probabilities(read_predictions(run_dir / "predictions.parquet"))

@@ -30,6 +30,8 @@ WRITTEN_FILES = (
     "before_after.png",
 )
 WRITTEN_FOLDERS = ("model", "model.part", "model.previous", "checkpoints", "tensorboard")
+# Options of later versions, and the values that stand for earlier ones.
+ADDED_OPTIONS = {"truncation": "head"}
 # Options that change neither the rows nor the weights of a run.
 NEUTRAL_OPTIONS = {
     *("data_dir", "output_dir", "overwrite", "preprocessing_num_workers", "resume", "resume_from_checkpoint"),
@@ -92,7 +94,7 @@ def is_finished(run_dir: Path, options: dict[str, Any], overwrite: bool = False,
         return False
     if overwrite:
         return False
-    found = read_run(run_dir)["options"]
+    found = {name: value for name, value in ADDED_OPTIONS.items() if name in options} | read_run(run_dir)["options"]
     names = sorted((options.keys() | found.keys()) - NEUTRAL_OPTIONS)
     changed = [
         f"{name} {found.get(name)} -> {options.get(name)}" for name in names if found.get(name) != options.get(name)

@@ -54,8 +54,9 @@ def build_run_record(
         "hardware": describe_hardware(training_args.device.type, training_args.world_size),
         "model": {
             "name": options["model_name_or_path"],
+            "type": model.config.model_type,
             "parameters": model.num_parameters(),
-            **{name: getattr(model.config, name) for name in ("num_hidden_layers", "hidden_size", "vocab_size")},
+            **{name: getattr(model.config, name, None) for name in ("num_hidden_layers", "hidden_size", "vocab_size")},
         },
         "precision": describe_precision(training_args),
         "seed": options["seed"],

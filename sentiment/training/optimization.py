@@ -1,6 +1,5 @@
 """The optimizer: one learning rate per layer, and the schedule of the rates."""
 
-import re
 from collections.abc import Callable
 
 import torch
@@ -9,33 +8,41 @@ from transformers import PreTrainedModel, SchedulerType, TrainingArguments, get_
 
 from sentiment.exceptions import require
 
-LAYER_NAME = re.compile(r"\.encoder\.layer\.(\d+)\.")
 
+def compute_depths(model: PreTrainedModel) -> dict[torch.nn.Parameter, int]:
+    """How far each parameter lies below the head.
 
-def layer_scale(name: str, num_layers: int, decay: float) -> float:
-    """Learning-rate multiplier of one parameter, by its distance from the head.
-
-    Layers count from the top: the last encoder layer is scaled by `decay` once, the first by
-    `decay ** num_layers`, the embeddings once more; pooler and head keep 1.0.
-    Discriminative fine-tuning, Howard & Ruder 2018 (arXiv:1801.06146), section 3.1.
-
-    >>> layer_scale("bert.encoder.layer.11.output.dense.bias", num_layers=12, decay=0.5)
-    0.5
-    >>> layer_scale("bert.embeddings.LayerNorm.weight", num_layers=2, decay=0.5)
-    0.125
+    - -1: the head, which is everything outside the encoder.
+    - 0: what comes after the encoder's layers, such as BERT's pooler or a final norm.
+    - 1 for the last layer to n for the first. Layers that share their weights, as ALBERT's do, are one layer.
+    - n + 1: the embeddings, and what all layers share, such as DeBERTa's relative positions.
     """
-    return decay ** layer_depth(name, num_layers)
+    encoder = model.base_model
+    lists = find_layer_lists(encoder)
+    num_layers = len(next(iter(lists.values())))
+    holder = next(iter(lists)).rpartition(".")[0]  # of the layers and what they share; empty if the encoder itself is
+    depths, is_above = {}, False
+    for name, parameter in encoder.named_parameters():
+        if found := next((found for found in lists if name.startswith(f"{found}.")), None):
+            depths[parameter] = num_layers - int(name.removeprefix(f"{found}.").partition(".")[0])
+            is_above = True  # parameters come in the order of the forward pass
+        else:
+            is_shared = "embed" in name or bool(holder and name.startswith(f"{holder}."))
+            depths[parameter] = 0 if is_above and not is_shared else num_layers + 1
+    return {parameter: depths.get(parameter, -1) for parameter in model.parameters()}
 
 
-def layer_depth(name: str, num_layers: int) -> int:
-    """How far a parameter lies below the head: 0 for head and pooler, 1 for the last layer, ... , the embeddings last.
-
-    >>> layer_depth("classifier.weight", 12), layer_depth("bert.embeddings.word_embeddings.weight", 12)
-    (0, 13)
-    """
-    if match := LAYER_NAME.search(name):
-        return num_layers - int(match[1])
-    return num_layers + 1 if ".embeddings." in name else 0
+def find_layer_lists(encoder: torch.nn.Module) -> dict[str, torch.nn.ModuleList]:
+    """The encoder's layers: its largest `nn.ModuleList`, by name, and any beside it (XLM has a list for each part)."""
+    outer: dict[str, torch.nn.ModuleList] = {}
+    for name, module in encoder.named_modules():
+        if isinstance(module, torch.nn.ModuleList) and not name.startswith(tuple(f"{found}." for found in outer)):
+            outer[name] = module
+    require(bool(outer), f"{type(encoder).__name__} has no list of layers, which layer-wise learning rates need")
+    largest = max(outer, key=lambda name: sum(parameter.numel() for parameter in outer[name].parameters()))
+    parent, length = largest.rpartition(".")[0], len(outer[largest])
+    beside = {name: found for name, found in outer.items() if (name.rpartition(".")[0], len(found)) == (parent, length)}
+    return {largest: outer[largest]} | beside
 
 
 def build_parameter_groups(
@@ -43,24 +50,24 @@ def build_parameter_groups(
 ) -> list[dict[str, object]]:
     """Every trainable parameter in exactly one group, ordered from the head down to the embeddings.
 
-    Groups differ in rate (head, then pooler and each layer by `layer_scale`) and in weight decay, which falls on
-    matrices only. The order depends on the model's shape alone, so that a saved optimizer state fits again.
+    Groups differ in rate and in weight decay, which falls on matrices only. Their order depends on the model's shape
+    alone, so that a saved optimizer state fits again. Layers are scaled by `layer_decay` to the power of their depth
+    (`compute_depths`): discriminative fine-tuning, Howard & Ruder 2018 (arXiv:1801.06146), section 3.1.
 
     Args:
-        model: a BERT with any head, its encoder under a name that ends in `encoder.layer`.
+        model: an encoder of any type with any head.
         lr: rate of the pooler, which the layers below are scaled from.
         head_lr: rate of the other parameters (the linear head); default: `lr`.
         layer_decay: factor from one layer to the one below; 1.0 gives every layer the same rate.
         weight_decay: of parameters with two or more dimensions; biases and layer norms get none.
     """
-    num_layers = model.config.num_hidden_layers
+    depths = compute_depths(model)
     groups: dict[tuple[int, bool], dict[str, object]] = {}
-    for name, parameter in model.named_parameters():
+    for parameter, depth in depths.items():
         if not parameter.requires_grad:
             continue
-        depth = layer_depth(name, num_layers) if name.startswith("bert.") else -1
         is_matrix = parameter.ndim >= 2
-        rate = lr * layer_scale(name, num_layers, layer_decay) if depth >= 0 else (head_lr or lr)
+        rate = lr * layer_decay**depth if depth >= 0 else (head_lr or lr)
         group = groups.setdefault(
             (depth, not is_matrix),
             {

@@ -19,6 +19,7 @@ from sentiment.training.optimization import build_head_first_schedule, build_par
 # GradScaler halves its scale after each overflow; from 65,536 it is below 1 after 17.
 MAX_SKIPPED_STEPS = 20
 MAX_NAMED_ROWS = 16
+FP32_ONLY = {"deberta"}  # fills attention scores with the minimum of fp32 under autocast (transformers 5.23)
 LENGTHS = "length"  # column of the training data, for the sampler
 
 
@@ -225,3 +226,9 @@ def check_max_seq_length(max_seq_length: int, max_positions: int) -> None:
     """Raises InputError if sequences may be longer than the model takes."""
     if max_seq_length > max_positions:
         raise InputError(f"--max_seq_length {max_seq_length}: the model takes at most {max_positions} tokens")
+
+
+def check_precision(model_type: str, precision: str) -> None:
+    """Raises InputError if models of this type overflow in mixed precision."""
+    if model_type in FP32_ONLY and precision != "fp32":
+        raise InputError(f"models of type {model_type} overflow in {precision}: pass --precision fp32")

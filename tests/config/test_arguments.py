@@ -187,7 +187,7 @@ def test_resume_and_overwrite_contradict_each_other() -> None:
 
 @pytest.mark.parametrize(
     "flag",
-    ["--lr=fast", "--batch_size=1.5", "--split=random", "--cleaning=none", "--precision=int8", "--resume=maybe"],
+    ["--lr=fast", "--batch_size=1.5", "--split=random", "--cleaning=spotless", "--precision=int8", "--resume=maybe"],
 )
 def test_values_of_another_type(flag: str) -> None:
     assert re.match(rf"argument \S*{flag.partition('=')[0]}\b", refused(flag))

@@ -27,6 +27,12 @@ ANY_TEXT = st.text(alphabet=st.sampled_from("aB3 <>/&;#!_'\t\n\u00a0é")) | st.t
         ("&lt;b&gt; stays", "<b> stays", "ltbgt stays"),
         (" a\t b\n\nc\u00a0d&nbsp;e ", "a b c d e", "a b c dnbspe"),
         ("Ça VA naïve 映画", "Ça VA naïve 映画", "ça va naïve 映画"),
+        ("这部电影\uff0c非常好看\uff01\u3000推荐", "这部电影\uff0c非常好看\uff01 推荐", "这部电影非常好看 推荐"),
+        ("अच्छी फिल्म है।", "अच्छी फिल्म है।", "अच्छी फिल्म है"),  # vowel signs are marks, no punctuation
+        ("หนังดีมาก!", "หนังดีมาก!", "หนังดีมาก"),
+        ("فيلمٌ رائع، جدًا", "فيلمٌ رائع، جدًا", "فيلمٌ رائع جدًا"),
+        ("סרט טוב - מאוד", "סרט טוב - מאוד", "סרט טוב מאוד"),
+        ("cafe\u0301 ❤\ufe0f 👩‍👧", "cafe\u0301 ❤\ufe0f 👩‍👧", "cafe\u0301"),
         (":-)", ":-)", ""),
         ("<br />", "", ""),
         ("", "", ""),
@@ -40,9 +46,14 @@ def test_cleanings(text: str, light: str, classic: str) -> None:
 @settings(deadline=None)
 @given(ANY_TEXT)
 def test_white_space_is_normalised(text: str) -> None:
-    for clean in CLEANINGS.values():
+    for clean in (clean_light, clean_classic):
         cleaned = clean(text)
         assert cleaned == " ".join(cleaned.split())
+
+
+@given(st.text())
+def test_no_cleaning_leaves_texts_as_they_are(text: str) -> None:
+    assert CLEANINGS["none"](text) == text
 
 
 @settings(deadline=None)

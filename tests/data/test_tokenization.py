@@ -148,7 +148,7 @@ def build_splits(*word_counts: int) -> DatasetDict:
 
 @given(st.lists(st.integers(0, 30_000)), st.integers(3, 64))
 def test_chunks_hold_every_token_once(tokens: list[int], max_seq_length: int) -> None:
-    pieces = chunk_tokens(tokens, max_seq_length, "chunk")
+    pieces = chunk_tokens(tokens, max_seq_length - 2, "chunk")
     assert [token for piece in pieces for token in piece] == tokens
     assert len(pieces) == math.ceil(len(tokens) / (max_seq_length - 2))
     lengths = [len(piece) for piece in pieces]
@@ -158,7 +158,7 @@ def test_chunks_hold_every_token_once(tokens: list[int], max_seq_length: int) ->
 
 @given(st.lists(st.integers(0, 30_000)), st.integers(3, 64))
 def test_truncation_keeps_the_beginning(tokens: list[int], max_seq_length: int) -> None:
-    assert chunk_tokens(tokens, max_seq_length, "truncate") == ([tokens[: max_seq_length - 2]] if tokens else [])
+    assert chunk_tokens(tokens, max_seq_length - 2, "truncate") == ([tokens[: max_seq_length - 2]] if tokens else [])
 
 
 @pytest.mark.parametrize("long_texts", ["chunk", "truncate"])

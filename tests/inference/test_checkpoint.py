@@ -154,7 +154,7 @@ def set_nan(weights: dict[str, torch.Tensor]) -> None:
         (truncate("tokenizer.json", 0.5), "cannot read the tokenizer"),
         (truncate("tokenizer.json", 0), "cannot read the tokenizer"),
         (lambda folder: (folder / "config.json").write_text("[]"), "cannot read the model"),
-        (change_config(model_type="gpt2"), "model of type gpt2: only BERT"),
+        (change_config(model_type="gpt2"), "is a decoder (type gpt2)"),
         (change_config(id2label={"0": "a", "1": "b", "2": "c"}), "cannot load the weights"),
         (change_config(id2label={"0": "joy"}), "has 1 label: a classifier has two or more"),
         (change_config(id2label={"0": "joy", "2": "anger"}), "the ids of its labels are not 0 to 1"),

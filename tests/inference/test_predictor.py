@@ -67,14 +67,6 @@ def test_classic_cleaning_is_read_from_the_config(tiny_classifier: Path, tmp_pat
     assert get_positive(first) == pytest.approx(get_positive(second), abs=1e-6)
 
 
-def test_a_checkpoint_from_elsewhere_gets_default_preprocessing(tiny_classifier: Path, tmp_path: Path) -> None:
-    predictor = Predictor.from_pretrained(str(copy_with(tiny_classifier, tmp_path / "m", preprocessing=None)))
-    assert (predictor.checkpoint.cleaning, predictor.checkpoint.max_seq_length) == (
-        "light",
-        64,
-    )  # max_position_embeddings, below 128
-
-
 def test_a_run_folder_is_accepted(tiny_classifier: Path, tmp_path: Path) -> None:
     shutil.copytree(tiny_classifier, tmp_path / "model")
     assert Predictor.from_pretrained(str(tmp_path)).predict(["good"])

@@ -15,15 +15,18 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoTokenizer,
+    BartConfig,
     BertConfig,
     BertForMaskedLM,
     BertForSequenceClassification,
     BertForTokenClassification,
     BertModel,
-    DistilBertConfig,
+    GPT2Config,
     PrinterCallback,
+    T5Config,
     Trainer,
     TrainingArguments,
+    ViTConfig,
 )
 
 from sentiment.exceptions import InputError
@@ -215,12 +218,21 @@ def get_error(folder: Path, load: object = load_trained_classifier) -> str:
 
 
 @pytest.mark.parametrize("load", [load_classifier, load_trained_classifier])
-def test_models_other_than_bert_are_refused(load: object, tmp_path: Path) -> None:
+def test_models_other_than_encoders_are_refused(load: object, tmp_path: Path) -> None:
     assert "cannot read the model" in get_error(tmp_path, load)
     (tmp_path / "config.json").write_text("{")
     assert "cannot read the model" in get_error(tmp_path, load)
-    DistilBertConfig().save_pretrained(tmp_path)
-    assert "is a model of type distilbert: only BERT models" in get_error(tmp_path, load)
+    for config, message in (
+        (GPT2Config(), "is a decoder (type gpt2): only encoders can be used"),
+        (BartConfig(), "is an encoder-decoder (type bart): only encoders can be used"),
+        (T5Config(), "is an encoder-decoder (type t5): only encoders can be used"),
+        (BertConfig(is_decoder=True), "is a decoder (is_decoder in its config)"),
+        (ViTConfig(), "is a model of type vit: transformers has no classifier of texts for it"),
+    ):
+        config.save_pretrained(tmp_path)
+        assert message in get_error(tmp_path, load)
+    (tmp_path / "config.json").write_text('{"model_type": "unheard-of"}')
+    assert "is a model of type unheard-of, which transformers does not know" in get_error(tmp_path, load)
 
 
 @pytest.mark.parametrize("damage", ["cut off", "not safetensors", "missing", "other shapes"])
@@ -239,7 +251,7 @@ def test_damaged_weights_are_refused(damage: str, checkpoint: Path, tmp_path: Pa
 
 def test_model_without_a_trained_head_is_refused(tiny_bert: Path) -> None:
     message = get_error(tiny_bert)
-    assert "holds no trained classifier (no classifier.bias): train one with train_e2e.py" in message
+    assert "holds no trained classifier (it is a BertModel): train one with train_e2e.py" in message
 
 
 def test_incomplete_head_is_refused(checkpoint: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from sentiment.config.arguments import (
     ModelArguments,
 )
 from sentiment.exceptions import InputError
-from sentiment.models.loading import load_bert_config, load_weights
+from sentiment.models.loading import load_encoder_config, load_weights
 from sentiment.pipelines.adaptation import AdaptationRun
 from sentiment.pipelines.finetuning import FinetuningRun
 from sentiment.pipelines.objectives import OBJECTIVES, Description, Objective
@@ -77,8 +77,8 @@ class TokenParity(Objective):
     def load_model(
         self, model_path: str, preprocessing: dict[str, Any] | None = None, revision: str | None = None
     ) -> tuple[BertForTokenParity, bool]:
-        config = load_bert_config(model_path, revision, preprocessing=preprocessing or {})
-        model, missing = load_weights(BertForTokenParity, model_path, config, revision, head="parity.")
+        config = load_encoder_config(model_path, revision, preprocessing=preprocessing or {})
+        model, missing = load_weights(BertForTokenParity, model_path, config, revision)
         return model, "parity.weight" in missing
 
     def build_collator(self, tokenizer: PreTrainedTokenizerBase, tracker: EpochTracker) -> Callable[[Any], Any]:

@@ -61,6 +61,11 @@ def test_options_that_change_no_number_do_not_count(run_dir: Path) -> None:
     )
 
 
+def test_a_run_of_an_earlier_version_has_the_defaults_of_later_options(run_dir: Path) -> None:
+    assert is_finished(run_dir, OPTIONS | {"truncation": "head"})
+    assert "truncation head -> tail" in refused(run_dir, OPTIONS | {"truncation": "tail"})
+
+
 def test_other_options_are_refused_by_name(run_dir: Path) -> None:
     message = refused(run_dir, OPTIONS | {"learning_rate": 2e-4, "model_name_or_path": "bert"})
     difference = "(learning_rate 0.0001 -> 0.0002, model_name_or_path minilm -> bert)"

@@ -10,7 +10,7 @@ from torch import nn
 from transformers import BertConfig
 
 from sentiment.models.classifier import BertSentimentClassifier
-from sentiment.training.optimization import build_parameter_groups, layer_scale
+from sentiment.training.optimization import build_parameter_groups
 
 DEPTHS = [2, 6, 12]
 
@@ -102,21 +102,20 @@ def test_weight_decay_falls_on_matrices_only() -> None:
         assert decay[id(parameter)] == (0.0 if spared else 0.05), name
 
 
-@pytest.mark.parametrize(
-    ("name", "scale"),
-    [
-        ("classifier.weight", 1.0),
-        ("bert.pooler.dense.bias", 1.0),
-        ("bert.encoder.layer.11.output.LayerNorm.weight", 0.5),
-        ("bert.encoder.layer.10.attention.self.query.weight", 0.25),
-        ("bert.encoder.layer.1.output.dense.bias", 0.5**11),
-        ("bert.encoder.layer.0.attention.self.query.weight", 0.5**12),
-        ("bert.embeddings.word_embeddings.weight", 0.5**13),
-        ("bert.embeddings.LayerNorm.bias", 0.5**13),
-    ],
-)
-def test_layer_scale(name: str, scale: float) -> None:
-    assert layer_scale(name, num_layers=12, decay=0.5) == scale
+def test_rates_of_single_parameters() -> None:
+    model = build_model(12)
+    rates = rate_of_parameters(model, build_parameter_groups(model, 1.0, 1.0, 0.5, 0.01))
+    expected = {
+        "classifier.weight": 1.0,
+        "bert.pooler.dense.bias": 1.0,
+        "bert.encoder.layer.11.output.LayerNorm.weight": 0.5,
+        "bert.encoder.layer.10.attention.self.query.weight": 0.25,
+        "bert.encoder.layer.1.output.dense.bias": 0.5**11,
+        "bert.encoder.layer.0.attention.self.query.weight": 0.5**12,
+        "bert.embeddings.word_embeddings.weight": 0.5**13,
+        "bert.embeddings.LayerNorm.bias": 0.5**13,
+    }
+    assert {name: rates[name] for name in expected} == expected
 
 
 def take_step(model: nn.Module, optimizer: torch.optim.Optimizer, seed: int) -> None:
