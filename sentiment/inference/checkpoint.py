@@ -41,6 +41,14 @@ class Checkpoint:
         """Token ids of raw texts, special tokens included, truncated to `max_seq_length`.
 
         Raises:
+            InputError: as `encode_with_truncation`.
+        """
+        return self.encode_with_truncation(texts)[0]
+
+    def encode_with_truncation(self, texts: Sequence[str]) -> tuple[list[list[int]], list[bool]]:
+        """Token ids of raw texts as `encode`, and which texts were truncated.
+
+        Raises:
             InputError: a text holds a lone surrogate, which the tokenizer cannot read.
         """
         for number, text in enumerate(texts, start=1):
@@ -48,7 +56,13 @@ class Checkpoint:
                 text.encode()
             except UnicodeEncodeError as error:
                 raise InputError(f"text {number} holds a lone surrogate, not Unicode: pass it as UTF-8") from error
-        return self.encode_cleaned([self.clean(text) for text in texts])
+        limit = self.max_seq_length * CHARACTERS_PER_TOKEN
+        cleaned = [self.clean(text) for text in texts]
+        encodings = self.tokenizer.encode_batch_fast([text[:limit] for text in cleaned])
+        is_longer = [len(text) > limit for text in cleaned]
+        return [encoding.ids for encoding in encodings], [
+            is_long or bool(encoding.overflowing) for is_long, encoding in zip(is_longer, encodings, strict=True)
+        ]
 
     def encode_cleaned(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of texts that are cleaned already, as `encode`."""
