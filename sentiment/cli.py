@@ -144,6 +144,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--dataset", help="labelled texts for the check, as for train_e2e.py; default: the run's test rows"
     )
     exporting.add_argument("--data_dir", help="folder with local copies of datasets, read instead of the Hub")
+    exporting.add_argument("--text_column_names", metavar="NAMES", help="as for train_e2e.py")
+    exporting.add_argument("--label_column_name", metavar="NAME", help="as for train_e2e.py")
     exporting.add_argument("--split", help="published split; default: the first labelled of test, validation, train")
     exporting.set_defaults(command=export)
 
@@ -238,6 +240,9 @@ def evaluate(
     model: str, dataset: str, data_dir: str | None, split: str | None, output: Path | None, **columns: Any
 ) -> None:
     """Prints the metrics of a checkpoint on the labelled rows of a split."""
+    import numpy as np
+
+    from sentiment.data.labels import align_labels
     from sentiment.data.leaks import assign_clusters
     from sentiment.data.sources import load_reviews
     from sentiment.data.splits import choose_labelled_split, join_labelled
@@ -250,9 +255,12 @@ def evaluate(
     reviews = load_reviews(dataset, data_dir, **columns)
     name = choose_labelled_split(reviews, [split] if split else ["test", "validation", "train"])
     part = join_labelled(reviews, [name])
-    texts = part["text"][:]
-    probabilities, class_names = predictor.predict_probabilities(texts), predictor.checkpoint.labels
-    metrics = evaluate_probabilities(probabilities, part["label"][:], class_names, assign_clusters(texts))
+    texts, class_names = part["text"][:], predictor.checkpoint.labels
+    order = align_labels(part.features["label"].names, class_names, dataset, model)
+    labels = np.asarray(order)[part["label"][:]]
+    metrics = evaluate_probabilities(
+        predictor.predict_probabilities(texts), labels, class_names, assign_clusters(texts)
+    )
     print(f"{dataset}, split {name}: {len(part):,} labelled rows\n{render_metrics(metrics)}")
     if output:
         write_json(output, {"model": model, "dataset": dataset, "split": name, "rows": len(part)} | metrics)
@@ -316,11 +324,13 @@ def study(flags: Sequence[str]) -> None:
     print(f"{render_study(verdict)}\n\nReport: {Path(verdict['options']['study']['output_dir']) / 'report.html'}")
 
 
-def export(model: str, int8: bool, dataset: str | None, data_dir: str | None, split: str | None) -> None:
+def export(
+    model: str, int8: bool, dataset: str | None, data_dir: str | None, split: str | None, **columns: Any
+) -> None:
     """Writes ONNX files beside the weights and prints the comparison with torch; exit code 1 if one is refused."""
     from sentiment.inference.export import export_model, render_export
 
-    report = export_model(model, int8, dataset, split, data_dir)
+    report = export_model(model, int8, dataset, split, data_dir, **columns)
     print(render_export(report))
     if report["refused"]:
         sys.exit(f"error: {report['refused']}")

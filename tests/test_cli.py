@@ -156,6 +156,29 @@ def test_evaluate_prints_metrics_and_writes_them(
     assert f"{len(reviews)} labelled rows" in printed
 
 
+def test_evaluate_matches_classes_by_name(
+    build_classifier: Callable[..., Path], tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    """The model's classes are in another order than those of the file, which lacks some of them."""
+    model = build_classifier(["good", "mixed", "bad", "dull"])
+    texts = ["moving", "awful", "the plot", "fine", "moving scene", "awful is not", "bright", "tired actor"]
+    labels = [prediction.label for prediction in Predictor.from_pretrained(str(model)).predict(texts)]
+    assert 1 < len({*labels}) < 4
+    rows = "".join(f"{text},{label.upper()}\n" for text, label in zip(texts, labels, strict=True))
+    (tmp_path / "a.csv").write_text(f"text,label\n{rows}")
+    call("evaluate", model, "--dataset", tmp_path / "a.csv", "--output", tmp_path / "metrics.json")
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["accuracy"] == 1
+    assert [*metrics["per_class"]] == ["good", "mixed", "bad", "dull"]
+    assert [scores["support"] for scores in metrics["per_class"].values()] == [
+        labels.count(label) for label in metrics["per_class"]
+    ]
+    (tmp_path / "b.csv").write_text("text,label\nmoving,good\nawful,terrible\n")
+    message = refused("evaluate", model, "--dataset", tmp_path / "b.csv")
+    assert "are good, terrible" in message
+    assert "are good, mixed, bad, dull" in message
+
+
 def test_evaluate_chooses_the_split(tiny_classifier: Path, tmp_path: Path, capsys: Capture) -> None:
     for name, rows in (("train", 3), ("validation", 2)):
         (tmp_path / f"{name}.csv").write_text("text,label\n" + "good,1\nbad,0\n" * rows)

@@ -186,10 +186,15 @@ def align_labels(class_names: Sequence[str], checkpoint_names: Sequence[str], wh
     >>> align_labels(["positive", "Neutral "], ["negative", "neutral", "positive"], "a.csv", "outputs/e2e")
     [2, 1]
     """
-    numbers = {name.strip().casefold(): number for number, name in enumerate(checkpoint_names)}
-    found = [numbers.get(name.strip().casefold()) for name in canonical_names(class_names)]
+    exact = {name: number for number, name in enumerate(checkpoint_names)}
+    folded = {name.strip().casefold(): number for name, number in exact.items()}
+    found = [exact.get(name, folded.get(name.strip().casefold())) for name in canonical_names(class_names)]
     listed = [shorten(", ".join(names), 200) for names in (class_names, checkpoint_names)]
-    require(None not in found, f"the classes of {where} are {listed[0]}, and those of {model} {listed[1]}")
+    require(
+        None not in found,
+        f"the classes of {where} are {listed[0]}, and those of {model} are {listed[1]}: they must have the same names, "
+        "which --label_mapping can give them",
+    )
     return [number for number in found if number is not None]
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
 
-from sentiment.data.labels import align_labels
+from sentiment.data.labels import align_labels, shorten
 from sentiment.environment import count_threads
 from sentiment.exceptions import require
 from sentiment.inference.backends import Backend, load_backend
@@ -155,11 +155,11 @@ def load_service(args: ServingArguments, in_processes: bool = True) -> Service:
 def order_labels(model: ServedModel, other: ServedModel) -> list[int]:
     """The numbers of the other model's classes in the order of the model's; raises InputError if they differ."""
     labels, others = model.predictor.checkpoint.labels, other.predictor.checkpoint.labels
-    order = align_labels(labels, others, model.name, f"--compare-with {other.name}")
-    require(
-        len(order) == len(others), f"--compare-with {other.name} has {len(others)} classes, {model.name} {len(order)}"
-    )
-    return order
+    own, its = (shorten(", ".join(names), 200) for names in (labels, others))
+    is_same = {label.strip().casefold() for label in labels} == {label.strip().casefold() for label in others}
+    problem = f"--compare-with {other.name}: its classes are {its}, and those of {model.name} are {own}"
+    require(is_same and len(labels) == len(others), f"{problem}: only models of the same classes can be compared")
+    return align_labels(labels, others, model.name, other.name)
 
 
 def load_model(
