@@ -114,7 +114,10 @@ def build_parser() -> argparse.ArgumentParser:
     predicting.add_argument(
         "--text_column_names", metavar="NAMES", help="text columns of the file; default: as for train_e2e.py"
     )
-    predicting.add_argument("--output", type=Path, metavar="FILE", help="CSV file to write; default: stdout")
+    predicting.add_argument(
+        "--output", type=Path, metavar="FILE", help=".csv, .tsv, .jsonl, .parquet or .xlsx; default: CSV on stdout"
+    )
+    predicting.add_argument("--probabilities", action="store_true", help="also a column p_<label> for each class")
     predicting.set_defaults(command=predict)
 
     comparing = commands.add_parser(
@@ -266,24 +269,33 @@ def evaluate(
         write_json(output, {"model": model, "dataset": dataset, "split": name, "rows": len(part)} | metrics)
 
 
-def predict(model: str, texts: list[str], file: str | None, output: Path | None, text_column_names: str | None) -> None:
-    """Writes `text,label,score` for each text, in order."""
+def predict(
+    model: str,
+    texts: list[str],
+    file: str | None,
+    output: Path | None,
+    text_column_names: str | None,
+    probabilities: bool,
+) -> None:
+    """Writes the columns of each row, its label and score, in order."""
     from sentiment.data.files import read_lines
-    from sentiment.inference.file_prediction import answer_prompts, read_texts, write_predicted_labels
+    from sentiment.inference import file_prediction
     from sentiment.inference.predictor import Predictor
 
     if texts and file:
         raise InputError("pass either texts or --file, not both")
     require(bool(file) or not text_column_names, "--text_column_names is for --file")
+    file_prediction.check_output(output, file or (None if texts else 0))  # 0 is stdin
     predictor = Predictor.from_pretrained(model)
-    if texts:
-        write_predicted_labels(predictor, texts, output)
-    elif file:
-        write_predicted_labels(predictor, read_texts(file, text_column_names), output)
-    elif sys.stdin.isatty():
-        answer_prompts(predictor)
+    if not texts and not file and sys.stdin.isatty():
+        file_prediction.answer_prompts(predictor)
+        return
+    if file:
+        rows = file_prediction.read_rows(file, text_column_names)
     else:
-        write_predicted_labels(predictor, read_lines(sys.stdin.buffer, "stdin"), output)
+        rows = file_prediction.build_rows(texts or read_lines(sys.stdin.buffer, "stdin"))
+    schema = file_prediction.read_schema(file) if file else None
+    file_prediction.write_predictions(predictor, rows, output, probabilities, schema)
 
 
 def compare(folder_a: str, folder_b: str, output_dir: str) -> None:

@@ -91,10 +91,30 @@ def test_predict_a_pipe(tiny_classifier: Path, monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_predict_a_file_to_a_file(tiny_classifier: Path, tmp_path: Path, capsys: Capture) -> None:
-    (tmp_path / "in.csv").write_text("review,label\ngood,1\nbad,0\n")
-    call("predict", tiny_classifier, "--file", tmp_path / "in.csv", "--output", tmp_path / "out.csv")
+    (tmp_path / "in.csv").write_text("id,review,stars\na,good,1\nb,bad,0\n")
+    flags = ["--output", tmp_path / "out.csv", "--probabilities"]
+    call("predict", tiny_classifier, "--file", tmp_path / "in.csv", *flags)
     assert capsys.readouterr().out == ""
-    assert [row[0] for row in rows_of((tmp_path / "out.csv").read_text())] == ["text", "good", "bad"]
+    header, *rows = rows_of((tmp_path / "out.csv").read_text())
+    assert header == ["id", "review", "stars", "label", "score", "p_negative", "p_positive"]
+    assert [row[:3] for row in rows] == [["a", "good", "1"], ["b", "bad", "0"]]
+    for *_, label, score, negative, positive in rows:
+        assert float(score) == max(float(negative), float(positive))
+        assert float(negative) + float(positive) == pytest.approx(1, abs=2e-6)
+        assert label == ("positive" if positive > negative else "negative")
+
+
+def test_predict_never_writes_over_its_input(
+    tiny_classifier: Path, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    source = tmp_path / "in.csv"
+    source.write_text("text\ngood\n")
+    (tmp_path / "link.csv").symlink_to(source)
+    for output in (source, tmp_path / "link.csv"):
+        line = refused("predict", tiny_classifier, "--file", source, "--output", output)
+        assert f"--output {output} is the file that is read" in line
+    assert ".csv, .tsv" in refused("predict", tiny_classifier, "good", "--output", tmp_path / "out.doc")
+    assert source.read_text() == "text\ngood\n"
 
 
 def test_predict_asks_on_a_terminal(tiny_classifier: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:

@@ -25,6 +25,7 @@ class ColumnOptions:
     label_column_name: str | None = None
     text_column_delimiter: str = " "
     with_labels: bool = True
+    with_record: bool = False  # rows also have `record`: every column of the source, as it is
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Columns:
     label: str = ""
     class_names: tuple[str, ...] = ()
     delimiter: str = " "
+    with_record: bool = False
 
     @property
     def names(self) -> list[str]:
@@ -64,7 +66,7 @@ def match_columns(
     else:
         texts = [find(TEXT_COLUMNS, "no text column: name it text, sentence or review, or pass --text_column_names")]
     if not options.with_labels:
-        return Columns(tuple(texts), delimiter=options.text_column_delimiter)
+        return Columns(tuple(texts), delimiter=options.text_column_delimiter, with_record=options.with_record)
     if options.label_column_name:
         label = find_option(options.label_column_name, "label_column_name")
     else:
@@ -76,7 +78,7 @@ def match_columns(
                 f"reviews are unlabelled; {listing}"
             )
     names = tuple(getattr((features or {}).get(label), "names", None) or ())
-    return Columns(tuple(texts), label, names, options.text_column_delimiter)
+    return Columns(tuple(texts), label, names, options.text_column_delimiter, options.with_record)
 
 
 def parse_row(where: str, row: int, columns: Columns, record: Mapping[str, Any]) -> dict[str, Any]:
@@ -90,7 +92,13 @@ def parse_row(where: str, row: int, columns: Columns, record: Mapping[str, Any])
     except ValueError:
         problem = f"label {shorten(repr(label))} is neither a name nor a number"
         raise InputError(f"{where}: row {row}, column {columns.label!r}: {problem}") from None
-    return {"text": columns.delimiter.join(filter(None, texts)), "label": plain}
+    parsed: dict[str, Any] = {"text": columns.delimiter.join(filter(None, texts)), "label": plain}
+    if columns.with_record:
+        for name, value in record.items():
+            if isinstance(value, str):
+                parse_text(where, row, name, value)
+        parsed["record"] = dict(record)
+    return parsed
 
 
 def parse_text(where: str, row: int, column: str, text: Any) -> str:

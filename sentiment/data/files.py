@@ -117,10 +117,11 @@ def read_parquet(path: str, options: ColumnOptions) -> Rows:
             schema = file.schema_arrow
             features = Features.from_arrow_schema(schema) if b"huggingface" in (schema.metadata or {}) else None
             columns = match_columns(path, schema.names, options, features)
-            for batch in file.iter_batches(columns=columns.names):
-                for cells in zip(*(to_values(batch.column(name)) for name in columns.names), strict=True):
+            names = schema.names if options.with_record else columns.names
+            for batch in file.iter_batches(columns=names):
+                for cells in zip(*(to_values(batch.column(name)) for name in names), strict=True):
                     row += 1
-                    yield parse_row(path, row, columns, dict(zip(columns.names, cells, strict=True)))
+                    yield parse_row(path, row, columns, dict(zip(names, cells, strict=True)))
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}: not a Parquet file, or damaged or cut off; copy it again") from error
 
