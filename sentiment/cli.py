@@ -114,7 +114,10 @@ def build_parser() -> argparse.ArgumentParser:
     predicting.add_argument(
         "--text_column_names", metavar="NAMES", help="text columns of the file; default: as for train_e2e.py"
     )
-    predicting.add_argument("--output", type=Path, metavar="FILE", help="CSV file to write; default: stdout")
+    predicting.add_argument(
+        "--output", type=Path, metavar="FILE", help=".csv, .tsv, .jsonl, .parquet or .xlsx; default: CSV on stdout"
+    )
+    predicting.add_argument("--probabilities", action="store_true", help="also a column p_<label> for each class")
     predicting.set_defaults(command=predict)
 
     comparing = commands.add_parser(
@@ -144,6 +147,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--dataset", help="labelled texts for the check, as for train_e2e.py; default: the run's test rows"
     )
     exporting.add_argument("--data_dir", help="folder with local copies of datasets, read instead of the Hub")
+    exporting.add_argument("--text_column_names", metavar="NAMES", help="as for train_e2e.py")
+    exporting.add_argument("--label_column_name", metavar="NAME", help="as for train_e2e.py")
     exporting.add_argument("--split", help="published split; default: the first labelled of test, validation, train")
     exporting.set_defaults(command=export)
 
@@ -238,6 +243,9 @@ def evaluate(
     model: str, dataset: str, data_dir: str | None, split: str | None, output: Path | None, **columns: Any
 ) -> None:
     """Prints the metrics of a checkpoint on the labelled rows of a split."""
+    import numpy as np
+
+    from sentiment.data.labels import align_labels
     from sentiment.data.leaks import assign_clusters
     from sentiment.data.sources import load_reviews
     from sentiment.data.splits import choose_labelled_split, join_labelled
@@ -250,32 +258,44 @@ def evaluate(
     reviews = load_reviews(dataset, data_dir, **columns)
     name = choose_labelled_split(reviews, [split] if split else ["test", "validation", "train"])
     part = join_labelled(reviews, [name])
-    texts = part["text"][:]
-    probabilities, class_names = predictor.predict_probabilities(texts), predictor.checkpoint.labels
-    metrics = evaluate_probabilities(probabilities, part["label"][:], class_names, assign_clusters(texts))
+    texts, class_names = part["text"][:], predictor.checkpoint.labels
+    order = align_labels(part.features["label"].names, class_names, dataset, model)
+    labels = np.asarray(order)[part["label"][:]]
+    metrics = evaluate_probabilities(
+        predictor.predict_probabilities(texts), labels, class_names, assign_clusters(texts)
+    )
     print(f"{dataset}, split {name}: {len(part):,} labelled rows\n{render_metrics(metrics)}")
     if output:
         write_json(output, {"model": model, "dataset": dataset, "split": name, "rows": len(part)} | metrics)
 
 
-def predict(model: str, texts: list[str], file: str | None, output: Path | None, text_column_names: str | None) -> None:
-    """Writes `text,label,score` for each text, in order."""
+def predict(
+    model: str,
+    texts: list[str],
+    file: str | None,
+    output: Path | None,
+    text_column_names: str | None,
+    probabilities: bool,
+) -> None:
+    """Writes the columns of each row, its label and score, in order."""
     from sentiment.data.files import read_lines
-    from sentiment.inference.file_prediction import answer_prompts, read_texts, write_predicted_labels
+    from sentiment.inference import file_prediction
     from sentiment.inference.predictor import Predictor
 
     if texts and file:
         raise InputError("pass either texts or --file, not both")
     require(bool(file) or not text_column_names, "--text_column_names is for --file")
+    file_prediction.check_output(output, file or (None if texts else 0))  # 0 is stdin
     predictor = Predictor.from_pretrained(model)
-    if texts:
-        write_predicted_labels(predictor, texts, output)
-    elif file:
-        write_predicted_labels(predictor, read_texts(file, text_column_names), output)
-    elif sys.stdin.isatty():
-        answer_prompts(predictor)
+    if not texts and not file and sys.stdin.isatty():
+        file_prediction.answer_prompts(predictor)
+        return
+    if file:
+        rows = file_prediction.read_rows(file, text_column_names)
     else:
-        write_predicted_labels(predictor, read_lines(sys.stdin.buffer, "stdin"), output)
+        rows = file_prediction.build_rows(texts or read_lines(sys.stdin.buffer, "stdin"))
+    schema = file_prediction.read_schema(file) if file else None
+    file_prediction.write_predictions(predictor, rows, output, probabilities, schema)
 
 
 def compare(folder_a: str, folder_b: str, output_dir: str) -> None:
@@ -316,11 +336,13 @@ def study(flags: Sequence[str]) -> None:
     print(f"{render_study(verdict)}\n\nReport: {Path(verdict['options']['study']['output_dir']) / 'report.html'}")
 
 
-def export(model: str, int8: bool, dataset: str | None, data_dir: str | None, split: str | None) -> None:
+def export(
+    model: str, int8: bool, dataset: str | None, data_dir: str | None, split: str | None, **columns: Any
+) -> None:
     """Writes ONNX files beside the weights and prints the comparison with torch; exit code 1 if one is refused."""
     from sentiment.inference.export import export_model, render_export
 
-    report = export_model(model, int8, dataset, split, data_dir)
+    report = export_model(model, int8, dataset, split, data_dir, **columns)
     print(render_export(report))
     if report["refused"]:
         sys.exit(f"error: {report['refused']}")

@@ -110,6 +110,27 @@ def tiny_classifier(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -
     return folder
 
 
+@pytest.fixture(scope="session")
+def build_classifier(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """`build_classifier(class_names)`: the folder of a model as `tiny_classifier`, with these classes."""
+
+    def build(class_names: Sequence[str]) -> Path:
+        folder = tmp_path_factory.mktemp("classifier")
+        torch.manual_seed(1)
+        preprocessing = {"cleaning": "light", "max_seq_length": 16}
+        model = load_classifier(str(tiny_bert), preprocessing=preprocessing, class_names=class_names)
+        torch.nn.init.normal_(model.classifier.weight, std=2.0)
+        tokenizer = AutoTokenizer.from_pretrained(tiny_bert)
+        batch = tokenizer([text for text, _ in make_reviews(50)], padding=True, return_tensors="pt")
+        with torch.inference_mode():
+            model.classifier.bias.data -= model.eval()(**batch).logits.mean(dim=0)  # so that it gives every label
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        return folder
+
+    return build
+
+
 def make_reviews(rows: int, seed: int = 0) -> list[tuple[str, int]]:
     """Distinct made-up reviews whose label a word decides; half are positive."""
     generator = random.Random(seed)

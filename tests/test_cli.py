@@ -91,10 +91,30 @@ def test_predict_a_pipe(tiny_classifier: Path, monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_predict_a_file_to_a_file(tiny_classifier: Path, tmp_path: Path, capsys: Capture) -> None:
-    (tmp_path / "in.csv").write_text("review,label\ngood,1\nbad,0\n")
-    call("predict", tiny_classifier, "--file", tmp_path / "in.csv", "--output", tmp_path / "out.csv")
+    (tmp_path / "in.csv").write_text("id,review,stars\na,good,1\nb,bad,0\n")
+    flags = ["--output", tmp_path / "out.csv", "--probabilities"]
+    call("predict", tiny_classifier, "--file", tmp_path / "in.csv", *flags)
     assert capsys.readouterr().out == ""
-    assert [row[0] for row in rows_of((tmp_path / "out.csv").read_text())] == ["text", "good", "bad"]
+    header, *rows = rows_of((tmp_path / "out.csv").read_text())
+    assert header == ["id", "review", "stars", "label", "score", "p_negative", "p_positive"]
+    assert [row[:3] for row in rows] == [["a", "good", "1"], ["b", "bad", "0"]]
+    for *_, label, score, negative, positive in rows:
+        assert float(score) == max(float(negative), float(positive))
+        assert float(negative) + float(positive) == pytest.approx(1, abs=2e-6)
+        assert label == ("positive" if positive > negative else "negative")
+
+
+def test_predict_never_writes_over_its_input(
+    tiny_classifier: Path, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    source = tmp_path / "in.csv"
+    source.write_text("text\ngood\n")
+    (tmp_path / "link.csv").symlink_to(source)
+    for output in (source, tmp_path / "link.csv"):
+        line = refused("predict", tiny_classifier, "--file", source, "--output", output)
+        assert f"--output {output} is the file that is read" in line
+    assert ".csv, .tsv" in refused("predict", tiny_classifier, "good", "--output", tmp_path / "out.doc")
+    assert source.read_text() == "text\ngood\n"
 
 
 def test_predict_asks_on_a_terminal(tiny_classifier: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
@@ -154,6 +174,29 @@ def test_evaluate_prints_metrics_and_writes_them(
     assert metrics.keys() > {"loss", "precision", "recall", "f1", "macro_f1", "per_class", "accuracy_ci95"}
     assert f"{metrics['accuracy']:.4f}" in printed
     assert f"{len(reviews)} labelled rows" in printed
+
+
+def test_evaluate_matches_classes_by_name(
+    build_classifier: Callable[..., Path], tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    """The model's classes are in another order than those of the file, which lacks some of them."""
+    model = build_classifier(["good", "mixed", "bad", "dull"])
+    texts = ["moving", "awful", "the plot", "fine", "moving scene", "awful is not", "bright", "tired actor"]
+    labels = [prediction.label for prediction in Predictor.from_pretrained(str(model)).predict(texts)]
+    assert 1 < len({*labels}) < 4
+    rows = "".join(f"{text},{label.upper()}\n" for text, label in zip(texts, labels, strict=True))
+    (tmp_path / "a.csv").write_text(f"text,label\n{rows}")
+    call("evaluate", model, "--dataset", tmp_path / "a.csv", "--output", tmp_path / "metrics.json")
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["accuracy"] == 1
+    assert [*metrics["per_class"]] == ["good", "mixed", "bad", "dull"]
+    assert [scores["support"] for scores in metrics["per_class"].values()] == [
+        labels.count(label) for label in metrics["per_class"]
+    ]
+    (tmp_path / "b.csv").write_text("text,label\nmoving,good\nawful,terrible\n")
+    message = refused("evaluate", model, "--dataset", tmp_path / "b.csv")
+    assert "are good, terrible" in message
+    assert "are good, mixed, bad, dull" in message
 
 
 def test_evaluate_chooses_the_split(tiny_classifier: Path, tmp_path: Path, capsys: Capture) -> None:

@@ -81,4 +81,4 @@ def test_the_demo_configuration_runs_from_another_folder(
     assert "accuracy after training, 95% interval" in done.stdout
     assert (tmp_path / "outputs" / "e2e" / "report.html").is_file()
     done = run(installed / "sentiment", "predict", "outputs/e2e", "a good film", cwd=tmp_path)
-    assert done.stdout.startswith("text,label,probability\na good film,")
+    assert done.stdout.startswith("text,label,score\na good film,")

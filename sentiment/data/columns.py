@@ -26,6 +26,7 @@ class ColumnOptions:
     text_column_delimiter: str = " "
     encoding: str | None = None
     with_labels: bool = True
+    with_record: bool = False  # rows also have `record`: every column of the source, as it is
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Columns:
     label: str = ""
     class_names: tuple[str, ...] = ()
     delimiter: str = " "
+    with_record: bool = False
 
     @property
     def names(self) -> list[str]:
@@ -65,7 +67,7 @@ def match_columns(
     else:
         texts = [find(TEXT_COLUMNS, "no text column: name it text, sentence or review, or pass --text_column_names")]
     if not options.with_labels:
-        return Columns(tuple(texts), delimiter=options.text_column_delimiter)
+        return Columns(tuple(texts), delimiter=options.text_column_delimiter, with_record=options.with_record)
     if options.label_column_name:
         label = find_option(options.label_column_name, "label_column_name")
     else:
@@ -77,7 +79,7 @@ def match_columns(
                 f"reviews are unlabelled; {listing}"
             )
     names = tuple(getattr((features or {}).get(label), "names", None) or ())
-    return Columns(tuple(texts), label, names, options.text_column_delimiter)
+    return Columns(tuple(texts), label, names, options.text_column_delimiter, options.with_record)
 
 
 def looks_like_label(name: str) -> bool:
@@ -108,7 +110,13 @@ def parse_row(
         raise InputError(f"{where}: row {row}, column {columns.label!r}: {problem}") from None
     if plain is not None and not plain.isascii():
         parse_text(where, row, columns.label, plain, suggest_encoding)
-    return {"text": columns.delimiter.join(filter(None, texts)), "label": plain}
+    parsed: dict[str, Any] = {"text": columns.delimiter.join(filter(None, texts)), "label": plain}
+    if columns.with_record:
+        for name, value in record.items():
+            if isinstance(value, str):
+                parse_text(where, row, name, value, suggest_encoding)
+        parsed["record"] = dict(record)
+    return parsed
 
 
 def parse_text(

@@ -84,7 +84,7 @@ def read_labelled_texts(
 
 def read_rows(path: str, options: ColumnOptions) -> Rows:
     """Yield rows `{"text": str, "label": str or None}`; raises InputError with file, row and column."""
-    with open_table(path, options) as table:
+    with open_table(path, options, options.with_record) as table:
         seen = list(table.names)
         columns = match_columns(path, seen, options, table.features) if seen else Columns()
         for row, record in table.rows:

@@ -175,6 +175,29 @@ def check_masked(where: str, counts: Mapping[str, Mapping[str | None, int]]) -> 
         )
 
 
+def align_labels(class_names: Sequence[str], checkpoint_names: Sequence[str], where: str, model: str) -> list[int]:
+    """For each class of a dataset, the number of the model's class of the same name; case and outer spaces are ignored.
+
+    The dataset may lack some of the model's classes. `where` and `model` name the two in the message.
+
+    Raises:
+        InputError: the model has no class of one of these names.
+
+    >>> align_labels(["positive", "Neutral "], ["negative", "neutral", "positive"], "a.csv", "outputs/e2e")
+    [2, 1]
+    """
+    exact = {name: number for number, name in enumerate(checkpoint_names)}
+    folded = {name.strip().casefold(): number for name, number in exact.items()}
+    found = [exact.get(name, folded.get(name.strip().casefold())) for name in canonical_names(class_names)]
+    listed = [shorten(", ".join(names), 200) for names in (class_names, checkpoint_names)]
+    require(
+        None not in found,
+        f"the classes of {where} are {listed[0]}, and those of {model} are {listed[1]}: they must have the same names, "
+        "which --label_mapping can give them",
+    )
+    return [number for number in found if number is not None]
+
+
 def shorten(text: str, length: int = 60) -> str:
     """The text, truncated to fit into one line of a message.
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from sentiment.data.labels import align_labels
 from sentiment.data.sources import load_reviews
 from sentiment.data.splits import choose_labelled_split, join_labelled
 from sentiment.evaluation.metrics import choose_labels
@@ -39,10 +40,12 @@ def export_model(
     dataset: str | None = None,
     split: str | None = None,
     data_dir: str | None = None,
+    **columns: Any,
 ) -> dict[str, Any]:
     """Write `onnx/model.onnx`, optionally `onnx/model_int8.onnx`, and `onnx/export.json` into the model folder.
 
-    Both are compared with torch in fp32, in batches of similar length, on a labelled dataset or the run's test rows.
+    Both are compared with torch in fp32, in batches of similar length, on a labelled dataset, read as by `load_reviews`
+    with `columns`, or the run's test rows.
     Nothing is written if fp32 differs by more than 1e-4 in probability. An int8 file that loses more than 0.005 in
     accuracy is not written, and one of an earlier export is removed.
 
@@ -54,7 +57,7 @@ def export_model(
     """
     checkpoint = load_checkpoint(model_dir)
     check_packages()
-    source, input_ids, labels = load_labelled_texts(model_dir, checkpoint, dataset, split, data_dir)
+    source, input_ids, labels = load_labelled_texts(model_dir, checkpoint, dataset, split, data_dir, **columns)
     model = load_trained_classifier(str(checkpoint.folder))
     with tempfile.TemporaryDirectory(prefix="onnx.part-", dir=checkpoint.folder) as folder:
         staged = replace(checkpoint, folder=Path(folder))
@@ -90,15 +93,18 @@ def export_model(
 
 
 def load_labelled_texts(
-    model_dir: str, checkpoint: Checkpoint, dataset: str | None, split: str | None, data_dir: str | None
+    model_dir: str, checkpoint: Checkpoint, dataset: str | None, split: str | None, data_dir: str | None, **columns: Any
 ) -> tuple[str, list[list[int]], np.ndarray]:
     """Source, token ids and labels of a dataset, as chosen by `sentiment evaluate`, or of the run's test rows."""
     if dataset is not None:
-        reviews = load_reviews(dataset, data_dir)
+        reviews = load_reviews(dataset, data_dir, **columns)
         name = choose_labelled_split(reviews, [split] if split else ["test", "validation", "train"])
         rows = join_labelled(reviews, [name])
-        return f"{dataset}, split {name}", checkpoint.encode(rows["text"][:]), np.asarray(rows["label"][:])
-    require(split is None and data_dir is None, "--split and --data_dir belong to --dataset: pass it too")
+        order = np.asarray(align_labels(rows.features["label"].names, checkpoint.labels, dataset, model_dir))
+        return f"{dataset}, split {name}", checkpoint.encode(rows["text"][:]), order[rows["label"][:]]
+    options = {"split": split, "data_dir": data_dir} | columns
+    given = [f"--{name}" for name, value in options.items() if value is not None]
+    require(not given, f"{' and '.join(given)} belong to --dataset: pass it too")
     path = Path(model_dir) / "predictions.parquet"
     require(path.is_file(), f"{model_dir} has no test rows to check the export on: pass a run's folder or --dataset")
     columns = read_predictions(path)

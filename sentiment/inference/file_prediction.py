@@ -1,25 +1,54 @@
 """Reading and writing of `sentiment predict`: files, stdin, stdout and the terminal."""
 
 import contextlib
-import csv
 import itertools
+import os
+import signal
 import sys
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Any, NamedTuple
 
-from sentiment.data.columns import ColumnOptions
-from sentiment.data.files import TABLE_SUFFIXES, read_lines, read_rows
-from sentiment.exceptions import InputError
-from sentiment.inference.predictor import Predictor
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sentiment.data.columns import ColumnOptions, parse_text
+from sentiment.data.files import TABLE_SUFFIXES
+from sentiment.data.files import read_rows as read_table_rows
+from sentiment.data.labels import PROBABILITY_PREFIX
+from sentiment.data.streams import get_suffix, iterate_lines, suggest_encoding
+from sentiment.exceptions import InputError, require
+from sentiment.inference.predictor import Prediction, Predictor
+from sentiment.inference.table_writers import SUFFIXES, CsvWriter, Writer, open_writer
 from sentiment.storage import write_atomically
 
-COLUMNS = ("text", "label", "score")
+COLUMNS = ("label", "score")
+INPUT_PREFIX = "input_"  # of an input column with the name of an output column
 CHUNK_SIZE = 1024  # texts: bounds memory, and is large enough to batch similar lengths
 
 
-def read_texts(file: str, text_column_names: str | None = None) -> Iterator[str]:
-    """The text columns of a table (.csv, .tsv, .jsonl, .parquet), or the lines of any other file.
+class Row(NamedTuple):
+    """A text, and all columns of its row."""
+
+    text: str
+    record: dict[str, Any]
+
+
+class Chunk(NamedTuple):
+    """The texts of some rows, and their columns as in the output."""
+
+    texts: list[str]
+    records: list[dict[str, Any]]
+
+
+def build_rows(texts: Iterable[str]) -> Iterator[Row]:
+    """Rows of texts alone, with the column `text`."""
+    return (Row(text, {"text": text}) for text in texts)
+
+
+def read_rows(file: str, text_column_names: str | None = None, encoding: str | None = None) -> Iterator[Row]:
+    """The rows of a table of any format, or the lines of another file.
 
     Raises:
         InputError: no such file, no text column, or bytes that are not UTF-8; names file, row and column.
@@ -27,33 +56,157 @@ def read_texts(file: str, text_column_names: str | None = None) -> Iterator[str]
     path = Path(file)
     if not path.is_file():
         raise InputError(f"no file {file}: pass --file with an existing file")
-    if path.suffix.lower() in TABLE_SUFFIXES:
-        yield from (row["text"] for row in read_rows(file, ColumnOptions(text_column_names, with_labels=False)))
+    if get_suffix(file) in TABLE_SUFFIXES:
+        options = ColumnOptions(text_column_names, encoding=encoding, with_labels=False, with_record=True)
+        yield from (Row(row["text"], row["record"]) for row in read_table_rows(file, options))
     else:
-        with path.open("rb") as lines:
-            yield from read_lines(lines, file)
+        lines = iterate_lines(file, encoding)
+        yield from build_rows(parse_text(file, number, "text", line, suggest_encoding) for number, line in lines)
 
 
-def write_predicted_labels(predictor: Predictor, texts: Iterable[str], output: Path | None) -> None:
-    """Write a CSV row per text to stdout, or to a file, which appears when it is complete."""
+def read_schema(file: str) -> pa.Schema | None:
+    """The types of the columns of a Parquet file; None for other files, which have none."""
+    if Path(file).suffix.lower() == ".parquet":
+        with contextlib.suppress(pa.ArrowException, OSError):  # reported when its rows are read
+            return pq.read_schema(file)
+    return None
+
+
+def check_output(output: Path | None, source: str | int | None = None) -> None:
+    """Raise InputError for a file that cannot be written, or is the input: a path, or a file descriptor."""
     if output is None:
-        write_rows(predictor, texts, sys.stdout)
         return
-    with write_atomically(output) as staged, staged.open("w", encoding="utf-8", newline="") as stream:
-        write_rows(predictor, texts, stream)
+    problem = f"--output {output}: the suffix names the format, one of {', '.join(SUFFIXES)}"
+    require(output.suffix.lower() in SUFFIXES, problem)
+    require(not output.is_dir(), f"cannot write {output}: it is a folder")
+    if source is None:
+        return
+    with contextlib.suppress(OSError):  # reported when the input is read
+        read = os.fstat(source) if isinstance(source, int) else Path(source).stat()
+        written = [path for path in (output, output.with_name(output.name + ".part")) if path.exists()]
+        is_input = any(os.path.samestat(read, path.stat()) for path in written)
+        require(not is_input, f"--output {output} is the file that is read, which would be lost: name another")
 
 
-def write_rows(predictor: Predictor, texts: Iterable[str], stream: TextIO) -> None:
-    """Write header and rows; label and score are empty for texts that are empty after cleaning."""
-    writer = csv.writer(stream, lineterminator="\n")
-    remaining = iter(texts)
-    chunk = list(itertools.islice(remaining, CHUNK_SIZE))  # before the header: wrong input leaves no output
-    writer.writerow(COLUMNS)
-    while chunk:
-        for text, prediction in zip(chunk, predictor.predict(chunk), strict=True):
-            cells = [prediction.label, f"{prediction.score:.6f}"] if prediction else ["", ""]
-            writer.writerow([text, *cells])
+def write_predictions(
+    predictor: Predictor,
+    rows: Iterable[Row],
+    output: Path | None,
+    with_probabilities: bool = False,
+    schema: pa.Schema | None = None,
+) -> None:
+    """Write the columns of each row, its label and score to stdout as CSV, or to a file, which appears when complete.
+
+    Label and score are empty for texts that are empty after cleaning. A column of the input that has the name of one
+    that is added is called `input_<name>`, and a line on stderr says so.
+
+    Args:
+        predictor: the model.
+        rows: in order; those of a chunk are in memory at a time.
+        output: a file whose suffix is one of `SUFFIXES`; None for stdout.
+        with_probabilities: also a column `p_<label>` for each class.
+        schema: types of the input's columns, for Parquet.
+
+    Raises:
+        InputError: a value or a column that the format cannot hold; the rows' own errors.
+    """
+    if output is None:
+        write_chunks(predictor, rows, None, "", with_probabilities, schema)
+        return
+    with exit_on_sigterm(), write_atomically(output) as staged:
+        write_chunks(predictor, rows, staged, output.suffix.lower(), with_probabilities, schema)
+
+
+def write_chunks(
+    predictor: Predictor,
+    rows: Iterable[Row],
+    path: Path | None,
+    suffix: str,
+    with_probabilities: bool,
+    schema: pa.Schema | None,
+) -> None:
+    """Write chunks of rows as `write_predictions` to a new file, whatever its name, in the format of a suffix."""
+    labels = predictor.checkpoint.labels if with_probabilities else ()
+    added = dict.fromkeys([*COLUMNS, *(f"{PROBABILITY_PREFIX}{label}" for label in labels)])
+    chunks = read_chunks(rows, added)
+    first = next(chunks)  # before the header: wrong input leaves no output
+    columns = [*dict.fromkeys(itertools.chain(*first.records or [{"text": ""}])), *added]
+    report_renamed(columns, added)
+    types = [pa.field(name, pa.string() if name == "label" else pa.float64()) for name in added]
+    types += [field.with_name(rename(field.name, added)) for field in schema or ()]
+    with contextlib.ExitStack() as stack:
+        writer: Writer
+        if path is None:
+            writer = CsvWriter(sys.stdout, columns)
+        else:
+            writer = stack.enter_context(open_writer(path, suffix, columns, first.records, pa.schema(types)))
+        for chunk in itertools.chain([first], chunks):
+            cells = (build_cells(prediction, labels, suffix) for prediction in predictor.predict(chunk.texts))
+            writer.write([record | more for record, more in zip(chunk.records, cells, strict=True)])
+
+
+def read_chunks(rows: Iterable[Row], added: Collection[str]) -> Iterator[Chunk]:
+    """Texts and records of `CHUNK_SIZE` rows at a time, at least once; names of the added columns are left free."""
+    remaining = iter(rows)
+    chunk = list(itertools.islice(remaining, CHUNK_SIZE))
+    while True:
+        records = []
+        for row in chunk:
+            record = {rename(name, added): value for name, value in row.record.items()}
+            require(len(record) == len(row.record), describe_clash(row.record, added))
+            records.append(record)
+        yield Chunk([row.text for row in chunk], records)
         chunk = list(itertools.islice(remaining, CHUNK_SIZE))
+        if not chunk:
+            return
+
+
+def rename(name: str, added: Collection[str]) -> str:
+    """The name of a column of the input in the output.
+
+    >>> rename("stars", ["label", "score"]), rename("label", ["label", "score"])
+    ('stars', 'input_label')
+    """
+    return f"{INPUT_PREFIX}{name}" if name in added else name
+
+
+def describe_clash(names: Iterable[str], added: Collection[str]) -> str:
+    """In one line: the input has a column, and another one with the name that the first gets."""
+    clashing = ", ".join(f"{name!r} and '{INPUT_PREFIX}{name}'" for name in names if name in added)
+    return f"the input has columns {clashing}, and the first gets the name of the second: rename one of them"
+
+
+def report_renamed(columns: Sequence[str], added: Collection[str]) -> None:
+    """Say on stderr which columns of the input have other names in the output."""
+    renamed = [name for name in added if f"{INPUT_PREFIX}{name}" in columns]
+    if renamed:
+        listed = ", ".join(f"{name} as {INPUT_PREFIX}{name}" for name in renamed)
+        print(f"columns of the input whose names the prediction has are written as others: {listed}", file=sys.stderr)
+
+
+def build_cells(prediction: Prediction | None, labels: Sequence[str], suffix: str) -> dict[str, Any]:
+    """The added columns of a row; numbers as text of 6 decimals in CSV and TSV."""
+    if prediction is None:
+        return dict.fromkeys([*COLUMNS, *(f"{PROBABILITY_PREFIX}{label}" for label in labels)])
+    numbers = {"score": prediction.score}
+    numbers |= {f"{PROBABILITY_PREFIX}{label}": prediction.probabilities[label] for label in labels}
+    is_text = suffix in ("", ".csv", ".tsv", ".tab")
+    return {"label": prediction.label} | {
+        name: f"{number:.6f}" if is_text else number for name, number in numbers.items()
+    }
+
+
+@contextlib.contextmanager
+def exit_on_sigterm() -> Iterator[None]:
+    """SIGTERM ends the process as an exception does, so that unfinished files are removed."""
+    if threading.current_thread() is not threading.main_thread():  # only there can handlers be set
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def answer_prompts(predictor: Predictor) -> None:

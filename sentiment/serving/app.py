@@ -4,9 +4,10 @@ import asyncio
 import importlib.util
 import platform
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from importlib import metadata, resources
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +21,19 @@ from scipy.special import expit, softmax
 from starlette.exceptions import HTTPException
 
 import sentiment
+from sentiment.data.labels import shorten
 from sentiment.inference.batching import compute_probabilities
 from sentiment.serving import schemas
 from sentiment.serving.batcher import ModelError, OverloadError
-from sentiment.serving.service import Service, run_in_thread_if_long
+from sentiment.serving.explanation import build_occlusions, compute_word_weights
+from sentiment.serving.service import Outputs, Service, run_in_thread_if_long
 
-# Computes logits of texts, from one model or several.
+# Computes the outputs of one model for texts, or of several.
 Compute = Callable[[Sequence[str]], Awaitable[Any]]
 # After this time, a request is cancelled if its client disconnects. Most requests are answered before.
 WATCH_SECONDS = 0.1
-MAX_EXPLAINED_WORDS = 64  # each is one more text for the model
 SURROGATE = re.compile("[\\ud800-\\udfff]")
+BLANK = "is blank, or empty without its HTML tags"
 PAGE = resources.files("sentiment.serving") / "page"
 SWAGGER_UI = resources.files("fastapi_offline") / "static"  # its scripts and styles, not its code
 PAGE_HEADERS = {
@@ -49,7 +52,7 @@ def build_app(service: Service) -> FastAPI:
     app = schemas.DocumentedApp(
         title="sentiment",
         version=sentiment.__version__,
-        description="Classifies texts as negative or positive.",
+        description=f"Classifies texts as one of {len(service.labels)}: {shorten(', '.join(service.labels), 500)}.",
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -67,28 +70,27 @@ def add_model_routes(app: FastAPI, service: Service) -> None:
     """Add `/query`, `/predict` and `/explain`."""
     router = APIRouter(route_class=schemas.BodyRoute)
     errors: dict[str, Any] = {"responses": schemas.describe_errors(400, 415, 429, 500, 503)}
-    model = service.models[0]
-    names = model.predictor.checkpoint.labels
+    model, names = service.models[0], service.labels
 
     @router.post("/query", response_model=schemas.QueryResponse, response_model_exclude_none=True, **errors)
     async def query(body: schemas.QueryRequest, request: Request) -> Response:
         """Classifies sentences."""
-        logits = await run_in_time(service, request, body.sentences, "sentences", service.compute_logits)
-        answer, *others = [
-            build_answers(rows, model.predictor.checkpoint.labels)
-            for model, rows in zip(service.models, logits, strict=True)
-        ]
-        for label in answer["labels"]:
+        texts = body.sentences
+        has_text, outputs = await run_in_time(service, request, texts, "sentences", service.compute_outputs, True)
+        answer, *others = [build_answers(found, names, has_text, body.top_k) for found in outputs]
+        for label in compress(answer["labels"], has_text):
             service.metrics.answers.labels(label).inc()
         for other in others:
             pairs = enumerate(zip(answer["results"], other["results"], strict=True))
             answer |= {"compared": other, "disagreements": [position for position, (a, b) in pairs if a != b]}
+        if not all(has_text):
+            answer["reasons"] = [None if is_filled else BLANK for is_filled in has_text]
         return JSONResponse(answer)
 
     @router.post("/predict", response_model=list[list[schemas.LabelScore]], **errors)
     async def predict(body: schemas.PredictRequest, request: Request) -> Response:
         """Classifies texts, in the format of Hugging Face's hosted text classification."""
-        logits = await run_in_time(service, request, body.inputs, "inputs", model.compute_logits)
+        _, (logits, _) = await run_in_time(service, request, body.inputs, "inputs", model.compute_outputs)
         function = (body.parameters and body.parameters.function_to_apply) or "softmax"
         top_k = (body.parameters and body.parameters.top_k) or len(names)
         ranked = [rank_labels(scores, names) for scores in FUNCTIONS[function](logits.astype(np.float64)).tolist()]
@@ -101,11 +103,12 @@ def add_model_routes(app: FastAPI, service: Service) -> None:
         """Classifies a sentence, and weighs its words: how much the label's probability drops without each."""
         words, variants = build_occlusions(body.sentence)
         texts = [body.sentence, *variants]
-        logits = await run_in_time(service, request, texts[:1], "sentence", lambda _: model.compute_logits(texts))
-        weights = compute_word_weights(compute_probabilities(logits), len(words))
-        answers = build_answers(logits[:1], names)
+        _, outputs = await run_in_time(service, request, texts[:1], "sentence", lambda _: model.compute_outputs(texts))
+        probabilities = compute_probabilities(outputs.logits)
+        weights = compute_word_weights(probabilities, len(words))
         weighed = [{"text": word, "weight": weight} for word, weight in zip(words, weights, strict=True)]
-        return JSONResponse({"label": answers["labels"][0], "score": answers["scores"][0], "words": weighed})
+        answer = rank_labels(probabilities[0].tolist(), names)[0] | {"words": weighed}
+        return JSONResponse(answer | ({"truncated": True} if outputs.truncated[0] else {}))
 
     app.include_router(router)
 
@@ -144,7 +147,7 @@ def add_health_routes(app: FastAPI, service: Service) -> None:
                 }
                 for model in service.models
             ],
-            "labels": list(service.models[0].predictor.checkpoint.labels),
+            "labels": list(service.labels),
             "limits": {name: getattr(service.args, name) for name in LIMITS},
             "versions": {"sentiment": sentiment.__version__, "python": platform.python_version()}
             | {name: metadata.version(name) for name in LIBRARIES if importlib.util.find_spec(name)},
@@ -179,14 +182,16 @@ def add_pages(app: FastAPI) -> None:
     app.mount("/docs", StaticFiles(directory=str(SWAGGER_UI)), name="docs")
 
 
-async def run_in_time(service: Service, request: Request, texts: Sequence[str], field: str, compute: Compute) -> Any:
-    """The result of `compute` for valid texts; cancelled when the client disconnects or time runs out.
+async def run_in_time(
+    service: Service, request: Request, texts: Sequence[str], field: str, compute: Compute, allows_blank: bool = False
+) -> tuple[list[bool], Any]:
+    """As `check_and_compute`; cancelled when the client disconnects or time runs out.
 
     Raises:
         HTTPException: 400 invalid texts, 429 the queue is full, 500 the model failed, 503 timeout.
     """
     timeout = service.args.timeout
-    work = asyncio.ensure_future(check_and_compute(service, texts, field, compute))
+    work = asyncio.ensure_future(check_and_compute(service, texts, field, compute, allows_blank))
     tasks: set[asyncio.Future[Any]] = {work}
     try:
         await asyncio.wait(tasks, timeout=min(WATCH_SECONDS, timeout))
@@ -207,62 +212,70 @@ async def run_in_time(service: Service, request: Request, texts: Sequence[str], 
             task.cancel()
 
 
-async def check_and_compute(service: Service, texts: Sequence[str], field: str, compute: Compute) -> Any:
-    """The result of `compute`; raises HTTPException 400, with field and position, for too many or invalid texts."""
+async def check_and_compute(
+    service: Service, texts: Sequence[str], field: str, compute: Compute, allows_blank: bool
+) -> tuple[list[bool], Any]:
+    """Which texts are not blank, and the result of `compute` for these.
+
+    Raises HTTPException 400, with field and position, for too many or invalid texts, or blank ones if not allowed.
+    """
     if len(texts) > (maximum := service.args.max_sentences):
         raise HTTPException(400, f"{field}: {len(texts):,} are too many: at most {maximum:,} per request")
-    if found := await run_in_thread_if_long(texts, partial(find_invalid_text, service)):
-        position = "" if field == "sentence" else f"[{found[0]}]"
-        raise HTTPException(400, f"{field}{position}: {found[1]}")
-    return await compute(texts)
+    problems = await run_in_thread_if_long(texts, partial(find_problems, service))
+    for position, problem in enumerate(problems):
+        if problem and not (allows_blank and problem == BLANK):
+            place = "" if field == "sentence" else f"[{position}]"
+            raise HTTPException(400, f"{field}{place}: {problem}")
+    has_text = [problem is None for problem in problems]
+    return has_text, await compute([*compress(texts, has_text)])
 
 
-def find_invalid_text(service: Service, texts: Sequence[str]) -> tuple[int, str] | None:
-    """Position of the first invalid text and what is wrong with it; None if all are valid."""
-    maximum = service.args.max_characters
-    for position, text in enumerate(texts):
-        if len(text) > maximum:
-            return position, f"{len(text):,} characters are too many: at most {maximum:,}"
-        if SURROGATE.search(text):
-            return position, "holds a lone surrogate, which is not Unicode"
-        if not all(model.predictor.checkpoint.clean(text) for model in service.models):
-            return position, "is blank, or empty without its HTML tags"
-    return None
+def find_problems(service: Service, texts: Sequence[str]) -> list[str | None]:
+    """What is wrong with each text; None for a valid one. A text that is blank for one model is so for all."""
+    return [find_problem(service, text) for text in texts]
 
 
-def build_answers(logits: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
-    """`results`, `labels` and `scores` from logits of shape (texts, labels) and the names of the labels."""
-    probabilities = compute_probabilities(logits)
+def find_problem(service: Service, text: str) -> str | None:
+    """What is wrong with a text, in words that follow its name; None if it is valid."""
+    if len(text) > (maximum := service.args.max_characters):
+        return f"{len(text):,} characters are too many: at most {maximum:,}"
+    if SURROGATE.search(text):
+        return "holds a lone surrogate, which is not Unicode"
+    is_filled = all(model.predictor.checkpoint.clean(text).strip() for model in service.models)
+    return None if is_filled else BLANK
+
+
+def build_answers(
+    outputs: Outputs, names: Sequence[str], has_text: Sequence[bool], top_k: int | None = None
+) -> dict[str, Any]:
+    """The answers for all texts from outputs for those that have text; None in the places of the others."""
+    probabilities = compute_probabilities(outputs.logits)
     results = probabilities.argmax(axis=1).tolist()
-    return {
+    answers = {
         "results": results,
         "labels": [names[result] for result in results],
         "scores": probabilities.max(axis=1).tolist(),
     }
+    if top_k:
+        answers["top"] = [rank_labels(row, names)[:top_k] for row in probabilities.tolist()]
+    if not all(has_text):
+        answers = {name: spread(values, has_text, None) for name, values in answers.items()}
+    if any(outputs.truncated):
+        answers["truncated"] = spread(outputs.truncated, has_text, False)
+    return answers
+
+
+def spread(values: Iterable[Any], has_text: Sequence[bool], missing: Any) -> list[Any]:
+    """The values in the places of the texts that have text, and `missing` in the others.
+
+    >>> spread([1, 0], [True, False, True], None)
+    [1, None, 0]
+    """
+    remaining = iter(values)
+    return [next(remaining) if is_filled else missing for is_filled in has_text]
 
 
 def rank_labels(scores: Sequence[float], names: Sequence[str]) -> list[dict[str, Any]]:
     """Labels with their scores, best first."""
     pairs = sorted(zip(names, scores, strict=True), key=lambda pair: -pair[1])
     return [{"label": label, "score": score} for label, score in pairs]
-
-
-def build_occlusions(text: str) -> tuple[list[str], list[str]]:
-    """The words of a text, and the text without each of the first `MAX_EXPLAINED_WORDS` words.
-
-    >>> build_occlusions("a good film")
-    (['a', 'good', 'film'], ['good film', 'a film', 'a good'])
-    """
-    words = text.split()
-    count = min(len(words), MAX_EXPLAINED_WORDS)
-    return words, [" ".join(words[:omitted] + words[omitted + 1 :]) for omitted in range(count)]
-
-
-def compute_word_weights(probabilities: np.ndarray, words: int) -> list[float | None]:
-    """How much the probability of the label drops without each word; None for words that were not omitted.
-
-    `probabilities`, shape (texts, labels), are for the whole text, then without each word.
-    """
-    of_label = probabilities[:, probabilities[0].argmax()]
-    weights: list[float | None] = (of_label[0] - of_label[1:]).tolist()
-    return weights + [None] * (words - len(weights))

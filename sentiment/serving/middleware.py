@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 class RequestMiddleware:
     """Check the token, except on public paths, read the whole body within its limits, and observe each request.
 
+    HEAD is answered as GET, without the body.
+
     `app`, the routes, receives complete bodies only; `token` is None for a service without one.
     """
 
@@ -40,6 +42,9 @@ class RequestMiddleware:
             await self.app(scope, receive, send)
             return
         started, status = time.perf_counter(), CLIENT_CLOSED_REQUEST
+        method = scope["method"] if scope["method"] in METHODS else "other"
+        if is_head := method == "HEAD":
+            scope = dict(scope, method="GET")
 
         async def send_observed(message: Message) -> None:
             nonlocal status
@@ -47,6 +52,8 @@ class RequestMiddleware:
                 status = message["status"]
                 if not self.service.is_ready:
                     message["headers"] = [*message.get("headers", []), (b"connection", b"close")]
+            elif is_head:
+                message = dict(message, body=b"")
             await send(message)
 
         try:
@@ -61,7 +68,6 @@ class RequestMiddleware:
             seconds = time.perf_counter() - started
             self.service.metrics.requests.labels(path, status).inc()
             self.service.metrics.seconds.labels(path).observe(seconds)
-            method = scope["method"] if scope["method"] in METHODS else "other"
             logger.info("%s %s %d %.1f ms", method, path, status, 1000 * seconds)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -54,19 +54,36 @@ class QueryRequest(RequestModel):
     """Sentences to classify."""
 
     sentences: Texts
+    top_k: int | None = Field(None, ge=1, description="Also answer with the most probable labels, as many as this.")
+
+
+class LabelScore(BaseModel):
+    """A label and its score."""
+
+    label: str
+    score: float
 
 
 class Answers(BaseModel):
-    """One answer per sentence, in order."""
+    """One answer per sentence, in order; null for a sentence without text."""
 
-    results: list[int] = Field(description="Number of each text's label.")
-    labels: list[str]
-    scores: list[float] = Field(description="Probability of the label, from 0.5 to 1.")
+    results: list[int | None] = Field(description="Number of each text's label.")
+    labels: list[str | None]
+    scores: list[float | None] = Field(description="Probability of the label.")
+    top: list[list[LabelScore] | None] | None = Field(
+        None, description="With top_k: the most probable labels of each text and their probabilities, best first."
+    )
+    truncated: list[bool] | None = Field(
+        None, description="Whether the model read a part of each text only; absent if it read all texts whole."
+    )
 
 
 class QueryResponse(Answers):
     """The model's answers, and those of the second model, if there is one."""
 
+    reasons: list[str | None] | None = Field(
+        None, description="Why a sentence has no answer, null for one that has; absent if all have one."
+    )
     compared: Answers | None = Field(None, description="Answers of the second model.")
     disagreements: list[int] | None = Field(None, description="Positions where the labels differ, from 0.")
 
@@ -87,13 +104,6 @@ class PredictRequest(RequestModel):
     parameters: PredictParameters | None = None
 
 
-class LabelScore(BaseModel):
-    """A label and its score."""
-
-    label: str
-    score: float
-
-
 class ExplainRequest(RequestModel):
     """A sentence to explain."""
 
@@ -101,16 +111,20 @@ class ExplainRequest(RequestModel):
 
 
 class Word(BaseModel):
-    """A word, and how much the probability of the label drops without it; negative for words against the label."""
+    """A word, and how much the probability of the label drops without it; negative for words against the label.
+
+    In languages written without spaces, such as Chinese, a character or a few of them.
+    """
 
     text: str
-    weight: float | None = Field(description="None for words beyond the limit.")
+    weight: float | None = Field(description="Null for words beyond the limit.")
 
 
 class ExplainResponse(LabelScore):
     """The label of a sentence, and the weight of each word."""
 
     words: list[Word]
+    truncated: bool | None = Field(None, description="True if the model read a part of the sentence only, else absent.")
 
 
 class BodyRoute(APIRoute):

@@ -4,12 +4,14 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
 
+from sentiment.data.labels import align_labels, shorten
 from sentiment.environment import count_threads
+from sentiment.exceptions import require
 from sentiment.inference.backends import Backend, load_backend
 from sentiment.inference.batching import check_finite
 from sentiment.inference.checkpoint import load_checkpoint
@@ -62,17 +64,37 @@ class ServiceMetrics:
         self.tokens.labels(model).inc(tokens)
 
 
+class Outputs(NamedTuple):
+    """What a model answers to some texts: logits, shape (texts, classes), and which texts were truncated."""
+
+    logits: np.ndarray
+    truncated: list[bool]
+
+
 @dataclass
 class ServedModel:
-    """A predictor whose model runs in a batcher; `name` is the folder as given by the user."""
+    """A predictor whose model runs in a batcher.
+
+    `name` is the folder as given by the user. `label_order` holds the numbers of its classes in the order of the
+    service's labels, which for a second model may be another than its own.
+    """
 
     name: str
     predictor: Predictor
     batcher: Batcher
+    label_order: list[int]
 
-    async def compute_logits(self, texts: Sequence[str]) -> np.ndarray:
-        """Logits of raw texts, in order; shape (texts, classes). Raises as `Batcher.compute`."""
-        return await self.batcher.compute(await run_in_thread_if_long(texts, self.predictor.checkpoint.encode))
+    async def compute_outputs(self, texts: Sequence[str]) -> Outputs:
+        """Logits of raw texts, in the order of texts and labels, and which were truncated.
+
+        Raises as `Batcher.compute`.
+        """
+        encode = self.predictor.checkpoint.encode_with_truncation
+        input_ids, truncated = await run_in_thread_if_long(texts, encode)
+        if not input_ids:
+            return Outputs(np.empty((0, len(self.label_order))), [])
+        logits = await self.batcher.compute(input_ids)
+        return Outputs(logits[:, self.label_order], truncated)
 
 
 @dataclass
@@ -84,6 +106,11 @@ class Service:
     metrics: ServiceMetrics
     is_ready: bool = False
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of the classes, in the order of the numbers in answers."""
+        return self.models[0].predictor.checkpoint.labels
+
     def is_full(self, path: str) -> bool:
         """Whether the queue of a model behind this path is almost full."""
         models = self.models if path == "/query" else self.models[:1]
@@ -93,7 +120,7 @@ class Service:
         """Start the batchers, and run each model once, since the first batch is slow."""
         for model in self.models:
             model.batcher.start()
-            await model.compute_logits([WARM_UP_TEXT])
+            await model.compute_outputs([WARM_UP_TEXT])
         self.is_ready = True
 
     async def stop(self) -> None:
@@ -102,22 +129,37 @@ class Service:
         for model in self.models:
             await model.batcher.stop()
 
-    async def compute_logits(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """Logits of each model, shape (texts, classes) each; raises as `ServedModel.compute_logits`."""
+    async def compute_outputs(self, texts: Sequence[str]) -> list[Outputs]:
+        """The outputs of each model; raises as `ServedModel.compute_outputs`."""
         if len(self.models) == 1:
-            return [await self.models[0].compute_logits(texts)]
-        return await asyncio.gather(*(model.compute_logits(texts) for model in self.models))
+            return [await self.models[0].compute_outputs(texts)]
+        return await asyncio.gather(*(model.compute_outputs(texts) for model in self.models))
 
 
 def load_service(args: ServingArguments, in_processes: bool = True) -> Service:
     """The service, not started yet; torch runs in worker processes, or else in threads of this process.
 
-    Raises InputError if a model cannot be loaded, or answers with NaN.
+    Raises InputError if a model cannot be loaded, or answers with NaN, or if two models have other classes.
     """
     metrics = ServiceMetrics()
     paths = [args.model] if args.compare_with is None else [args.model, args.compare_with]
     threads = count_threads() // len(paths)
-    return Service(args, [load_model(path, args, threads, metrics, in_processes) for path in paths], metrics)
+    service = Service(args, [load_model(path, args, threads, metrics, in_processes) for path in paths], metrics)
+    for other in service.models[1:]:
+        other.label_order = order_labels(service.models[0], other)
+    for label in service.labels:
+        metrics.answers.labels(label)  # 0 until the first answer, as Prometheus needs for a rate
+    return service
+
+
+def order_labels(model: ServedModel, other: ServedModel) -> list[int]:
+    """The numbers of the other model's classes in the order of the model's; raises InputError if they differ."""
+    labels, others = model.predictor.checkpoint.labels, other.predictor.checkpoint.labels
+    own, its = (shorten(", ".join(names), 200) for names in (labels, others))
+    is_same = {label.strip().casefold() for label in labels} == {label.strip().casefold() for label in others}
+    problem = f"--compare-with {other.name}: its classes are {its}, and those of {model.name} are {own}"
+    require(is_same and len(labels) == len(others), f"{problem}: only models of the same classes can be compared")
+    return align_labels(labels, others, model.name, other.name)
 
 
 def load_model(
@@ -141,7 +183,7 @@ def load_model(
     )
     batcher.observe_batch = partial(metrics.observe_batch, path)
     metrics.waiting_tokens.labels(path).set_function(lambda: batcher.waiting_tokens)
-    return ServedModel(path, Predictor(checkpoint, backend), batcher)
+    return ServedModel(path, Predictor(checkpoint, backend), batcher, [*range(len(checkpoint.labels))])
 
 
 def split_threads(threads: int, backend: str, workers: int | None = None) -> tuple[int, int]:

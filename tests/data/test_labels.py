@@ -17,6 +17,7 @@ from sentiment.config.arguments import DataArguments
 from sentiment.data.finetuning_data import load_split_reviews
 from sentiment.data.labels import (
     LabelOptions,
+    align_labels,
     canonical_names,
     encode_labels,
     parse_label_mapping,
@@ -195,6 +196,28 @@ def test_every_row_gets_the_class_of_its_label(values: list[Any], declared: list
             assert number in (0, 1)
         else:
             assert names[number].casefold() == label.casefold()
+
+
+@given(st.permutations(["negative", "Neutral", "positive", "2", "mixed "]), st.integers(0, 5))
+def test_classes_of_data_and_of_a_model_are_matched_by_name(names: list[str], count: int) -> None:
+    model = ("positive", "neutral", "mixed", "negative", "2")
+    found = align_labels(names[:count], model, "a.csv", "a model")
+    assert [model[number] for number in found] == [name.strip().lower() for name in names[:count]]
+
+
+def test_two_classes_that_mean_negative_and_positive_match_those_of_any_model() -> None:
+    assert align_labels(["neg", "pos"], ["negative", "neutral", "positive"], "a", "b") == [0, 2]
+    assert align_labels(["a", "A"], ["A", "a"], "a", "b") == [1, 0]  # names that differ in case only
+
+
+@pytest.mark.parametrize("names", [["1", "2", "3"], ["negative", "positive", "neither"], ["good"]])
+def test_classes_that_a_model_lacks_are_refused_with_both_lists(names: list[str]) -> None:
+    with pytest.raises(InputError) as refusal:
+        align_labels(names, ["negative", "neutral", "positive"], "reviews.csv", "outputs/e2e")
+    message = str(refusal.value)
+    assert f"the classes of reviews.csv are {', '.join(names)}" in message
+    assert "those of outputs/e2e are negative, neutral, positive" in message
+    assert "\n" not in message
 
 
 def test_numpy_numbers_are_plain_labels() -> None:

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -149,6 +150,59 @@ def test_it_runs_without_torch(exported: Path) -> None:
     assert float(done.stdout) == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.fixture(scope="module")
+def exported_three(build_classifier: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An exported model of three classes, checked on rows that have just the labels that it predicts."""
+    folder = build_classifier(["positive", "negative", "neutral"])
+    texts = ["moving", "awful", "the plot", "fine", "moving scene", "awful is not", "bright", "tired actor"]
+    labels = [prediction.label for prediction in Predictor.from_pretrained(str(folder)).predict(texts)]
+    assert len({*labels}) > 1
+    path = tmp_path_factory.mktemp("rated") / "rated.csv"
+    rows = "".join(f"{text},{label}\n" for text, label in zip(texts, labels, strict=True))
+    path.write_text(f"comment,verdict\n{rows}")
+    columns = ["--text_column_names", "comment", "--label_column_name", "verdict"]
+    sentiment.inference.export.MAX_LOST_ACCURACY, allowed = 1.0, sentiment.inference.export.MAX_LOST_ACCURACY
+    try:
+        main(["export", str(folder), "--int8", "--dataset", str(path), *columns])
+    finally:
+        sentiment.inference.export.MAX_LOST_ACCURACY = allowed
+    return folder
+
+
+def test_three_classes(exported_three: Path) -> None:
+    report = json.loads((exported_three / "onnx/export.json").read_text())
+    assert report["rows"] == 8
+    # The file's classes are in alphabetical order, the model's in another.
+    assert report["models"]["torch fp32"]["accuracy"] == report["models"]["onnx fp32"]["accuracy"] == 1
+    assert report["models"]["onnx fp32"]["max_difference"] < 1e-5
+    texts = ["a good film", "bad", "the story is not very moving", "dull"]
+    torch_predictor = Predictor.from_pretrained(str(exported_three))
+    expected = torch_predictor.predict_probabilities(texts)
+    for precision, tolerance in (("fp32", 1e-5), ("int8", 0.1)):
+        predictor = Predictor.from_pretrained(str(exported_three), "onnx", precision)
+        found = predictor.predict_probabilities(texts)
+        assert found.shape == (4, 3)
+        np.testing.assert_allclose(found, expected, atol=tolerance)
+        assert predictor.checkpoint.labels == ("positive", "negative", "neutral")
+    graph = onnx.load(exported_three / ONNX_FILES["fp32"]).graph
+    assert [dim.dim_value for dim in graph.output[0].type.tensor_type.shape.dim] == [0, 3]
+
+
+def test_the_largest_difference_of_any_class_counts() -> None:
+    found, expected = np.array([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]]), np.array([[0.5, 0.25, 0.25], [0.1, 0.1, 0.8]])
+    assert compare_probabilities(found, expected, np.array([0, 1])) == {
+        "accuracy": 0.5,
+        "changed_labels": 0,
+        "max_difference": pytest.approx(0.05),
+    }
+
+
+def test_other_classes_are_refused_with_both_lists(exported_three: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,label\ngood,1\nbad,2\ndull,3\n")
+    with pytest.raises(InputError, match=r"are 1, 2, 3, and those of .* are positive, negative, neutral"):
+        sentiment.inference.export.export_model(str(exported_three), dataset=str(tmp_path / "a.csv"))
+
+
 @pytest.mark.usefixtures("reuse_graphs")
 def test_int8_that_loses_accuracy_is_not_written(
     model_folder: Path, reviews_csv: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -246,6 +300,8 @@ def test_folders_that_cannot_be_exported(
         sentiment.inference.export.export_model(str(tiny_classifier))
     with pytest.raises(InputError, match="pass it too"):
         sentiment.inference.export.export_model(str(tiny_classifier), split="test")
+    with pytest.raises(InputError, match="--text_column_names belong to --dataset"):
+        sentiment.inference.export.export_model(str(tiny_classifier), text_column_names="review")
     with pytest.raises(InputError, match="no model in"):
         sentiment.inference.export.export_model(str(tmp_path))
     with pytest.raises(InputError, match="holds no trained classifier"):

@@ -1,6 +1,7 @@
 """Every route, and every documented error with its status and message."""
 
 import concurrent.futures
+import http.client
 import json
 import logging
 import shutil
@@ -15,23 +16,22 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 from huggingface_hub import InferenceClient
-from hypothesis import given
-from hypothesis import strategies as st
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from safetensors.torch import load_file, save_file
 from starlette.testclient import TestClient
 
 from sentiment.config.arguments import DataArguments, FinetuningArguments, ModelArguments
+from sentiment.exceptions import InputError
 from sentiment.inference.predictor import Predictor
 from sentiment.pipelines.finetuning import FinetuningRun
 from sentiment.serving import middleware
-from sentiment.serving.app import MAX_EXPLAINED_WORDS, build_occlusions, compute_word_weights
 from sentiment.serving.batcher import ModelError, OverloadError
 
 SECONDS = 60  # timeout of every wait
 TEXTS = ["a good film", "bad", "not a very good story", "dull dull plot", "great moving ending", "<b>empty</b>"]
 TWELVE = [f"{first} {second} film" for first in ("good", "bad", "not", "dull") for second in ("very", "a", "great")]
+MANY = [f"{first}{second}" for first in ("moving", "awful", "the plot", "fine") for second in ("", " scene", " is not")]
 # Each path that classifies texts, and its field.
 FIELDS = {"/query": "sentences", "/predict": "inputs", "/explain": "sentence"}
 JSON = {"content-type": "application/json"}
@@ -94,11 +94,9 @@ def test_query_reproduces_the_predictions_of_the_run(
     with open_service(model=str(tmp_path / "run")) as opened:
         answer = opened.client.post("/query", json={"sentences": table["text"]}).json()
     assert answer["results"] == table["predicted"]
-    probabilities = [
-        score if result else 1 - score for result, score in zip(answer["results"], answer["scores"], strict=True)
-    ]
-    assert len(probabilities) == 25
-    assert probabilities == pytest.approx(table["probability"], abs=1e-5)
+    assert len(answer["scores"]) == 25
+    assert answer["scores"] == pytest.approx(table["score"], abs=1e-5)
+    assert sum(answer["truncated"]) > 0
 
 
 def test_predict_ranks_labels(client: TestClient, predictor: Predictor) -> None:
@@ -136,35 +134,8 @@ def test_explain_weighs_words(client: TestClient, predictor: Predictor) -> None:
     whole, without = predictor.predict(["a very good film", "a very film"])
     assert (answer["label"], answer["score"]) == (whole.label, pytest.approx(whole.score, abs=1e-5))
     assert [word["text"] for word in answer["words"]] == ["a", "very", "good", "film"]
-    sign = 1 if whole.label == "positive" else -1
-    weight = sign * (whole.probability - without.probability)
+    weight = whole.score - without.probabilities[whole.label]
     assert answer["words"][2]["weight"] == pytest.approx(weight, abs=1e-5)
-
-
-@given(st.text())
-def test_each_occlusion_omits_one_word(text: str) -> None:
-    words, occlusions = build_occlusions(text)
-    assert words == text.split()
-    for position, occlusion in enumerate(occlusions):
-        assert occlusion.split() == words[:position] + words[position + 1 :]
-
-
-@pytest.mark.parametrize(("words", "expected"), [(0, 0), (1, 1), (MAX_EXPLAINED_WORDS, 64), (500, 64)])
-def test_the_number_of_occlusions_is_bounded(words: int, expected: int) -> None:
-    assert len(build_occlusions("word " * words)[1]) == expected
-
-
-def test_a_weight_is_the_drop_in_probability_of_the_label() -> None:
-    assert compute_word_weights(np.array([0.9, 0.4, 0.95]), 2) == pytest.approx([0.5, -0.05])
-    # The label is negative here: words without which the text becomes more positive support it.
-    assert compute_word_weights(np.array([0.1, 0.6, 0.05]), 2) == pytest.approx([0.5, -0.05])
-
-
-def test_words_beyond_the_limit_have_no_weight() -> None:
-    weights = compute_word_weights(np.linspace(0.9, 0.1, MAX_EXPLAINED_WORDS + 1), MAX_EXPLAINED_WORDS + 2)
-    assert len(weights) == MAX_EXPLAINED_WORDS + 2
-    assert weights[-2:] == [None, None]
-    assert None not in weights[:-2]
 
 
 def test_the_client_of_hugging_face_works(
@@ -190,7 +161,7 @@ def other_classifier(tiny_classifier: Path, tmp_path_factory: pytest.TempPathFac
     shutil.copytree(tiny_classifier, folder)
     weights = load_file(folder / "model.safetensors")
     probabilities = Predictor.from_pretrained(str(folder)).predict_probabilities(TWELVE)
-    weights["classifier.bias"][0] += float(np.median(np.log(probabilities / (1 - probabilities))))
+    weights["classifier.bias"][0] += float(np.median(np.log(probabilities[:, 1] / probabilities[:, 0])))
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     return folder
 
@@ -229,6 +200,78 @@ def test_an_error_of_either_model_is_returned(
 
     monkeypatch.setattr(compared.service.models[place].batcher, "compute", refuse)
     get_error(compared.client.post("/query", json={"sentences": "good"}), status)
+
+
+@pytest.fixture(scope="module")
+def five_stars(build_classifier: Callable[..., Path]) -> Path:
+    """A classifier of five classes, whose names are numbers."""
+    return build_classifier(["1", "2", "3", "4", "5"])
+
+
+@pytest.fixture(scope="module")
+def rated(open_service: Callable[..., Any], five_stars: Path, tmp_path_factory: Any) -> Iterator[Any]:
+    """The classifier of five classes, beside itself with the classes in reverse order."""
+    folder = shutil.copytree(five_stars, tmp_path_factory.mktemp("reversed") / "model")
+    weights = load_file(folder / "model.safetensors")
+    for name in ("classifier.weight", "classifier.bias"):
+        weights[name] = weights[name].flip(0).contiguous()
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    rename_classes(folder, ["5", "4", "3", "2", "1"])
+    with open_service(model=str(five_stars), compare_with=str(folder)) as opened:
+        yield opened
+
+
+def rename_classes(folder: Path, names: list[str]) -> None:
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["id2label"] = dict(enumerate(names))
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+
+
+def test_many_classes(rated: Any, five_stars: Path) -> None:
+    client, expected = rated.client, Predictor.from_pretrained(str(five_stars)).predict(MANY)
+    answer = client.post("/query", json={"sentences": MANY, "top_k": 3}).json()
+    assert answer["labels"] == [prediction.label for prediction in expected]
+    assert len({*answer["labels"]}) > 2
+    assert answer["results"] == [int(label) - 1 for label in answer["labels"]]
+    assert answer["scores"] == pytest.approx([prediction.score for prediction in expected], abs=1e-5)
+    for top, prediction in zip(answer["top"], expected, strict=True):
+        ranked = sorted(prediction.probabilities.items(), key=lambda pair: -pair[1])[:3]
+        assert [entry["label"] for entry in top] == [label for label, _ in ranked]
+        assert [entry["score"] for entry in top] == pytest.approx([score for _, score in ranked], abs=1e-5)
+    # The second model gives the same answers, in the first one's numbers, though its classes have others.
+    assert answer["disagreements"] == []
+    assert answer["compared"]["results"] == answer["results"]
+    assert answer["compared"]["scores"] == pytest.approx(answer["scores"], abs=1e-5)
+    ranked = client.post("/predict", json={"inputs": MANY, "parameters": {"top_k": 2}}).json()
+    assert [[entry["label"] for entry in labels] for labels in ranked] == [
+        [entry["label"] for entry in top[:2]] for top in answer["top"]
+    ]
+    assert client.get("/info").json()["labels"] == ["1", "2", "3", "4", "5"]
+    assert "one of 5: 1, 2, 3, 4, 5" in client.get("/openapi.json").json()["info"]["description"]
+
+
+def test_explain_with_many_classes(rated: Any, five_stars: Path) -> None:
+    answer = rated.client.post("/explain", json={"sentence": "bad very film"}).json()
+    whole, without = Predictor.from_pretrained(str(five_stars)).predict(["bad very film", "very film"])
+    assert answer["label"] == whole.label
+    assert answer["words"][0]["weight"] == pytest.approx(whole.score - without.probabilities[whole.label], abs=1e-5)
+
+
+def test_every_class_is_counted_from_the_start(open_service: Callable[..., Any], five_stars: Path) -> None:
+    with open_service(model=str(five_stars)) as opened:
+        counts = [read_metrics(opened.client)["sentiment_answers_total", label] for label in "12345"]
+        assert counts == [0] * 5
+
+
+@pytest.mark.parametrize("names", [["1", "2", "3", "4"], ["1", "2", "3", "4", "6"], ["1", "2", "3", "4", "5", "6"]])
+def test_models_of_other_classes_are_not_compared(
+    names: list[str], open_service: Callable[..., Any], five_stars: Path, build_classifier: Callable[..., Path]
+) -> None:
+    other = build_classifier(names)
+    with pytest.raises(InputError) as refusal, open_service(model=str(five_stars), compare_with=str(other)):
+        pass
+    assert f"--compare-with {other}" in str(refusal.value)
+    assert str(five_stars) in str(refusal.value)
 
 
 # --- invalid requests ---
@@ -271,9 +314,6 @@ def test_utf8_of_a_lone_surrogate(client: TestClient) -> None:
         ('{"{field}": {"a": "good"}}', "{field}: must be a string"),
         ('{"{field}": "good", "{field}s": "good"}', "{field}s: is not a known field"),
         ('{"{field}": "good", "": 1}', ": is not a known field"),
-        ('{"{field}": ""}', "{place}: is blank"),
-        ('{"{field}": " \\t\\n\\u00a0 "}', "{place}: is blank"),
-        ('{"{field}": "<br />"}', "{place}: is blank, or empty without its HTML tags"),
         ('{"{field}": "\\ud800"}', "{place}: holds a lone surrogate, which is not Unicode"),
         ('{"{field}": "good \\udfff film"}', "{place}: holds a lone surrogate"),
         ('{"{field}": "' + "x" * 10_001 + '"}', "{place}: 10,001 characters are too many: at most 10,000"),
@@ -296,7 +336,6 @@ def test_errors_of_wrong_bodies_name_the_field(
         (["good", 1], "{field}[1]: must be a string"),
         (["good", None], "{field}[1]: must be a string"),
         ([["good"]], "{field}[0]: must be a string"),
-        (["good", " "], "{field}[1]: is blank"),
         (["good", "bad", "x" * 10_001], "{field}[2]: 10,001 characters are too many"),
         (["good", "\ud800"], "{field}[1]: holds a lone surrogate"),
         (["good"] * 129, "{field}: 129 are too many: at most 128 per request"),
@@ -307,6 +346,34 @@ def test_errors_of_wrong_lists_name_the_position(
 ) -> None:
     response = client.post(path, content=json.dumps({field: texts}), headers=JSON)
     assert get_error(response, 400).startswith(message.format(field=field))
+
+
+@pytest.mark.parametrize("text", ["", " \t\n\u00a0 ", "<br />"])
+def test_a_blank_text(client: TestClient, text: str) -> None:
+    message = "is blank, or empty without its HTML tags"
+    assert get_error(client.post("/predict", json={"inputs": ["good", text]}), 400) == f"inputs[1]: {message}"
+    assert get_error(client.post("/explain", json={"sentence": text}), 400) == f"sentence: {message}"
+    filled = client.post("/query", json={"sentences": ["good", "bad"]}).json()
+    answer = client.post("/query", json={"sentences": ["good", text, "bad"]}).json()
+    assert set(answer) == {"results", "labels", "scores", "reasons"}
+    assert answer["reasons"] == [None, message, None]
+    for key, (first, second) in filled.items():
+        assert answer[key] == [pytest.approx(first) if key == "scores" else first, None, pytest.approx(second)]
+
+
+def test_blank_texts_alone(client: TestClient) -> None:
+    answer = client.post("/query", json={"sentences": ["", "<br />"], "top_k": 1}).json()
+    assert all(answer.pop("reasons"))
+    assert answer == {"results": [None] * 2, "labels": [None] * 2, "scores": [None] * 2, "top": [None] * 2}
+
+
+def test_texts_that_were_cut_are_named(client: TestClient) -> None:
+    longer, fitting = "good " * 15, "good " * 14  # of 16 tokens, two are special
+    assert "truncated" not in client.post("/query", json={"sentences": [fitting]}).json()
+    answer = client.post("/query", json={"sentences": [fitting, longer, ""]}).json()
+    assert answer["truncated"] == [False, True, False]
+    assert client.post("/explain", json={"sentence": longer}).json()["truncated"] is True
+    assert "truncated" not in client.post("/explain", json={"sentence": fitting}).json()
 
 
 @pytest.mark.parametrize(
@@ -364,10 +431,31 @@ def test_no_such_path(client: TestClient, path: str) -> None:
 @pytest.mark.parametrize("path", [*FIELDS, "/info", "/metrics", "/health/live", "/health/ready", "/", "/docs"])
 def test_another_method(client: TestClient, path: str) -> None:
     taken = "POST" if path in FIELDS else "GET"
+    assert path in FIELDS or client.head(path).status_code == 200
     for method in {"GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"} - {taken}:
         response = client.request(method, path)
         assert get_error(response, 405) == "method: not allowed on this path"
         assert response.headers["allow"] == taken
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/info", "/metrics", "/health/live", "/health/ready", "/", "/page.js", "/docs", "/docs/swagger-ui.css", "/none"],
+)
+def test_head_is_answered_like_get_without_the_body(listen: Callable[..., Any], path: str) -> None:
+    served = listen()
+    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=SECONDS)
+    found = []
+    for method in ("HEAD", "GET"):  # on one connection: a body after HEAD would be read as the next answer
+        connection.request(method, path)
+        response = connection.getresponse()
+        headers = {name: value for name, value in response.getheaders() if name != "date"}
+        if path == "/metrics":
+            headers.pop("content-length")
+        found.append((response.status, headers))
+        assert bool(response.read()) == (method == "GET")
+    connection.close()
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("path", FIELDS)
@@ -449,7 +537,7 @@ def test_an_error_of_the_service_itself(
         raise KeyError("zebra")
 
     with open_service() as opened, caplog.at_level(logging.DEBUG):
-        monkeypatch.setattr(opened.service, "compute_logits", fail)
+        monkeypatch.setattr(opened.service, "compute_outputs", fail)
         answer = get_error(opened.client.post("/query", json={"sentences": "zebra"}), 500)
         assert answer == "the service failed on this request"
     assert "a request failed: KeyError in " in caplog.text

@@ -349,11 +349,62 @@ def test_token_limits_and_two_models(browser: Chromium, guarded: str) -> None:
 @in_chromium
 def test_an_error_selects_its_line(browser: Chromium, plain: str) -> None:
     tab = Tab(browser)
-    tab.open(f"{plain}/#text={quote(f'a good film{chr(10)}{chr(10)}<br>')}")
+    tab.open(plain)
+    tab.run("find('texts').value = 'a good film\\n\\nbad \\ud800'; find('submit').click()")
     tab.wait("find('error').textContent")
-    assert "Line 3: is blank" in tab.run("find('error').textContent")
-    assert tab.run("[find('texts').selectionStart, find('texts').selectionEnd]") == [13, 17]
+    assert "Line 3: holds a lone surrogate" in tab.run("find('error').textContent")
+    assert tab.run("[find('texts').selectionStart, find('texts').selectionEnd]") == [13, 18]
     assert tab.run("find('texts').getAttribute('aria-invalid')") == "true"
+
+
+@in_chromium
+def test_texts_without_an_answer_and_texts_that_were_cut(browser: Chromium, plain: str) -> None:
+    tab = Tab(browser)
+    tab.open(f"{plain}/#text={quote('a good film' + chr(10) + '<br>' + chr(10) + 'good ' * 15)}")
+    tab.wait(NUMBER_OF_ROWS)
+    notes = tab.run("[...find('results').children].map((row) => row.querySelector('.fine')?.textContent ?? '')")
+    assert notes == [
+        "",
+        "No label: the text is blank, or empty without its HTML tags",
+        "Read in part only: it has more than 16 tokens",
+    ]
+    assert tab.run("find('summary').textContent").endswith(", 1 without text")
+    assert tab.run("[...find('results').children].map((row) => row.querySelectorAll('button').length)") == [1, 0, 1]
+
+
+CLASSES = ["terrible", "bad", "mediocre", "good", "a very long name of a class that no column has room for"]
+
+
+@in_chromium
+@pytest.mark.parametrize("width", [390, 1280])
+def test_many_classes_and_texts_of_many_languages(
+    browser: Chromium, run_server: Callable[..., Any], build_classifier: Callable[..., Path], width: int
+) -> None:
+    url = run_server(model=build_classifier(CLASSES)).url
+    texts = ["a good film", "这部电影很好看", "فيلم رائع جدا", "the plot is awful"]
+    answer = ask_service(f"{url}/query", {"sentences": texts, "top_k": 3})
+    tab = Tab(browser, width)
+    tab.open(f"{url}/#text={quote(chr(10).join(texts))}")
+    tab.wait(NUMBER_OF_ROWS)
+    assert tab.run("document.documentElement.scrollWidth") <= width
+    read = "[...document.querySelectorAll('{}')].map((element) => {})"
+    shown = tab.run(read.format(".ranking .label", "element.textContent"))
+    assert shown == [entry["label"] for top in answer["top"] for entry in top]
+    widths = tab.run(read.format(".share > span", "element.offsetWidth / element.parentElement.offsetWidth"))
+    assert widths == pytest.approx([entry["score"] for top in answer["top"] for entry in top], abs=0.03)
+    assert tab.run("document.querySelectorAll('.positive, .negative, .bar').length") == 0
+    counts = [int(count) for count in re.findall(r"(\d+) \u00d7", tab.run("find('summary').textContent"))]
+    assert counts == sorted((answer["labels"].count(label) for label in {*answer["labels"]}), reverse=True)
+    assert tab.run("find('classes').textContent") == f"5 classes: {', '.join(CLASSES)}"
+    directions = tab.run(read.format("#results .text", "getComputedStyle(element).direction"))
+    assert directions == ["ltr", "ltr", "rtl", "ltr"]
+    words = [{"text": word, "weight": 0.5} for word in "这部电影很"] + [{"text": "好", "weight": -0.5}]
+    row = f"{{text: '{texts[1]}', found: {{label: 'good', words: {json.dumps(words)}}}}}"
+    pieces = tab.run(f"markWords({row}).map((piece) => piece.textContent ?? piece).filter(Boolean)")
+    assert pieces == [*texts[1]]
+    tab.run("document.querySelectorAll('#results button')[1].click()")
+    tab.wait("document.querySelector('[aria-expanded=true]')")
+    assert tab.run(read.format("#results .text", "element.textContent")) == texts
 
 
 @in_chromium

@@ -9,6 +9,8 @@ const EXAMPLES = [
 ];
 const MIN_WEIGHT = 0.01; // words below one percentage point are not marked
 const FULL_WEIGHT = 0.1; // at least this weight has the strongest mark, so that small weights stay pale
+const POLAR = ["negative", "positive"]; // only these two have colours of their own and a bar with two sides
+const TOP = 3; // of other classes, the most probable ones are shown
 const HEADLINES = {
   0: "The service does not answer",
   400: "The request is invalid",
@@ -62,6 +64,11 @@ function readTexts() {
   return lines.filter(({ text }) => text);
 }
 
+/** Whether the classes are negative and positive. */
+function isPolar() {
+  return state.info.labels.length === 2 && POLAR.every((label, place) => state.info.labels[place] === label);
+}
+
 /** The body of /query; throws a RequestError if it exceeds a limit of the service. */
 function buildQuery(texts, limits) {
   if (!texts.length) throw new RequestError("Type a text first.");
@@ -73,7 +80,7 @@ function buildQuery(texts, limits) {
     const most = limits.max_characters;
     if (length > most) throw new RequestError(`Line ${line} has ${length} characters: at most ${most}.`, null, line);
   }
-  const body = JSON.stringify({ sentences: texts.map(({ text }) => text) });
+  const body = JSON.stringify({ sentences: texts.map(({ text }) => text), ...(isPolar() ? {} : { top_k: TOP }) });
   const bytes = new TextEncoder().encode(body).length;
   if (bytes > limits.max_body_bytes) {
     throw new RequestError(`The texts have ${bytes} bytes: at most ${limits.max_body_bytes} per request.`);
@@ -81,7 +88,7 @@ function buildQuery(texts, limits) {
   return body;
 }
 
-/** Load and show the models and limits of the service. */
+/** Load and show the models, classes and limits of the service. */
 async function loadInfo() {
   state.info = await ask("info");
   const { models } = state.info;
@@ -92,7 +99,15 @@ async function loadInfo() {
     return build("li", "", build("strong", "", state.names[place]), details);
   });
   find("models").replaceChildren(...lines);
+  find("classes").textContent = isPolar() ? "" : describeClasses(state.info.labels);
+  document.documentElement.classList.toggle("neutral", !isPolar());
   showCount();
+}
+
+function describeClasses(labels) {
+  const shown = labels.length > 8 ? labels.slice(0, 6) : labels;
+  const others = labels.length - shown.length;
+  return `${labels.length} classes: ${shown.join(", ")}${others ? ` and ${others} more` : ""}`;
 }
 
 /** Show the number of texts and its limit. */
@@ -134,27 +149,43 @@ function showAnswers(texts, answer) {
   const answers = answer.compared ? [answer, answer.compared] : [answer];
   const apart = new Set(answer.disagreements);
   const rows = texts.map(({ text }, place) => {
-    const found = answers.map(({ labels, scores }) => ({ label: labels[place], score: scores[place] }));
-    return buildRow(text, place, found, apart.has(place));
+    const found = answers.map(({ labels, scores, top, truncated }) => (
+      { label: labels[place], score: scores[place], top: top?.[place], isCut: truncated?.[place] }
+    ));
+    return buildRow(text, place, found, apart.has(place), answer.reasons?.[place]);
   });
   find("results").replaceChildren(...rows);
   find("results").className = answers.length > 1 ? "compared" : "";
   find("summary").textContent = summarize(answer);
 }
 
-function summarize({ results, compared, disagreements }) {
-  const counted = `${results.length} ${results.length === 1 ? "text" : "texts"}`;
-  const positive = results.filter(Boolean).length;
-  if (!compared) return `${counted}: ${positive} positive, ${results.length - positive} negative`;
-  return `${counted}: the models ${disagreements.length ? `disagree on ${disagreements.length}` : "agree on all"}`;
+function summarize({ labels, compared, disagreements }) {
+  const counted = `${labels.length} ${labels.length === 1 ? "text" : "texts"}`;
+  const blank = labels.filter((label) => label === null).length;
+  const end = blank ? `, ${blank} without text` : "";
+  if (!compared) return `${counted}: ${countLabels(labels.filter((label) => label !== null))}${end}`;
+  return `${counted}: the models ${disagreements.length ? `disagree on ${disagreements.length}` : "agree on all"}${end}`;
 }
 
-/** A text with the answer of each model. */
-function buildRow(text, place, answers, isApart) {
+/** How many texts have each label, most frequent first. */
+function countLabels(labels) {
+  const counts = new Map(isPolar() ? [["positive", 0], ["negative", 0]] : []);
+  for (const label of labels) counts.set(label, (counts.get(label) ?? 0) + 1);
+  if (isPolar()) return [...counts].map(([label, count]) => `${count} ${label}`).join(", ");
+  const pairs = [...counts].sort((one, other) => other[1] - one[1]);
+  const shown = pairs.length > 5 ? pairs.slice(0, 4) : pairs;
+  const others = pairs.slice(shown.length).reduce((sum, [, count]) => sum + count, 0);
+  const parts = shown.map(([label, count]) => `${count} × “${label}”`);
+  return [...parts, ...(others ? [`${others} × others`] : [])].join(", ") || "none labelled";
+}
+
+/** A text with the answer of each model, or the reason why there is none. */
+function buildRow(text, place, answers, isApart, reason) {
   const said = build("p", "text", text);
   const why = build("button", "quiet", "Why?", build("span", "unseen", ` Text ${place + 1}`));
   const reasons = build("div", "reasons");
   said.dir = "auto";
+  if (reason) return build("li", "", build("div", "said", said), build("p", "fine", `No label: the text ${reason}`));
   why.type = "button";
   reasons.id = `reasons-${place}`;
   reasons.hidden = true;
@@ -162,12 +193,38 @@ function buildRow(text, place, answers, isApart) {
   why.setAttribute("aria-expanded", false);
   const row = { text, said, why, reasons, found: null };
   why.addEventListener("click", () => toggleReasons(row));
-  const shown = build("div", "answers", ...answers.map(({ label, score }, model) => {
+  const shown = build("div", "answers", ...answers.map(({ label, score, top }, model) => {
     const name = answers.length > 1 ? build("span", "model", state.names[model]) : "";
-    return buildAnswer(name, label, score);
+    return top ? buildRanking(name, top) : buildAnswer(name, label, score);
   }));
-  const left = build("div", "said", said, ...(isApart ? [build("strong", "differ", "The models disagree")] : []));
+  const notes = isApart ? [build("strong", "differ", "The models disagree")] : [];
+  answers.forEach(({ isCut }, model) => isCut && notes.push(build("p", "fine", describeCut(model))));
+  const left = build("div", "said", said, ...notes);
   return build("li", isApart ? "apart" : "", left, shown, why, reasons);
+}
+
+function describeCut(model) {
+  const reader = state.names.length > 1 ? ` by ${state.names[model]}` : "";
+  return `Read in part only${reader}: it has more than ${state.info.models[model].max_seq_length} tokens`;
+}
+
+/** The most probable classes with their probabilities, and bars from 0 to 100%. */
+function buildRanking(name, top) {
+  const entries = top.map(({ label, score }) => {
+    const fill = build("span", "");
+    const bar = build("div", "share", fill);
+    fill.style.setProperty("--share", score);
+    bar.setAttribute("aria-hidden", true);
+    const shown = build("bdi", "label", label);
+    shown.title = label; // a long one is cut
+    return build("li", "", shown, " ", build("span", "score", formatShare(score)), bar);
+  });
+  return build("div", "answer", name, build("ol", "ranking", ...entries));
+}
+
+function formatShare(score) {
+  if (score > 0.9995) return "> 99.9%";
+  return score < 0.0005 ? "< 0.1%" : `${(100 * score).toFixed(1)}%`;
 }
 
 /** A label with its probability, and a bar from the middle (50%) to an edge (100%). */
@@ -176,8 +233,8 @@ function buildAnswer(name, label, score) {
   const bar = build("div", "bar", fill);
   fill.style.setProperty("--sureness", 2 * score - 1);
   bar.setAttribute("aria-hidden", true);
-  const percent = score > 0.9995 ? "> 99.9%" : `${(100 * score).toFixed(1)}%`;
-  return build("div", `answer ${label}`, name, build("span", "label", label), " ", build("span", "score", percent), bar);
+  const shown = [build("span", "label", label), " ", build("span", "score", formatShare(score))];
+  return build("div", `answer ${label}`, name, ...shown, bar);
 }
 
 /** Show or hide the marks of a row. */
@@ -235,8 +292,10 @@ function describeReasons({ label, words }) {
   weighed.sort((one, other) => Math.abs(other.weight) - Math.abs(one.weight));
   const lines = [["for", (weight) => weight > 0], ["against", (weight) => weight < 0]].map(([side, isOn]) => {
     const heaviest = weighed.filter(({ weight }) => isOn(weight)).slice(0, 3);
-    const listed = heaviest.map(({ text, weight }) => `${trimPunctuation(text)} ${formatPoints(weight)}`).join(" · ");
-    return listed && build("p", "", build("mark", side, side), ` “${label}”: ${listed}`);
+    const listed = heaviest.flatMap(({ text, weight }, place) => (
+      [place ? " · " : "", build("bdi", "", trimPunctuation(text)), ` ${formatPoints(weight)}`] // bdi: right to left
+    ));
+    return listed.length && build("p", "", build("mark", side, side), " “", build("bdi", "", label), "”: ", ...listed);
   }).filter(Boolean);
   const units = `Percentage points that “${label}” would lose, or gain, without the word`;
   const reader = state.names.length > 1 ? `, as ${state.names[0]} reads the text` : "";
