@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sentiment.data.columns import ColumnOptions, parse_text
-from sentiment.data.files import TABLE_SUFFIXES
+from sentiment.data.files import TABLE_SUFFIXES, flatten_structs
 from sentiment.data.files import read_rows as read_table_rows
 from sentiment.data.labels import PROBABILITY_PREFIX
 from sentiment.data.streams import get_suffix, iterate_lines, suggest_encoding
@@ -68,7 +68,7 @@ def read_schema(file: str) -> pa.Schema | None:
     """The types of the columns of a Parquet file; None for other files, which have none."""
     if Path(file).suffix.lower() == ".parquet":
         with contextlib.suppress(pa.ArrowException, OSError):  # reported when its rows are read
-            return pq.read_schema(file)
+            return flatten_structs(pq.read_schema(file).empty_table()).schema
     return None
 
 
