@@ -26,6 +26,11 @@ from sentiment.exceptions import (
 
 # Errors of the operating system that a user can fix: printed in one line, without a traceback.
 SYSTEM_ERRORS = FULL_DISK | {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG}
+# Of commands that read tables; the first three are for unlabelled ones too.
+COLUMN_OPTIONS = (
+    *("text_column_names", "text_column_delimiter", "encoding"),
+    *("label_column_name", "label_mapping", "unlabelled_value"),
+)
 EXIT_CODES = (
     "exit codes: 0 done; 1 a file cannot be read or written, a run of a study failed, an export is refused or a record "
     "not reproduced; 2 wrong input (one line says what to do); 3 training diverged; 4 disk full; 130 or 143 "
@@ -101,8 +106,7 @@ def build_parser() -> argparse.ArgumentParser:
     evaluating.add_argument("model", metavar="MODEL", help="the folder of a run, or its model folder")
     evaluating.add_argument("--dataset", required=True, help="as for train_e2e.py")
     evaluating.add_argument("--data_dir", help="folder with local copies of datasets, read instead of the Hub")
-    evaluating.add_argument("--text_column_names", metavar="NAMES", help="as for train_e2e.py")
-    evaluating.add_argument("--label_column_name", metavar="NAME", help="as for train_e2e.py")
+    add_column_options(evaluating, COLUMN_OPTIONS)
     evaluating.add_argument("--split", help="published split; default: the first labelled of test, validation, train")
     evaluating.add_argument("--output", type=Path, metavar="FILE", help="also write the metrics to a JSON file")
     evaluating.set_defaults(command=evaluate)
@@ -110,10 +114,8 @@ def build_parser() -> argparse.ArgumentParser:
     predicting = commands.add_parser("predict", help="classify texts, from arguments, a file, stdin or a prompt")
     predicting.add_argument("model", metavar="MODEL", help="the folder of a run, or its model folder")
     predicting.add_argument("texts", nargs="*", metavar="TEXT")
-    predicting.add_argument("--file", help=".csv, .tsv, .jsonl or .parquet with a text column, or one text per line")
-    predicting.add_argument(
-        "--text_column_names", metavar="NAMES", help="text columns of the file; default: as for train_e2e.py"
-    )
+    predicting.add_argument("--file", help="CSV, JSON, Parquet or Excel with a text column, or one text per line")
+    add_column_options(predicting, COLUMN_OPTIONS[:3])
     predicting.add_argument(
         "--output", type=Path, metavar="FILE", help=".csv, .tsv, .jsonl, .parquet or .xlsx; default: CSV on stdout"
     )
@@ -147,8 +149,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--dataset", help="labelled texts for the check, as for train_e2e.py; default: the run's test rows"
     )
     exporting.add_argument("--data_dir", help="folder with local copies of datasets, read instead of the Hub")
-    exporting.add_argument("--text_column_names", metavar="NAMES", help="as for train_e2e.py")
-    exporting.add_argument("--label_column_name", metavar="NAME", help="as for train_e2e.py")
+    add_column_options(exporting, COLUMN_OPTIONS)
     exporting.add_argument("--split", help="published split; default: the first labelled of test, validation, train")
     exporting.set_defaults(command=export)
 
@@ -192,6 +193,21 @@ def build_parser() -> argparse.ArgumentParser:
     )
     serving.set_defaults(command=serve)
     return parser
+
+
+def add_column_options(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
+    """Add options that say which columns are read, and how, as for train_e2e.py."""
+    for name in names:
+        parser.add_argument(f"--{name}", metavar=name.rsplit("_", 1)[-1].upper(), help="as for train_e2e.py")
+
+
+def build_reading_options(options: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of `load_reviews` for `COLUMN_OPTIONS`; those that are not given have their defaults."""
+    from sentiment.data.labels import LabelOptions, parse_label_mapping
+
+    given = {name: value for name, value in options.items() if value is not None}
+    labels = LabelOptions(parse_label_mapping(given.pop("label_mapping", None)), given.pop("unlabelled_value", None))
+    return given | {"labels": labels}
 
 
 def fetch(name: str) -> None:
@@ -255,7 +271,7 @@ def evaluate(
     from sentiment.storage import write_json
 
     predictor = Predictor.from_pretrained(model)
-    reviews = load_reviews(dataset, data_dir, **columns)
+    reviews = load_reviews(dataset, data_dir, **build_reading_options(columns))
     name = choose_labelled_split(reviews, [split] if split else ["test", "validation", "train"])
     part = join_labelled(reviews, [name])
     texts, class_names = part["text"][:], predictor.checkpoint.labels
@@ -274,8 +290,8 @@ def predict(
     texts: list[str],
     file: str | None,
     output: Path | None,
-    text_column_names: str | None,
     probabilities: bool,
+    **columns: str | None,
 ) -> None:
     """Writes the columns of each row, its label and score, in order."""
     from sentiment.data.files import read_lines
@@ -284,14 +300,15 @@ def predict(
 
     if texts and file:
         raise InputError("pass either texts or --file, not both")
-    require(bool(file) or not text_column_names, "--text_column_names is for --file")
+    given = {name: value for name, value in columns.items() if value is not None}
+    require(bool(file) or not given, f"--{', --'.join(given)}: for --file only")
     file_prediction.check_output(output, file or (None if texts else 0))  # 0 is stdin
     predictor = Predictor.from_pretrained(model)
     if not texts and not file and sys.stdin.isatty():
         file_prediction.answer_prompts(predictor)
         return
     if file:
-        rows = file_prediction.read_rows(file, text_column_names)
+        rows = file_prediction.read_rows(file, **given)
     else:
         rows = file_prediction.build_rows(texts or read_lines(sys.stdin.buffer, "stdin"))
     schema = file_prediction.read_schema(file) if file else None
@@ -342,7 +359,9 @@ def export(
     """Writes ONNX files beside the weights and prints the comparison with torch; exit code 1 if one is refused."""
     from sentiment.inference.export import export_model, render_export
 
-    report = export_model(model, int8, dataset, split, data_dir, **columns)
+    given = {name: value for name, value in columns.items() if value is not None}
+    require(bool(dataset) or not given, f"--{', --'.join(given)}: for --dataset only")
+    report = export_model(model, int8, dataset, split, data_dir, **(build_reading_options(given) if given else {}))
     print(render_export(report))
     if report["refused"]:
         sys.exit(f"error: {report['refused']}")

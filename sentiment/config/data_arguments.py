@@ -5,7 +5,7 @@ from typing import Any
 
 from sentiment.exceptions import require
 
-SPLITS = ["stratified", "official", "grouped"]
+SPLITS = ["auto", "stratified", "official", "grouped"]
 SAMPLES = ["first", "random"]
 TRUNCATIONS = ["head", "tail", "head_tail"]
 SEED_RANGE = "an integer from 0 to 4294967295"
@@ -95,9 +95,10 @@ class DataArguments(SourceArguments):
         choices=TRUNCATIONS,
     )
     split: str = option(
-        "stratified",
-        "stratified: published train and validation joined and split 8:1:1. official: published train for training, "
-        "published validation for testing. grouped: 8:1:1, phrases in the split of the sentences that contain them.",
+        "auto",
+        "stratified: published train and validation joined and split 8:1:1. official: published splits as they are; "
+        "without a labelled test split, validation is for testing. grouped: 8:1:1, phrases in the split of the "
+        "sentences that contain them. auto: official for data of your own with a labelled test split, else stratified.",
         choices=SPLITS,
     )
     split_seed: int | None = option(None, "Seed of the split and of random samples. Default: --seed.")
@@ -139,7 +140,7 @@ class CorpusArguments(SourceArguments):
         "Labelled reviews of the fine-tuning to come: texts of their validation and test splits are removed from the "
         "training text. 'none' if there are none yet.",
     )
-    target_split: str = option("stratified", "--split of the fine-tuning to come.", choices=SPLITS)
+    target_split: str = option("auto", "--split of the fine-tuning to come.", choices=SPLITS)
     target_max_rows: str = option("10000", "--max_rows of the fine-tuning to come.")
     target_sample: str = option("first", "--sample of the fine-tuning to come.", choices=SAMPLES)
     target_split_seed: int | None = option(None, "--split_seed of the fine-tuning to come. Default: --seed.")

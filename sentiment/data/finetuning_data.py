@@ -1,8 +1,10 @@
 """The data of a fine-tuning, from its options: loaded, cleaned, split, audited, tokenized."""
 
+import sys
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from datasets import DatasetDict
 from transformers import PreTrainedTokenizerBase
 
@@ -14,6 +16,9 @@ from sentiment.data.labels import LabelOptions, parse_label_mapping
 from sentiment.data.sources import load_reviews
 from sentiment.data.splits import SplitReviews, add_keys, split_reviews
 from sentiment.data.tokenization import tokenize_reviews
+from sentiment.environment import is_main_process
+
+SHOWN_CLASSES = 10  # in a line
 
 
 @dataclass
@@ -29,9 +34,26 @@ class RunData:
 def prepare_data(data_args: DataArguments, seed: int, tokenizer: PreTrainedTokenizerBase) -> RunData:
     """The data of a run."""
     reviews = load_split_reviews(data_args, seed)
+    if is_main_process():
+        print(describe_splits(reviews), file=sys.stderr)
     workers = data_args.preprocessing_num_workers
     tokenized = tokenize_reviews(reviews.splits, tokenizer, data_args.max_seq_length, workers, data_args.truncation)
     return RunData(reviews.splits, tokenized, audit_reviews(reviews, data_args, tokenizer), reviews.fingerprints)
+
+
+def describe_splits(reviews: SplitReviews) -> str:
+    """Rows by split, classes with their training rows, and rows left out by reason, in one line.
+
+    The reasons are those of `SplitReviews.dropped`.
+    """
+    train = reviews.splits["train"]
+    counts = np.bincount(train["label"][:], minlength=len(train.features["label"].names))
+    classes = [f"{name} {count:,}" for name, count in zip(train.features["label"].names, counts, strict=True)]
+    shown = [*classes[:SHOWN_CLASSES], *(["..."] if len(classes) > SHOWN_CLASSES else [])]
+    rows = ", ".join(f"{len(part):,} {name}" for name, part in reviews.splits.items())
+    left_out = ", ".join(f"{count:,} {reason}" for reason, count in reviews.dropped.items())
+    line = f"rows: {rows} (split {reviews.method}); {len(classes)} classes: {', '.join(shown)}"
+    return f"{line}; left out: {left_out}" if left_out else line
 
 
 def load_published_reviews(data_args: DataArguments) -> DatasetDict:
@@ -58,7 +80,7 @@ def load_split_reviews(data_args: DataArguments, seed: int) -> SplitReviews:
 
 def audit_reviews(reviews: SplitReviews, args: DataArguments, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     """The audit of a run's splits, with the options that made them."""
-    options = {name: getattr(args, name) for name in ("cleaning", "split", "keep_duplicates")}
+    options = {"cleaning": args.cleaning, "split": reviews.method, "keep_duplicates": args.keep_duplicates}
     counts = audit_splits(reviews.splits, tokenizer, args.max_seq_length)
     revisions = find_revisions(*reviews.splits.values())
     return options | counts | {"dropped": reviews.dropped, "dataset_revisions": revisions}

@@ -16,17 +16,19 @@ from sentiment.data.labels import LEFT_OUT, UNLABELLED, shorten
 from sentiment.exceptions import InputError, require
 
 SPLIT_NAMES = ("train", "validation", "test")
+KNOWN_DATASETS = ("sst2", "imdb", "stanfordnlp/sst2", "stanfordnlp/imdb")  # split as in the lab report
 
 
 @dataclass(frozen=True)
 class SplitReviews:
-    """Train, validation and test with `text` (cleaned), `label`, `row` and `key`; the number of dropped rows by reason.
+    """Train, validation and test with `text` (cleaned), `label`, `row` and `key`; dropped rows by reason; the method.
 
     `row` counts the rows of the published splits from 0; equal texts share a `key` (`compute_text_key`).
     """
 
     splits: DatasetDict
     dropped: dict[str, int]
+    method: str = "stratified"
 
     @property
     def fingerprints(self) -> dict[str, str]:
@@ -40,57 +42,89 @@ def split_reviews(reviews: DatasetDict, args: DataArguments, seed: int) -> Split
     - `stratified`: `max_rows` rows of published train and validation, split 8:1:1 with equal label shares.
     - `grouped`: the same, but only texts contained in no other are assigned at random; a phrase goes with the
       sentences that contain it, and is dropped if these are in several splits.
-    - `official`: published validation (or test, if only that is labelled) is the test split; `max_rows` rows of
-      published train, without texts of the test split, are split 9:1 into train and validation.
+    - `official`: published splits as they are. Without a labelled test split, published validation is the test split;
+      without a validation split, train is split 9:1. `max_rows` rows of published train are used, without texts of the
+      other splits.
+    - `auto`: `official` for data of one's own with a labelled test split, else `stratified`.
 
     Equal texts are in one split; texts with several labels and empty texts are dropped. With `keep_duplicates`, rows
     are assigned one by one and none is dropped, as in the lab report: texts leak from train to test.
     Raises InputError for too few rows of a class, one class only, or no labelled test split.
     """
-    split, keep_duplicates = args.split, args.keep_duplicates
+    split, keep_duplicates = choose_split(reviews, args), args.keep_duplicates
     seed = seed if args.split_seed is None else args.split_seed
     grouped_duplicates = split == "grouped" and keep_duplicates
     require(not grouped_duplicates, "--split grouped keeps equal texts in one split: omit --keep_duplicates")
-    test_name = choose_labelled_split(reviews, ("validation", "test")) if split == "official" else None
-    pool_names = [name for name in ("train", "validation") if name != test_name]
+    published = choose_published_splits(reviews) if split == "official" else {}
+    pool_names = [name for name in ("train", "validation") if name not in published.values()]
     labelled_pool = join_labelled(reviews, pool_names)
     parts = [limit_labelled_rows(labelled_pool, args.row_limit, args.sample, seed)]
-    if test_name:
-        first_row = sum(len(reviews[name]) for name in pool_names if name in reviews)
-        parts.append(join_labelled(reviews, [test_name], first_row))
+    first_row = sum(len(reviews[name]) for name in pool_names if name in reviews)
+    for name in published.values():
+        parts.append(join_labelled(reviews, [name], first_row))
+        first_row += len(reviews[name])
     keyed = add_keys(concatenate_datasets(parts), args.cleaning, args.preprocessing_num_workers)
-    pool, dropped = drop_unusable(keyed.select(range(len(parts[0]))), keep_duplicates)
+    ends = np.cumsum([len(part) for part in parts])
+    pool, dropped = drop_unusable(keyed.select(range(ends[0])), keep_duplicates)
     dropped |= count_left_out(reviews, pool_names)
     dropped["over_max_rows"] = len(labelled_pool) - len(parts[0])
     splits: dict[str, Dataset] = {}
-    if test_name:
-        test_part = keyed.select(range(len(parts[0]), len(keyed)))
-        splits["test"], dropped_from_test = drop_unusable(test_part, keep_duplicates)
-        dropped += dropped_from_test
-        test_keys = set() if keep_duplicates else set(splits["test"]["key"][:])
-        in_test = np.array([key in test_keys for key in pool["key"][:]], dtype=bool)
-        dropped["in_test"] = int(in_test.sum())
-        pool = pool.select(np.flatnonzero(~in_test))
+    held_out: set[str] = set()
+    for name, first, end in zip(published, ends, ends[1:], strict=False):
+        part, dropped_here = drop_unusable(keyed.select(range(first, end)), keep_duplicates)
+        splits[name] = drop_texts(part, held_out, dropped)
+        dropped += dropped_here
+        held_out |= set() if keep_duplicates else set(part["key"][:])
+    pool = drop_texts(pool, held_out, dropped)
     labels, keys = np.asarray(pool["label"][:], dtype=int), pool["key"][:]
     class_names = pool.features["label"].names
     if split == "grouped":
         assigned = assign_grouped(keys, labels, (8, 1, 1), seed, class_names)
         dropped["in_several_splits"] = int((assigned == -1).sum())
+    elif "validation" in published:
+        assigned = np.zeros(len(pool), dtype=int)
     else:
         units = range(len(pool)) if keep_duplicates else keys
-        assigned = assign_stratified(units, labels, (9, 1) if test_name else (8, 1, 1), seed, class_names)
+        assigned = assign_stratified(units, labels, (9, 1) if published else (8, 1, 1), seed, class_names)
     own = {name: pool.select(np.flatnonzero(assigned == position)) for position, name in enumerate(SPLIT_NAMES)}
     classes = set(labels.tolist())
     checked = {
         name: check_split(name, part, classes, dropped, keep_duplicates) for name, part in (own | splits).items()
     }
-    return SplitReviews(DatasetDict(checked), {reason: count for reason, count in dropped.items() if count})
+    return SplitReviews(DatasetDict(checked), {reason: count for reason, count in dropped.items() if count}, split)
+
+
+def choose_split(reviews: DatasetDict, args: DataArguments) -> str:
+    """The method of `split_reviews` that `--split` stands for."""
+    if args.split != "auto":
+        return args.split
+    has_own_test = args.dataset_name not in KNOWN_DATASETS and "train" in reviews and is_labelled(reviews, "test")
+    return "official" if has_own_test else "stratified"
+
+
+def choose_published_splits(reviews: DatasetDict) -> dict[str, str]:
+    """The published split for test and, if there are both, for validation."""
+    test_name = choose_labelled_split(reviews, ("test", "validation"))
+    has_validation = test_name == "test" and is_labelled(reviews, "validation")
+    return {"test": test_name} | ({"validation": "validation"} if has_validation else {})
+
+
+def is_labelled(reviews: DatasetDict, name: str) -> bool:
+    """Whether there is such a split with a labelled row."""
+    return name in reviews and any(label >= 0 for label in reviews[name]["label"])
+
+
+def drop_texts(part: Dataset, keys: set[str], dropped: Counter[str]) -> Dataset:
+    """The rows whose text is not in another split, given by its keys; counts the others."""
+    is_held_out = np.array([key in keys for key in part["key"][:]], dtype=bool)
+    dropped["in_test"] += int(is_held_out.sum())
+    return part.select(np.flatnonzero(~is_held_out)) if is_held_out.any() else part
 
 
 def choose_labelled_split(reviews: DatasetDict, names: Iterable[str]) -> str:
     """The first of these splits that has labelled rows; raises InputError if none has."""
     for name in names:
-        if name in reviews and any(label >= 0 for label in reviews[name]["label"]):
+        if is_labelled(reviews, name):
             return name
     raise InputError(f"no labelled {' or '.join(names)} split: the dataset has {', '.join(reviews)}")
 

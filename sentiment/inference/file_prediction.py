@@ -47,8 +47,8 @@ def build_rows(texts: Iterable[str]) -> Iterator[Row]:
     return (Row(text, {"text": text}) for text in texts)
 
 
-def read_rows(file: str, text_column_names: str | None = None, encoding: str | None = None) -> Iterator[Row]:
-    """The rows of a table of any format, or the lines of another file.
+def read_rows(file: str, **columns: Any) -> Iterator[Row]:
+    """The rows of a table of any format, or the lines of another file; `columns` are fields of `ColumnOptions`.
 
     Raises:
         InputError: no such file, no text column, or bytes that are not UTF-8; names file, row and column.
@@ -57,10 +57,10 @@ def read_rows(file: str, text_column_names: str | None = None, encoding: str | N
     if not path.is_file():
         raise InputError(f"no file {file}: pass --file with an existing file")
     if get_suffix(file) in TABLE_SUFFIXES:
-        options = ColumnOptions(text_column_names, encoding=encoding, with_labels=False, with_record=True)
+        options = ColumnOptions(**columns, with_labels=False, with_record=True)
         yield from (Row(row["text"], row["record"]) for row in read_table_rows(file, options))
     else:
-        lines = iterate_lines(file, encoding)
+        lines = iterate_lines(file, columns.get("encoding"))
         yield from build_rows(parse_text(file, number, "text", line, suggest_encoding) for number, line in lines)
 
 

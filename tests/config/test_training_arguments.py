@@ -38,7 +38,7 @@ def build(tiny_bert: Path, data: RunData, tmp_path: Path) -> Build:
         defaults = {"output_dir": str(tmp_path / "run"), "precision": "auto" if "--bf16" in flags else "fp32"}
         (args,) = parse_arguments([FinetuningArguments], [*flags], defaults)
         run = FinetuningRun("e2e", ModelArguments(str(tiny_bert)), DataArguments(), args)
-        return run.build_trainer(run.load_model(str(tiny_bert)), data, load_tokenizer(str(tiny_bert)))
+        return run.build_trainer(run.load_model(data, str(tiny_bert)), data, load_tokenizer(str(tiny_bert)))
 
     return build_trainer
 

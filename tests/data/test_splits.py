@@ -316,3 +316,53 @@ def test_grouped_sst2_trains_on_no_part_of_a_test_text(sst2: DatasetDict) -> Non
     assert_apart(result)
     assert leak(result) == (0, 0)
     assert result.dropped["in_several_splits"] == pytest.approx(2_900, abs=150)
+
+
+def test_own_train_validation_and_test_are_used_as_they_are(build_reviews: Build) -> None:
+    source = build_reviews(train=reviews(60), validation=reviews(20, "play"), test=reviews(20, "song"))
+    for way in ("official", "auto"):
+        found = split_reviews(source, way, dataset_name="own.csv")
+        assert found.method == "official"
+        assert {name: len(part) for name, part in found.splits.items()} == {"train": 60, "validation": 20, "test": 20}
+        assert {name: text.split()[0] for name, (text, *_) in texts_of(found).items()} == {
+            name: text.split()[0] for name, (text, *_) in {
+                "train": reviews(60)[0], "validation": reviews(20, "play")[0], "test": reviews(20, "song")[0],
+            }.items()
+        }  # fmt: skip
+        rows = [row for part in found.splits.values() for row in part["row"]]
+        assert sorted(rows) == list(range(100))
+
+
+def test_own_train_and_test_leave_a_tenth_of_train_for_validation(build_reviews: Build) -> None:
+    found = split_reviews(build_reviews(train=reviews(100), test=reviews(20, "song")), "auto", dataset_name="own")
+    assert (found.method, {name: len(part) for name, part in found.splits.items()}) == (
+        "official", {"train": 90, "validation": 10, "test": 20},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("splits", "dataset"),
+    [
+        ({"train": reviews(100), "validation": reviews(20, "play")}, "own"),
+        ({"train": reviews(100), "test": [("a", -1)] * 4}, "own"),
+        ({"train": reviews(100), "test": reviews(20, "song")}, "imdb"),
+    ],
+)
+def test_without_an_own_test_split_rows_are_split_at_random(
+    splits: dict[str, Any], dataset: str, build_reviews: Build
+) -> None:
+    assert split_reviews(build_reviews(**splits), "auto", dataset_name=dataset).method == "stratified"
+
+
+def test_texts_of_test_leave_validation_and_train_and_those_of_validation_train(build_reviews: Build) -> None:
+    shared = [("in all three", 1), ("in two", 0)]
+    source = build_reviews(
+        train=[*reviews(60), *shared],
+        validation=[*reviews(20, "play"), *shared],
+        test=[*reviews(20, "song"), shared[0]],
+    )
+    found = split_reviews(source, "official")
+    texts = texts_of(found)
+    assert [shared[0][0] in texts[name] for name in ("train", "validation", "test")] == [False, False, True]
+    assert [shared[1][0] in texts[name] for name in ("train", "validation", "test")] == [False, True, False]
+    assert found.dropped == {"in_test": 3}
