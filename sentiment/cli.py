@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     known, rest = parser.parse_known_args(argv)
     options = vars(known)
     command = options.pop("command")
-    if command in (audit, study):  # they have the options of runs, parsed as those of the training scripts
+    if command in (audit, study, train, adapt, finetune):  # their options are those of the training scripts
         options["flags"] = rest
     elif rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
@@ -101,6 +101,13 @@ def build_parser() -> argparse.ArgumentParser:
 
     auditing = commands.add_parser("audit", help="sizes, lengths, duplicates and leaks of a dataset", add_help=False)
     auditing.set_defaults(command=audit)
+
+    for trainer, help_text in (
+        (train, "strategy A: fine-tune end to end, as train_e2e.py"),
+        (adapt, "strategy B, first half: adapt to unlabelled reviews, as train_mlm.py"),
+        (finetune, "strategy B, second half: fine-tune the adapted model, as train_finetune.py"),
+    ):
+        commands.add_parser(trainer.__name__, help=help_text, add_help=False).set_defaults(command=trainer)
 
     evaluating = commands.add_parser("evaluate", help="metrics of a checkpoint on labelled rows")
     evaluating.add_argument("model", metavar="MODEL", help="the folder of a run, or its model folder")
@@ -253,6 +260,27 @@ def audit(flags: Sequence[str]) -> None:
     print(render_audit(audits["split"], f"{data_args.dataset_name} as split by a run"))
     if args.output:
         write_json(Path(args.output), {"options": asdict(data_args) | asdict(args)} | audits)
+
+
+def train(flags: Sequence[str]) -> None:
+    """Fine-tunes a pretrained model end to end."""
+    from sentiment.pipelines.finetuning import main
+
+    main("e2e", flags, prog="sentiment train")
+
+
+def adapt(flags: Sequence[str]) -> None:
+    """Adapts a pretrained model to unlabelled reviews."""
+    from sentiment.pipelines.adaptation import main
+
+    main(flags, prog="sentiment adapt")
+
+
+def finetune(flags: Sequence[str]) -> None:
+    """Fine-tunes an adapted model."""
+    from sentiment.pipelines.finetuning import main
+
+    main("finetune", flags, prog="sentiment finetune")
 
 
 def evaluate(

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,10 @@ STREAM_EVALUATIONS = 5  # of a stream, which has no epochs
 logger = logging.getLogger(__name__)
 
 
-def main() -> None:
-    """Parses the command line, adapts, and prints the losses before and after."""
+def main(flags: Sequence[str] | None = None, **parser_options: Any) -> None:
+    """Parses the flags (default: the command line), adapts, and prints the losses before and after."""
     transformers_logging.disable_progress_bar()  # of loading and saving; training has its own
-    model_args, corpus_args, args = parse_arguments(ARGUMENTS)
+    model_args, corpus_args, args = parse_arguments(ARGUMENTS, flags, **parser_options)
     metrics = AdaptationRun(ADAPTATION_STRATEGY, model_args, corpus_args, args).execute()
     if is_main_process():
         print(f"\n{render_adaptation(metrics)}\n\nReport: {Path(args.output_dir) / 'report.html'}")

@@ -39,10 +39,10 @@ STRATEGIES: dict[str, dict[str, Any]] = {
 }
 
 
-def main(strategy: str) -> None:
-    """Parses the command line, runs the strategy, and prints the metrics before and after."""
+def main(strategy: str, flags: Sequence[str] | None = None, **parser_options: Any) -> None:
+    """Parses the flags (default: the command line), runs the strategy, and prints the metrics before and after."""
     transformers_logging.disable_progress_bar()  # of loading and saving; training has its own
-    model_args, data_args, args = parse_arguments(ARGUMENTS, defaults=STRATEGIES[strategy])
+    model_args, data_args, args = parse_arguments(ARGUMENTS, flags, STRATEGIES[strategy], **parser_options)
     metrics = FinetuningRun(strategy, model_args, data_args, args).execute()
     if is_main_process():
         print(f"\n{render_before_after(metrics)}\n\nReport: {Path(args.output_dir) / 'report.html'}")
