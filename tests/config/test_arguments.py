@@ -44,7 +44,7 @@ def test_without_arguments_it_is_the_labs_experiment() -> None:
     expected = {
         "model_name_or_path": "google-bert/bert-base-uncased",
         "dataset_name": "sst2",
-        "split": "stratified",
+        "split": "auto",  # stratified for SST-2
         "max_rows": "10000",
         "sample": "first",
         "max_seq_length": 128,
@@ -270,7 +270,7 @@ def test_one_option_under_two_names_is_refused() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"split": "gruoped"}, "--split gruoped: choose from stratified, official, grouped"),
+        ({"split": "gruoped"}, "--split gruoped: choose from auto, stratified, official, grouped"),
         ({"sample": "rnd"}, "--sample rnd: choose from first, random"),
         ({"metric_for_best_model": "bleu"}, "--metric_for_best_model bleu: choose from accuracy"),
         ({"max_seq_length": "long"}, "max_seq_length='long': Input should be a valid integer"),

@@ -146,7 +146,7 @@ def test_official_test_split_is_published_test_if_only_that_is_labelled(build_re
 
 
 def test_official_without_a_labelled_test(build_reviews: Build) -> None:
-    with pytest.raises(InputError, match="no labelled validation or test split: the dataset has train, test"):
+    with pytest.raises(InputError, match="no labelled test or validation split: the dataset has train, test"):
         split_reviews(build_reviews(train=reviews(100), test=[("x", -1)]), "official")
 
 

@@ -206,5 +206,5 @@ def test_minilm_loads_in_plain_transformers() -> None:
 def test_film_snippets_have_the_counted_ratings() -> None:
     path = str(fetched("snippets", SNIPPETS) / "movieReviewSnippets_GroundTruth.txt")
     rated = Counter(row["label"] for row in read_ratings(path, bound=0.5, neutral=False))
-    assert rated == {0: 5_061, 1: 4_982}
+    assert rated == {"negative": 5_061, "positive": 4_982}
     assert sum(1 for _ in read_ratings(path, bound=0.5, neutral=True)) == 562

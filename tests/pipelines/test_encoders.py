@@ -116,7 +116,7 @@ def test_service_gives_the_same(run_dir: Path, backend: str) -> None:
     async def ask() -> np.ndarray:
         await service.start()
         try:
-            return (await service.compute_logits(texts))[0]
+            return (await service.compute_outputs(texts))[0].logits
         finally:
             await service.stop()
 
