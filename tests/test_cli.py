@@ -289,7 +289,7 @@ def test_version(capsys: Capture) -> None:
 
 def test_no_command_and_unknown_words(refused: Callable[..., str]) -> None:
     assert "COMMAND" in refused()
-    assert "invalid choice" in refused("train")
+    assert "invalid choice" in refused("teach")
     assert "--nonsense" in refused("fetch", "minilm", "--nonsense")
 
 
