@@ -12,6 +12,7 @@ PACKAGE = Path(sentiment.__file__).parent
 LAYERS = (
     *(("exceptions",), ("environment", "storage"), ("config", "demo"), ("data",), ("models",), ("training",)),
     *(("evaluation",), ("runs",), ("reporting",), ("inference",), ("pipelines", "serving"), ("study",)),
+    ("commands",),
     ("cli", "__main__", "__init__"),
 )
 LEVELS = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -73,8 +73,8 @@ def test_predict_texts_from_arguments(tiny_classifier: Path, capsys: Capture) ->
     header, *rows = rows_of(capsys.readouterr().out)
     assert header == ["text", "label", "score"]
     assert [text for text, _, _ in rows] == texts
-    for text, label, score in rows:
-        (expected,) = Predictor.from_pretrained(str(tiny_classifier)).predict([text])
+    predictions = Predictor.from_pretrained(str(tiny_classifier)).predict(texts)
+    for (_, label, score), expected in zip(rows, predictions, strict=True):
         assert expected
         assert (label, float(score)) == (expected.label, pytest.approx(expected.score, abs=1e-6))
 

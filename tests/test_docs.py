@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from transformers import BertConfig, BertModel, TrainingArguments
 
-from sentiment.cli import AuditArguments, build_parser
+from sentiment.cli import build_parser
+from sentiment.commands import AuditArguments
 from sentiment.config.arguments import (
     AdaptationArguments,
     CorpusArguments,

@@ -1,16 +1,12 @@
-"""Options of training: transformers' `TrainingArguments` with our defaults, and how a run records its options."""
+"""Options of training: transformers' `TrainingArguments` with our defaults."""
 
 import copy
 import dataclasses
-import inspect
 import math
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
-from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from transformers import TrainingArguments
@@ -63,11 +59,6 @@ REFUSED = {
     "torch_compile_backend": "the kernels for CPUs cannot be traced",
     "torch_compile_mode": "the kernels for CPUs cannot be traced",
     "use_liger_kernel": "the model has kernels of its own",
-}
-# Options of TrainingArguments whose default is another one here, and the only value supported.
-CONSTANT_OPTIONS = {
-    *("do_train", "hub_strategy", "load_best_model_at_end", "logging_nan_inf_filter"),
-    "restore_callback_states_from_checkpoint",
 }
 
 
@@ -306,38 +297,3 @@ class AdaptationArguments(RunArguments):
 def get_default(declared: dataclasses.Field[Any]) -> Any:
     """The default value of a dataclass field."""
     return declared.default if declared.default_factory is dataclasses.MISSING else declared.default_factory()
-
-
-def is_own_option(arguments: Any, name: str) -> bool:
-    """Whether an option is declared in this module, and not inherited from `TrainingArguments` as it is."""
-    classes = (arguments if isinstance(arguments, type) else type(arguments)).__mro__
-    owner = next(kind for kind in classes if name in inspect.get_annotations(kind))
-    return owner is not TrainingArguments
-
-
-@cache
-def build_defaults(arguments_class: Callable[[], Any]) -> Any:
-    """An instance with every option at its default."""
-    return arguments_class()
-
-
-def collect_options(*arguments: Any) -> dict[str, Any]:
-    """The options of a run as run.json records them: all of ours, and those of transformers that are not defaults."""
-    options: dict[str, Any] = {}
-    for part in arguments:
-        defaults: Any = build_defaults(cast(Callable[[], Any], type(part)))
-        for name in (one.name for one in dataclasses.fields(part)):
-            value = getattr(part, name)
-            if is_own_option(part, name) or value != getattr(defaults, name):
-                options[name] = value.value if isinstance(value, Enum) else value
-        if isinstance(part, RunArguments):
-            options["batch_size"] = part.global_batch_size
-            options["precision"] = part.requested_precision
-    unrecorded = {"hub_token", "per_device_train_batch_size", "fp16", "bf16"}  # a secret, and what others imply
-    return {name: value for name, value in options.items() if name not in unrecorded | CONSTANT_OPTIONS}
-
-
-def list_changed_options(*arguments: Any) -> dict[str, Any]:
-    """Those of `collect_options` that differ from the defaults."""
-    defaults = collect_options(*(build_defaults(cast(Callable[[], Any], type(part))) for part in arguments))
-    return {name: value for name, value in collect_options(*arguments).items() if defaults.get(name) != value}

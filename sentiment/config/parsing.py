@@ -13,7 +13,7 @@ import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from transformers import HfArgumentParser
 
-from sentiment.config.arguments import CONSTANT_OPTIONS, is_own_option
+from sentiment.config.recorded_options import CONSTANT_OPTIONS, is_own_option
 from sentiment.exceptions import InputError, require
 
 CONFIG_DIR = Path(__file__).parent

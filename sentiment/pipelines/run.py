@@ -21,14 +21,8 @@ from transformers import (
 from transformers.integrations.integration_utils import TensorBoardCallback
 from transformers.utils import SAFE_WEIGHTS_NAME
 
-from sentiment.config.arguments import (
-    CorpusArguments,
-    DataArguments,
-    ModelArguments,
-    RunArguments,
-    collect_options,
-    list_changed_options,
-)
+from sentiment.config.arguments import CorpusArguments, DataArguments, ModelArguments, RunArguments
+from sentiment.config.recorded_options import collect_options, list_changed_options
 from sentiment.environment import choose_precision, is_main_process
 from sentiment.exceptions import InputError, SaveError, first_line, is_disk_full
 from sentiment.models.loading import load_tokenizer

@@ -7,8 +7,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any, ClassVar
 
-from sentiment.config.arguments import DataArguments, FinetuningArguments, collect_options
+from sentiment.config.arguments import DataArguments, FinetuningArguments
 from sentiment.config.parsing import build_arguments, build_instances
+from sentiment.config.recorded_options import collect_options
 from sentiment.data.assignment import sample_training_rows
 from sentiment.data.finetuning_data import load_split_reviews
 from sentiment.data.splits import compute_fingerprint

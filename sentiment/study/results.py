@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from sentiment.config.arguments import collect_options
 from sentiment.config.parsing import build_arguments
+from sentiment.config.recorded_options import collect_options
 from sentiment.data.leaks import assign_clusters
 from sentiment.exceptions import require
 from sentiment.pipelines import finetuning

@@ -1,0 +1,207 @@
+"""The commands of `sentiment`: each calls one function and prints its result.
+
+They import what they need when they run, so that `sentiment fetch` does not import torch.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sentiment.exceptions import InputError, require
+
+
+def build_reading_options(options: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of `load_reviews` for `COLUMN_OPTIONS`; those that are not given have their defaults."""
+    from sentiment.data.labels import LabelOptions, parse_label_mapping
+
+    given = {name: value for name, value in options.items() if value is not None}
+    labels = LabelOptions(parse_label_mapping(given.pop("label_mapping", None)), given.pop("unlabelled_value", None))
+    return given | {"labels": labels}
+
+
+def fetch(name: str) -> None:
+    """Prints the folder of the embedded model or reviews, downloaded on first use."""
+    from sentiment.demo.embedded import EMBEDDED
+
+    print(EMBEDDED[name]())
+
+
+@dataclass
+class AuditArguments:
+    """Options of an audit beside those of the data."""
+
+    model: str = field(
+        default="minilm",
+        metadata={"help": "Model whose tokenizer counts tokens; minilm has the vocabulary of bert-base-uncased."},
+    )
+    seed: int = field(default=42, metadata={"help": "Seed of the split."})
+    output: str | None = field(default=None, metadata={"help": "Also write the audit as JSON to this file."})
+
+    def __post_init__(self) -> None:
+        """Raises InputError for a seed that no generator takes."""
+        require(0 <= self.seed < 2**32, f"--seed {self.seed}: from 0 to 4294967295")
+
+
+def audit(flags: Sequence[str]) -> None:
+    """Prints the audit of a dataset, as published and as split by a run."""
+    from sentiment.config.arguments import DataArguments
+    from sentiment.config.parsing import parse_arguments
+    from sentiment.data.finetuning_data import audit_published, audit_reviews, load_split_reviews
+    from sentiment.models.loading import load_tokenizer
+    from sentiment.models.model_folder import resolve_model
+    from sentiment.reporting.terminal import render_audit
+    from sentiment.storage import write_json
+
+    data_args, args = parse_arguments([DataArguments, AuditArguments], flags, prog="sentiment audit")
+    tokenizer = load_tokenizer(resolve_model(args.model))
+    audits = {
+        "published": audit_published(data_args, tokenizer),
+        "split": audit_reviews(load_split_reviews(data_args, args.seed), data_args, tokenizer),
+    }
+    print(render_audit(audits["published"], f"{data_args.dataset_name} as published"))
+    print(render_audit(audits["split"], f"{data_args.dataset_name} as split by a run"))
+    if args.output:
+        write_json(Path(args.output), {"options": asdict(data_args) | asdict(args)} | audits)
+
+
+def train(flags: Sequence[str]) -> None:
+    """Fine-tunes a pretrained model end to end."""
+    from sentiment.pipelines.finetuning import main
+
+    main("e2e", flags, prog="sentiment train")
+
+
+def adapt(flags: Sequence[str]) -> None:
+    """Adapts a pretrained model to unlabelled reviews."""
+    from sentiment.pipelines.adaptation import main
+
+    main(flags, prog="sentiment adapt")
+
+
+def finetune(flags: Sequence[str]) -> None:
+    """Fine-tunes an adapted model."""
+    from sentiment.pipelines.finetuning import main
+
+    main("finetune", flags, prog="sentiment finetune")
+
+
+def evaluate(
+    model: str, dataset: str, data_dir: str | None, split: str | None, output: Path | None, **columns: Any
+) -> None:
+    """Prints the metrics of a checkpoint on the labelled rows of a split."""
+    import numpy as np
+
+    from sentiment.data.labels import align_labels
+    from sentiment.data.leaks import assign_clusters
+    from sentiment.data.sources import load_reviews
+    from sentiment.data.splits import choose_labelled_split, join_labelled
+    from sentiment.evaluation.metrics import evaluate_probabilities
+    from sentiment.inference.predictor import Predictor
+    from sentiment.reporting.terminal import render_metrics
+    from sentiment.storage import write_json
+
+    predictor = Predictor.from_pretrained(model)
+    reviews = load_reviews(dataset, data_dir, **build_reading_options(columns))
+    name = choose_labelled_split(reviews, [split] if split else ["test", "validation", "train"])
+    part = join_labelled(reviews, [name])
+    texts, class_names = part["text"][:], predictor.checkpoint.labels
+    order = align_labels(part.features["label"].names, class_names, dataset, model)
+    labels = np.asarray(order)[part["label"][:]]
+    metrics = evaluate_probabilities(
+        predictor.predict_probabilities(texts), labels, class_names, assign_clusters(texts)
+    )
+    print(f"{dataset}, split {name}: {len(part):,} labelled rows\n{render_metrics(metrics)}")
+    if output:
+        write_json(output, {"model": model, "dataset": dataset, "split": name, "rows": len(part)} | metrics)
+
+
+def predict(
+    model: str,
+    texts: list[str],
+    file: str | None,
+    output: Path | None,
+    probabilities: bool,
+    **columns: str | None,
+) -> None:
+    """Writes the columns of each row, its label and score, in order."""
+    from sentiment.data.files import read_lines
+    from sentiment.inference import file_prediction
+    from sentiment.inference.predictor import Predictor
+
+    if texts and file:
+        raise InputError("pass either texts or --file, not both")
+    given = {name: value for name, value in columns.items() if value is not None}
+    require(bool(file) or not given, f"--{', --'.join(given)}: for --file only")
+    file_prediction.check_output(output, file or (None if texts else 0))  # 0 is stdin
+    predictor = Predictor.from_pretrained(model)
+    if not texts and not file and sys.stdin.isatty():
+        file_prediction.answer_prompts(predictor)
+        return
+    if file:
+        rows = file_prediction.read_rows(file, **given)
+    else:
+        rows = file_prediction.build_rows(texts or read_lines(sys.stdin.buffer, "stdin"))
+    schema = file_prediction.read_schema(file) if file else None
+    file_prediction.write_predictions(predictor, rows, output, probabilities, schema)
+
+
+def compare(folder_a: str, folder_b: str, output_dir: str) -> None:
+    """Prints the verdict on two fine-tunings and writes the report."""
+    from sentiment.pipelines.comparison import compare as compare_runs
+    from sentiment.reporting.terminal import render_comparison
+
+    comparison = compare_runs(folder_a, folder_b, output_dir)
+    print(f"{render_comparison(comparison)}\n\nReport: {Path(output_dir) / 'report.html'}")
+
+
+def verify(run: str, data_dir: str | None) -> None:
+    """Evaluates a run's model again; exit code 1, with a line per difference, if the record is not reproduced."""
+    from sentiment.pipelines.verification import TOLERANCE, verify_run
+
+    verification = verify_run(Path(run), data_dir)
+    if not verification.differences:
+        print(f"{run}: {verification.evaluated}: every metric on record is reproduced to {TOLERANCE:g}")
+        return
+    print(f"{run}: {verification.evaluated}: differences from the record:")
+    print("\n".join(f"  {line}" for line in verification.differences))
+    if verification.surroundings:
+        print(
+            "the environment differs from that of the training:\n"
+            + "\n".join(f"  {line}" for line in verification.surroundings)
+        )
+    sys.exit(1)
+
+
+def study(flags: Sequence[str]) -> None:
+    """Trains the missing runs of a study, prints the verdict and writes the report; exit code 1 if a run failed."""
+    from sentiment.reporting.study_report import render_study
+    from sentiment.study.runner import run_study
+
+    verdict = run_study(flags)
+    if verdict is None:
+        sys.exit(1)
+    print(f"{render_study(verdict)}\n\nReport: {Path(verdict['options']['study']['output_dir']) / 'report.html'}")
+
+
+def export(
+    model: str, int8: bool, dataset: str | None, data_dir: str | None, split: str | None, **columns: Any
+) -> None:
+    """Writes ONNX files beside the weights and prints the comparison with torch; exit code 1 if one is refused."""
+    from sentiment.inference.export import export_model, render_export
+
+    given = {name: value for name, value in columns.items() if value is not None}
+    require(bool(dataset) or not given, f"--{', --'.join(given)}: for --dataset only")
+    report = export_model(model, int8, dataset, split, data_dir, **(build_reading_options(given) if given else {}))
+    print(render_export(report))
+    if report["refused"]:
+        sys.exit(f"error: {report['refused']}")
+
+
+def serve(**options: Any) -> None:
+    """Serves a model over HTTP until SIGTERM or SIGINT."""
+    from sentiment.serving.arguments import ServingArguments
+    from sentiment.serving.server import serve as serve_http
+
+    serve_http(ServingArguments(**{name: value for name, value in options.items() if value is not None}))
