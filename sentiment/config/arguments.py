@@ -27,6 +27,9 @@ from sentiment.exceptions import InputError, first_line, require
 
 __all__ = ["CorpusArguments", "DataArguments", "ModelArguments"]  # the other options of a run
 
+# Validation metrics of a fine-tuning that can choose the best checkpoint; of two classes only, those of BINARY_METRICS.
+BINARY_METRICS = ("precision", "recall", "f1")
+METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "mcc", *BINARY_METRICS)
 # Options of TrainingArguments that a run cannot honour, and why. Any value but the default is refused.
 REFUSED = {
     "auto_find_batch_size": "the batch size is on record: lower --batch_size",
@@ -72,14 +75,16 @@ class RunArguments(TrainingArguments):
     batch_size: int | None = option(
         None,
         "Global batch size, over all processes and accumulation steps; an alternative to "
-        "--per_device_train_batch_size. Default: 128 (train_mlm.py: 32).",
+        "--per_device_train_batch_size. Default: by the data, see --preset (train_mlm.py: 32).",
     )
     per_device_train_batch_size: int | None = option(  # type: ignore[assignment]
         None, "Batch size per device and accumulation step. Default: from --batch_size."
     )
     per_device_eval_batch_size: int = option(64, "Batch size per device in evaluation.")
     gradient_accumulation_steps: int = option(1, "Micro-batches per optimizer step: less memory, same step.")
-    num_train_epochs: float = option(20, "Maximum number of epochs.")
+    num_train_epochs: float | None = option(  # type: ignore[assignment]
+        None, "Maximum number of epochs. Default: by the data, see --preset."
+    )
     warmup_steps: float = option(0.06, "Warm-up of the learning rate: steps, or a ratio of all steps if below 1.")
     weight_decay: float = option(0.01, "Weight decay, of matrices only.")
     max_grad_norm: float = option(1.0, "Maximum gradient norm, for clipping.")
@@ -134,7 +139,7 @@ class RunArguments(TrainingArguments):
         self.save_strategy = self.save_strategy or self.eval_strategy
         if self.eval_strategy == "steps" and self.eval_steps and self.save_steps == defaults["save_steps"]:
             self.save_steps = self.eval_steps
-        if self.num_train_epochs == int(self.num_train_epochs):
+        if self.num_train_epochs and self.num_train_epochs == int(self.num_train_epochs):
             self.num_train_epochs = int(self.num_train_epochs)
         # Streams are read by each process, which keeps its own rows: batches of unequal shapes cannot be dispatched.
         self.accelerator_config = {"dispatch_batches": False}
@@ -167,7 +172,8 @@ class RunArguments(TrainingArguments):
             require(value is None or 0 < value < math.inf, f"--{name} {value}: must be above 0 and finite")
         require(0 <= self.warmup_steps < math.inf, f"--warmup_steps {self.warmup_steps}: a ratio below 1, or steps")
         require(0 <= self.weight_decay < math.inf, f"--weight_decay {self.weight_decay}: must be 0 or more, and finite")
-        require(0 < self.num_train_epochs < math.inf, f"--num_train_epochs {self.num_train_epochs}: must be above 0")
+        epochs = self.num_train_epochs
+        require(epochs is None or 0 < epochs < math.inf, f"--num_train_epochs {epochs}: must be above 0")
         require(self.save_minutes >= 0, f"--save_minutes {self.save_minutes}: 0 or more")
         require(self.max_steps == -1 or self.max_steps >= 1, f"--max_steps {self.max_steps}: at least 1")
         require_seed(self, "seed", "data_seed")
@@ -193,16 +199,11 @@ class RunArguments(TrainingArguments):
         require(self.hub_strategy == "end", f"--hub_strategy {self.hub_strategy}: only 'end' is supported")
 
     @property
-    def default_batch_size(self) -> int:
-        """The global batch size if no option sets it."""
-        return 128
-
-    @property
-    def global_batch_size(self) -> int:
-        """Rows per optimizer step, over all processes and accumulation steps."""
+    def global_batch_size(self) -> int | None:
+        """Rows per optimizer step, over all processes and accumulation steps; None until the data decides it."""
         if self.per_device_train_batch_size:
             return self.per_device_train_batch_size * self.world_size * self.gradient_accumulation_steps
-        return self.batch_size or self.default_batch_size
+        return self.batch_size
 
     @property
     def requested_precision(self) -> str:
@@ -213,6 +214,7 @@ class RunArguments(TrainingArguments):
         """A copy for the Trainer: checkpoints in a folder of their own, batch size per device, no uploads."""
         args = copy.copy(self)
         args.output_dir = str(Path(self.output_dir) / "checkpoints")
+        assert self.global_batch_size
         args.per_device_train_batch_size = self.global_batch_size // (
             self.world_size * self.gradient_accumulation_steps
         )
@@ -244,8 +246,15 @@ class FinetuningArguments(RunArguments):
     )
     metric_for_best_model: str = option(
         "accuracy",
-        "Validation metric that chooses the best checkpoint and early stopping.",
-        choices=["accuracy", "precision", "recall", "f1", "macro_f1", "loss"],
+        "Validation metric that chooses the best checkpoint and early stopping; f1, precision and recall are those of "
+        "the second of two classes.",
+        "--metric",
+        choices=[*METRICS, "loss"],
+    )
+    class_weights: str = option(
+        "none",
+        "Weights of the classes in the training loss. balanced: inverse to their training rows. Or numbers, in the "
+        "order of the classes, separated by commas.",
     )
 
     def check_values(self) -> None:
@@ -256,6 +265,23 @@ class FinetuningArguments(RunArguments):
         require(0 <= epsilon < math.inf, f"--adversarial_epsilon {epsilon}: must be 0 or more, and finite")
         require(0 < decay <= 1, f"--layer_decay {decay}: above 0, and at most 1 (rates fall towards the embeddings)")
         require_at_least(self, 1, "early_stopping_patience")
+        require(
+            self.class_weights in ("none", "balanced") or bool(parse_weights(self.class_weights)),
+            f"--class_weights {self.class_weights}: pass none, balanced, or positive numbers separated by commas",
+        )
+
+
+def parse_weights(text: str) -> list[float]:
+    """Weights of classes from numbers separated by commas; empty if one is no positive number.
+
+    >>> parse_weights("1,2.5"), parse_weights("1,-1")
+    ([1.0, 2.5], [])
+    """
+    try:
+        weights = [float(weight) for weight in text.split(",")]
+    except ValueError:
+        return []
+    return weights if all(0 < weight < math.inf for weight in weights) else []
 
 
 @dataclass
@@ -263,7 +289,8 @@ class AdaptationArguments(RunArguments):
     """Options of adaptation."""
 
     output_dir: str = option("outputs/mlm", "Folder of the run.")
-    num_train_epochs: float = option(3, "Number of epochs.")
+    batch_size: int | None = option(None, "Global batch size, over all processes and accumulation steps. Default: 32.")
+    num_train_epochs: float | None = option(3, "Number of epochs.")
     objective: str = option("mlm", "What to train for. mlm: masked language modelling.")
     mlm_probability: float = option(0.15, "Share of tokens to mask and predict.")
     head_warmup_ratio: float = option(
@@ -278,6 +305,7 @@ class AdaptationArguments(RunArguments):
         self.logs_by_default = not self.logging_steps
         self.logging_steps = self.logging_steps or get_default(TrainingArguments.__dataclass_fields__["logging_steps"])
         super().__post_init__()
+        self.batch_size = self.global_batch_size or 32
         self.logging_steps = 0 if self.logs_by_default else self.logging_steps
 
     def check_values(self) -> None:
@@ -287,11 +315,6 @@ class AdaptationArguments(RunArguments):
             require(0 <= getattr(self, name) <= 0.9, f"--{name} {getattr(self, name)}: from 0 to 0.9")
         require(self.mlm_probability > 0, "--mlm_probability 0: without masked tokens there is nothing to learn")
         require(not self.label_smoothing_factor, "--label_smoothing_factor is for fine-tuning only")
-
-    @property
-    def default_batch_size(self) -> int:
-        """The global batch size if no option sets it."""
-        return 32
 
 
 def get_default(declared: dataclasses.Field[Any]) -> Any:

@@ -1,10 +1,15 @@
 """Options of model and data, named as in transformers' run_classification.py and run_mlm.py."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from sentiment.exceptions import require
 
+LAB_DATASETS = ("sst2", "imdb", "stanfordnlp/sst2", "stanfordnlp/imdb")
+LAB_ROWS = 10_000
+DEFAULT_DATASET = "sst2"
+PRESETS = ["auto", "lab"]
 SPLITS = ["auto", "stratified", "official", "grouped"]
 SAMPLES = ["first", "random"]
 TRUNCATIONS = ["head", "tail", "head_tail"]
@@ -44,7 +49,7 @@ class SourceArguments:
     )
     text_column_delimiter: str = option(" ", "What joins the texts of several text columns.")
     encoding: str | None = option(None, "Encoding of text files, such as cp1252. Default: UTF-8, or UTF-16 if marked.")
-    max_rows: str = option("10000", "Rows used, before splitting: a number or 'all'.")
+    max_rows: str = option("auto", "Rows used, before splitting: a number or 'all'. auto: by the data, see --preset.")
     sample: str = option("first", "Rows that --max_rows keeps: the first ones, or a random sample.", choices=SAMPLES)
     cleaning: str = option(
         "light",
@@ -55,6 +60,13 @@ class SourceArguments:
     max_seq_length: int = option(
         128, "Longer sequences are truncated to this many tokens, special tokens included.", "--max_length"
     )
+    preset: str = option(
+        "auto",
+        "Defaults of options that are not given. lab: those of the lab report, the first 10,000 rows, batches of 128, "
+        "20 epochs. auto: these for sst2 and imdb; on other data all rows, and batch size and epochs by the number of "
+        "training rows (see the user guide).",
+        choices=PRESETS,
+    )
     preprocessing_num_workers: int | None = option(
         None, "Processes for cleaning and tokenizing. Default: one per 10,000 rows, up to the cores."
     )
@@ -62,13 +74,23 @@ class SourceArguments:
     def __post_init__(self) -> None:
         """Raises InputError for values that no run can use."""
         check_choices(self)
-        self.max_rows = normalise_limit("max_rows", self.max_rows)
+        self.max_rows = normalise_limit("max_rows", self.max_rows, ("all", "auto"))
         require_at_least(self, 1, "preprocessing_num_workers")
 
     @property
     def row_limit(self) -> int | None:
         """`max_rows` as a number; None for all."""
+        if self.max_rows == "auto":
+            return LAB_ROWS if self.has_lab_values else None
         return None if self.max_rows == "all" else int(self.max_rows)
+
+    @property
+    def has_lab_values(self) -> bool:
+        """Whether options that are not given have the values of the lab report."""
+        names: str | list[str] = getattr(self, "dataset_name")  # noqa: B009 - a field of the subclasses
+        return self.preset == "lab" or all(
+            name in LAB_DATASETS for name in ([names] if isinstance(names, str) else names)
+        )
 
 
 @dataclass
@@ -76,11 +98,14 @@ class DataArguments(SourceArguments):
     """Labelled reviews: source, cleaning and splits."""
 
     dataset_name: str = option(
-        "sst2",
+        DEFAULT_DATASET,
         "'sst2', 'imdb', 'snippets' (embedded, needs no Hub), a Hub id, a folder in the Hub's layout, or a .csv, .tsv, "
         ".jsonl or .parquet file with a text column and a label column.",
         "--dataset",
     )
+    train_file: str | None = option(None, "File with training rows, an alternative to --dataset.")
+    validation_file: str | None = option(None, "With --train_file: file with validation rows. Default: a part of it.")
+    test_file: str | None = option(None, "With --train_file: file with test rows. Default: a part of it.")
     label_column_name: str | None = option(None, "Label column. Default: label.")
     label_mapping: dict | str | None = option(  # type: ignore[type-arg]
         None,
@@ -114,9 +139,20 @@ class DataArguments(SourceArguments):
     def __post_init__(self) -> None:
         """Raises InputError for values that no run can use."""
         super().__post_init__()
+        if self.files:
+            require(bool(self.train_file), "--validation_file and --test_file: pass --train_file too")
+            is_free = self.dataset_name in (DEFAULT_DATASET, self.train_file)
+            require(is_free, f"--dataset {self.dataset_name} and --train_file contradict each other: pass one of them")
+            self.dataset_name = str(self.train_file)
         require_at_least(self, 3, "max_seq_length")
         require_at_least(self, 1, "max_train_samples")
         require_seed(self, "split_seed")
+
+    @property
+    def files(self) -> dict[str, str]:
+        """The file of each split of `--train_file`, `--validation_file` and `--test_file` that is given."""
+        names = {"train": self.train_file, "validation": self.validation_file, "test": self.test_file}
+        return {split: name for split, name in names.items() if name}
 
 
 @dataclass
@@ -136,12 +172,16 @@ class CorpusArguments(SourceArguments):
     )
     validation_split_percentage: int = option(20, "Percentage of the reviews held out for validation.")
     target_dataset: str = option(
-        "sst2",
+        "auto",
         "Labelled reviews of the fine-tuning to come: texts of their validation and test splits are removed from the "
-        "training text. 'none' if there are none yet.",
+        "training text. 'none' if there are none yet. auto: sst2 for imdb and sst2, else --dataset itself if it is "
+        "labelled.",
     )
+    target_train_file: str | None = option(None, "--train_file of the fine-tuning to come.")
+    target_validation_file: str | None = option(None, "--validation_file of the fine-tuning to come.")
+    target_test_file: str | None = option(None, "--test_file of the fine-tuning to come.")
     target_split: str = option("auto", "--split of the fine-tuning to come.", choices=SPLITS)
-    target_max_rows: str = option("10000", "--max_rows of the fine-tuning to come.")
+    target_max_rows: str = option("auto", "--max_rows of the fine-tuning to come.")
     target_sample: str = option("first", "--sample of the fine-tuning to come.", choices=SAMPLES)
     target_split_seed: int | None = option(None, "--split_seed of the fine-tuning to come. Default: --seed.")
     target_dataset_revision: str | None = option(None, "--dataset_revision of the fine-tuning to come.")
@@ -168,7 +208,7 @@ class CorpusArguments(SourceArguments):
     def __post_init__(self) -> None:
         """Raises InputError for values that no run can use."""
         super().__post_init__()
-        self.target_max_rows = normalise_limit("target_max_rows", self.target_max_rows)
+        self.target_max_rows = normalise_limit("target_max_rows", self.target_max_rows, ("all", "auto"))
         require_seed(self, "target_split_seed")
         require_at_least(self, 8, "max_seq_length")
         require_at_least(self, 1, "shuffle_buffer_size")
@@ -200,13 +240,13 @@ def require_seed(arguments: Any, *names: str) -> None:
         require(value is None or 0 <= value < 2**32, f"--{name} {value}: {SEED_RANGE}")
 
 
-def normalise_limit(name: str, value: object) -> str:
-    """A number of rows, or `all`, in its plain form; raises InputError if it is neither.
+def normalise_limit(name: str, value: object, words: Sequence[str] = ("all",)) -> str:
+    """A number of rows, or one of these words, in its plain form; raises InputError if it is neither.
 
     >>> normalise_limit("max_rows", "10_000")
     '10000'
     """
     plain = str(value).lower().replace("_", "").replace(",", "")
     is_number = plain.isdecimal() and int(plain) > 0
-    require(plain == "all" or is_number, f"--{name} {plain}: pass a positive number or 'all'")
+    require(plain in words or is_number, f"--{name} {plain}: pass a positive number or 'all'")
     return plain

@@ -1,6 +1,7 @@
 """The texts of an adaptation, from its options: loaded, cleaned, kept apart from test texts, tokenized."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from sentiment.config.arguments import AdaptationArguments, CorpusArguments, DataArguments
+from sentiment.config.data_arguments import LAB_DATASETS
 from sentiment.data.corpus import (
     Corpus,
     collect_published_test_keys,
@@ -22,7 +24,7 @@ from sentiment.data.sources import load_reviews
 from sentiment.data.splits import compute_fingerprint
 from sentiment.data.streaming import EndlessDataset, stream_corpus
 from sentiment.data.tokenization import compare_long_text_modes, tokenize_long_texts
-from sentiment.exceptions import InputError
+from sentiment.exceptions import InputError, require
 
 STREAM_VALIDATION_ROWS = 1000
 READABLE_TEXTS = 200  # held-out texts that are kept as text, for the examples of the report
@@ -30,8 +32,9 @@ READABLE_TEXTS = 200  # held-out texts that are kept as text, for the examples o
 TARGET_OPTIONS = (
     *("split", "max_rows", "sample", "split_seed"),
     *("text_column_names", "label_column_name", "label_mapping", "unlabelled_value", "encoding"),
-    "dataset_revision",
+    *("dataset_revision", "train_file", "validation_file", "test_file"),
 )
+SHARED_OPTIONS = ("preset", "data_dir", "cleaning", "preprocessing_num_workers", "text_column_delimiter")
 
 
 @dataclass
@@ -66,24 +69,42 @@ def collect_held_out_keys(args: CorpusArguments, seed: int) -> set[str]:
             streaming=True,
         )
         held_out |= collect_published_test_keys(published)
-    if args.target_dataset != "none":
-        options = {name: getattr(args, f"target_{name}") for name in TARGET_OPTIONS}
-        options |= {
-            name: getattr(args, name)
-            for name in ("data_dir", "cleaning", "preprocessing_num_workers", "text_column_delimiter")
-        }
+    target = build_target_arguments(args)
+    if target:
         try:
-            splits = load_split_reviews(DataArguments(dataset_name=args.target_dataset, **options), seed).splits
+            splits = load_split_reviews(target, seed).splits
         except InputError as error:
             message = str(error)
             for name in ("text_column_names", "label_column_name", "label_mapping", "unlabelled_value"):
                 message = message.replace(f"--{name}", f"--target_{name}")
             raise InputError(
-                f"{message} ({args.target_dataset} is read to keep its test texts out of the corpus: name other "
+                f"{message} ({target.dataset_name} is read to keep its test texts out of the corpus: name other "
                 "labelled reviews with --target_dataset, or 'none')"
             ) from error
         held_out.update(compute_corpus_key(text) for name in ("validation", "test") for text in splits[name]["text"])
     return held_out
+
+
+def build_target_arguments(args: CorpusArguments) -> DataArguments | None:
+    """The data of the fine-tuning to come; None if there is none yet.
+
+    Raises:
+        InputError: it is not named, and the reviews are several datasets of one's own.
+    """
+    options = {name: getattr(args, f"target_{name}") for name in TARGET_OPTIONS}
+    options |= {name: getattr(args, name) for name in SHARED_OPTIONS}
+    if args.target_dataset == "none":
+        return None
+    if args.target_dataset != "auto":
+        options["dataset_name"] = args.target_dataset
+    elif not args.target_train_file and any(name not in LAB_DATASETS for name in args.dataset_name):
+        require(
+            len(args.dataset_name) == 1 and not args.streaming and Path(args.dataset_name[0]).suffix != ".txt",
+            "name the labelled reviews of the fine-tuning to come with --target_dataset, so that texts of their "
+            "validation and test splits are left out, or pass --target_dataset none",
+        )
+        options["dataset_name"] = args.dataset_name[0]
+    return DataArguments(**options)
 
 
 def prepare_adaptation_data(
@@ -112,7 +133,7 @@ def prepare_adaptation_data(
         "texts": {name: len(part) for name, part in tokenized.items()},
         "tokens": {name: int(np.sum(part["length"][:])) for name, part in tokenized.items()},
         "long_text_modes": compare_long_text_modes(
-            texts["train"], tokenizer, max_seq_length, args.global_batch_size, workers
+            texts["train"], tokenizer, max_seq_length, args.global_batch_size or 1, workers
         ),
         "dataset_revisions": find_revisions(*texts.values()),
     }

@@ -61,6 +61,7 @@ def load_published_reviews(data_args: DataArguments) -> DatasetDict:
     return load_reviews(
         data_args.dataset_name,
         data_args.data_dir,
+        files=data_args.files,
         text_column_names=data_args.text_column_names,
         label_column_name=data_args.label_column_name,
         text_column_delimiter=data_args.text_column_delimiter,

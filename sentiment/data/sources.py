@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,31 +38,39 @@ def load_reviews(
     with_labels: bool = True,
     *,
     labels: LabelOptions | None = None,
+    files: Mapping[str, str] | None = None,
     revision: str | None = None,
     streaming: bool = False,
     **columns: Any,
 ) -> DatasetDict:
     """The splits of a source, each with the columns `text` (string) and `label` (a `ClassLabel`; -1: unlabelled).
 
-    `dataset` is `sst2`, `imdb`, one of `SNIPPETS`, a Hub id `owner/name`, a folder with files named after their splits,
-    or one file (split `train`). `data_dir`, by default the variable `SENTIMENT_DATA_DIR`, holds local copies of Hub
-    datasets. `columns` are the fields of `ColumnOptions`. With `streaming`, rows are read while iterating
-    (`IterableDataset`), without labels. Raises InputError with file, row and column if the source cannot be read.
+    `dataset` is `sst2`, `imdb`, one of `SNIPPETS`, a Hub id `owner/name`, a folder with files named after their
+    splits, or one file (split `train`); `files`, the file of each split, replace it. `data_dir`, by default the
+    variable `SENTIMENT_DATA_DIR`, holds local copies of Hub datasets. `columns` are the fields of `ColumnOptions`.
+    With `streaming`, rows are read while iterating (`IterableDataset`), without labels. Raises InputError with
+    file, row and column if the source cannot be read.
     """
     options = ColumnOptions(with_labels=with_labels and not streaming, **columns)
-    splits, declared = load_splits(dataset, data_dir, options, revision, streaming)
+    given = {name: SplitFiles([check_file(file)]) for name, file in (files or {}).items()}
+    splits, declared = load_splits(dataset, data_dir, options, revision, streaming, given)
     if not options.with_labels:
         return DatasetDict({name: part.select_columns(["text"]) for name, part in splits.items()})
     return encode_splits(dataset, splits, labels or LabelOptions(), declared)
 
 
 def load_splits(
-    dataset: str, data_dir: str | None, options: ColumnOptions, revision: str | None, streaming: bool
+    dataset: str,
+    data_dir: str | None,
+    options: ColumnOptions,
+    revision: str | None,
+    streaming: bool,
+    given: dict[str, SplitFiles],
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The splits of a source with `text` and `label` as strings, and the class names that it declares, if any."""
     if is_saved_dataset(Path(dataset)):
         return load_saved_dataset(dataset, options, streaming)
-    files = {} if dataset in SNIPPETS else find_files(dataset, data_dir)
+    files = given or ({} if dataset in SNIPPETS else find_files(dataset, data_dir))
     if files is None:
         return load_hub_dataset(HUB_IDS.get(dataset, dataset), options, revision, streaming)
     require(not revision, f"--dataset_revision {revision}: {dataset} is not read from the Hub, and has no revisions")
@@ -103,6 +111,13 @@ def encode_splits(
         part = part.remove_columns("label")
         encoded[name] = part.add_column("label", numbers[places], feature=ClassLabel(names=[*class_names]))
     return DatasetDict(encoded)
+
+
+def check_file(name: str) -> Path:
+    """The path of a file; raises InputError if there is none."""
+    path = Path(name).expanduser()
+    require(path.is_file(), f"no such file: {path}{suggest_file(path)}")
+    return path
 
 
 def load_snippets(file: str, streaming: bool) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from sentiment.data.labels import LEFT_OUT, UNLABELLED, shorten
 from sentiment.exceptions import InputError, require
 
 SPLIT_NAMES = ("train", "validation", "test")
-KNOWN_DATASETS = ("sst2", "imdb", "stanfordnlp/sst2", "stanfordnlp/imdb")  # split as in the lab report
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ def choose_split(reviews: DatasetDict, args: DataArguments) -> str:
     """The method of `split_reviews` that `--split` stands for."""
     if args.split != "auto":
         return args.split
-    has_own_test = args.dataset_name not in KNOWN_DATASETS and "train" in reviews and is_labelled(reviews, "test")
+    has_own_test = not args.has_lab_values and "train" in reviews and is_labelled(reviews, "test")
     return "official" if has_own_test else "stratified"
 
 

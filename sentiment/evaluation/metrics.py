@@ -8,7 +8,7 @@ import datasets
 import evaluate
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+from sklearn.metrics import confusion_matrix, matthews_corrcoef, precision_recall_fscore_support
 
 from sentiment.evaluation.significance import compute_proportion_interval
 
@@ -18,10 +18,11 @@ CLASS_SCORES = ("precision", "recall", "f1", "support")
 
 
 class SentimentMetrics(evaluate.Metric):  # type: ignore[misc]
-    """Accuracy with its 95% interval, precision, recall and F1 of each class, macro and weighted F1.
+    """Accuracy with its 95% interval, precision, recall and F1 of each class, and means over the classes.
 
     With two classes, precision, recall and F1 of the second one as well. Macro F1 is the mean over the classes that are
-    true or predicted, as scikit-learn's. The confusion matrix has true labels in rows; with `clusters` (an id per row),
+    true or predicted, balanced accuracy the mean recall of those that are true, `mcc` the correlation coefficient of
+    Matthews, as scikit-learn's. The confusion matrix has true labels in rows; with `clusters` (an id per row),
     the interval is cluster-robust.
     """
 
@@ -52,15 +53,17 @@ class SentimentMetrics(evaluate.Metric):  # type: ignore[misc]
         classes = zip(class_names, zip(*(column.tolist() for column in columns), strict=True), strict=True)
         per_class = {name: dict(zip(CLASS_SCORES, scores, strict=True)) for name, scores in classes}
         second = per_class[class_names[1]]
-        support = columns[3]
+        support, occurring = columns[3], np.union1d(true, predicted)
         counts = {} if clusters is None else {"test_rows": len(true), "test_clusters": len(np.unique(clusters))}
         return {
             **counts,
             "accuracy": float((predicted == true).mean()),
             "accuracy_ci95": compute_proportion_interval(predicted == true, clusters),
             **({name: second[name] for name in ("precision", "recall", "f1")} if len(ids) == 2 else {}),
-            "macro_f1": float(columns[2][np.union1d(true, predicted)].mean()),
+            "macro_f1": float(columns[2][occurring].mean()),
             "weighted_f1": float(np.average(columns[2], weights=support)),
+            "balanced_accuracy": float(columns[1][support > 0].mean()),
+            "mcc": float(matthews_corrcoef(true, predicted)) if len(occurring) > 1 else 0.0,
             "majority_baseline": {
                 "label": class_names[int(support.argmax())],
                 "accuracy": float(support.max() / support.sum()),

@@ -81,6 +81,13 @@ class AdaptationRun(Run):
         require(name in OBJECTIVES, f"--objective {name}: choose among {', '.join(OBJECTIVES)}")
         self.objective = OBJECTIVES[name](args)
 
+    def complete_arguments(self) -> None:
+        """All options have defaults of their own."""
+
+    def choose_arguments(self, data: AdaptationData) -> dict[str, Any]:
+        """No option depends on the rows."""
+        return {}
+
     @property
     def progress_metric(self) -> str:
         """The metric of the progress bar."""

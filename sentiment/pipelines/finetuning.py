@@ -1,5 +1,6 @@
 """Fine-tuning on labelled reviews: strategy A (`e2e`), and the second half of strategy B (`finetune`)."""
 
+import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -10,8 +11,9 @@ from datasets import Dataset
 from transformers import DataCollatorWithPadding, EvalPrediction, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from sentiment.config.arguments import DataArguments, FinetuningArguments, ModelArguments
+from sentiment.config.arguments import BINARY_METRICS, DataArguments, FinetuningArguments, ModelArguments
 from sentiment.config.parsing import build_arguments, parse_arguments
+from sentiment.config.presets import apply_lab_values, choose_training_size
 from sentiment.data.corpus import compute_corpus_key, hash_keys
 from sentiment.data.finetuning_data import RunData, load_split_reviews, prepare_data
 from sentiment.data.leaks import assign_clusters
@@ -28,6 +30,7 @@ from sentiment.reporting.terminal import render_before_after
 from sentiment.runs.lineage import ADAPTED_RUN, KEYS_FILE, check_adapted_model, describe_adaptation
 from sentiment.runs.results import write_predictions
 from sentiment.training.callbacks import MetricOrLossEarlyStoppingCallback
+from sentiment.training.class_weights import build_class_weights, build_weighted_loss
 from sentiment.training.history import build_history, get_best_evaluation, summarize_resources
 from sentiment.training.trainer import SentimentTrainer
 
@@ -83,6 +86,19 @@ def finetune(
 class FinetuningRun(Run):
     """A fine-tuning, tested before and after training."""
 
+    def complete_arguments(self) -> None:
+        """Sets batch size and epochs to the lab report's for its datasets, and for `--preset lab`."""
+        apply_lab_values(self.data_args, self.args)
+
+    def choose_arguments(self, data: RunData) -> dict[str, Any]:
+        """Sets batch size and epochs that are not given by the number of training rows."""
+        rows = len(data.splits["train"])
+        chosen = choose_training_size(self.args, rows)
+        if chosen and is_main_process():
+            values = ", ".join(f"--{name} {value}" for name, value in chosen.items())
+            print(f"options by the number of training rows, {rows:,}: {values}", file=sys.stderr)
+        return chosen
+
     @property
     def progress_metric(self) -> str:
         """The metric of the progress bar."""
@@ -110,12 +126,20 @@ class FinetuningRun(Run):
 
     def get_trainer_options(self, data: RunData, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
         """Arguments of the Trainer; padding is counted, as what batches of similar length leave of it."""
-        columns = ["input_ids", "labels"]
+        columns, class_names = ["input_ids", "labels"], get_class_names(data.splits["train"])
+        metric = self.args.metric_for_best_model
+        require(
+            metric not in BINARY_METRICS or len(class_names) == 2,
+            f"--metric_for_best_model {metric}: of two classes only, and there are {len(class_names)}: pass macro_f1",
+        )
+        weights = build_class_weights(self.args.class_weights, data.splits["train"]["label"][:], class_names)
+        loss = build_weighted_loss(weights, self.args.label_smoothing_factor) if weights else None
         return {
             "train_dataset": data.tokenized["train"].select_columns([*columns, "length"]),
             "eval_dataset": data.tokenized["validation"].select_columns(columns),
             "data_collator": DataCollatorWithPadding(tokenizer),
-            "compute_metrics": partial(compute_trainer_metrics, get_class_names(data.splits["train"])),
+            "compute_metrics": partial(compute_trainer_metrics, class_names),
+            "compute_loss_func": loss,
             "callbacks": [MetricOrLossEarlyStoppingCallback(self.args.early_stopping_patience)],
             "row_numbers": data.splits["train"]["row"][:],
             "argument_changes": {"include_num_input_tokens_seen": "all"},

@@ -60,8 +60,18 @@ class Run(ABC):
         self.data_args: Any = data_args
         self.args: Any = args
         self.run_dir = Path(args.output_dir)
+        self.changed_options = list_changed_options(model_args, data_args, args)
+        self.complete_arguments()
         self.options = collect_options(model_args, data_args, args)
         self.tracker = EpochTracker()
+
+    @abstractmethod
+    def complete_arguments(self) -> None:
+        """Sets options that are not given and do not depend on the rows."""
+
+    @abstractmethod
+    def choose_arguments(self, data: Any) -> dict[str, Any]:
+        """Sets options that are not given and depend on the rows, and returns them by name."""
 
     @property
     @abstractmethod
@@ -142,13 +152,17 @@ class Run(ABC):
             data = self.prepare_data(tokenizer)
         if self.args.resume:
             run_on_main(lambda: check_same_data(self.run_dir, data.fingerprints))
+        chosen = self.choose_arguments(data)
         description = self.describe(data, model_path)
         model = self.load_model(data, model_path, revision)
         check_max_seq_length(self.data_args.max_seq_length, count_positions(model.config.to_dict()))
         check_precision(model.config.model_type, choose_precision(self.args.requested_precision, self.args.use_cpu))
         trainer = self.build_trainer(model, data, tokenizer)
-        changed = list_changed_options(self.model_args, self.data_args, self.args)
-        record = build_run_record(self.strategy, self.options, changed, model, trainer.args) | description
+        record = (
+            build_run_record(self.strategy, self.options | chosen, self.changed_options, model, trainer.args)
+            | description
+        )
+        record["chosen_options"] = chosen
         record["model"]["revision"] = revision
         if is_main_process():
             if self.args.overwrite:

@@ -31,7 +31,8 @@ WRITTEN_FILES = (
 )
 WRITTEN_FOLDERS = ("model", "model.part", "model.previous", "checkpoints", "tensorboard")
 # Options of later versions, and the values that stand for earlier ones.
-ADDED_OPTIONS = {"truncation": "head"}
+ADDED_OPTIONS: dict[str, Any] = {"truncation": "head", "class_weights": "none", "preset": "auto"}
+ADDED_OPTIONS |= dict.fromkeys(("train_file", "validation_file", "test_file"))
 # Options that change neither the rows nor the weights of a run.
 NEUTRAL_OPTIONS = {
     *("data_dir", "output_dir", "overwrite", "preprocessing_num_workers", "resume", "resume_from_checkpoint"),
@@ -94,7 +95,9 @@ def is_finished(run_dir: Path, options: dict[str, Any], overwrite: bool = False,
         return False
     if overwrite:
         return False
-    found = {name: value for name, value in ADDED_OPTIONS.items() if name in options} | read_run(run_dir)["options"]
+    run = read_run(run_dir)
+    found = {name: value for name, value in ADDED_OPTIONS.items() if name in options} | run["options"]
+    found |= {name: None for name in run.get("chosen_options", ()) if options.get(name) is None}
     names = sorted((options.keys() | found.keys()) - NEUTRAL_OPTIONS)
     changed = [
         f"{name} {found.get(name)} -> {options.get(name)}" for name in names if found.get(name) != options.get(name)

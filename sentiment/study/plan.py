@@ -7,8 +7,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any, ClassVar
 
-from sentiment.config.arguments import DataArguments, FinetuningArguments
+from sentiment.config.arguments import DataArguments
 from sentiment.config.parsing import build_arguments, build_instances
+from sentiment.config.presets import apply_lab_values, choose_training_size
 from sentiment.config.recorded_options import collect_options
 from sentiment.data.assignment import sample_training_rows
 from sentiment.data.finetuning_data import load_split_reviews
@@ -39,10 +40,14 @@ class PlannedRun:
         """Train it, and return the result in words."""
         raise NotImplementedError
 
+    def build_arguments(self) -> tuple[Any, ...]:
+        """The options as the run takes them."""
+        return build_arguments(self.argument_classes, self.options)
+
     @property
     def recorded_options(self) -> dict[str, Any]:
         """The options as run.json has them."""
-        return collect_options(*build_arguments(self.argument_classes, self.options))
+        return collect_options(*self.build_arguments())
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,12 @@ class PlannedFinetuning(PlannedRun):
     seed: int
     adaptation: Path | None = None
 
+    def build_arguments(self) -> tuple[Any, ...]:
+        """The options as the run takes them."""
+        model_args, data_args, args = super().build_arguments()
+        apply_lab_values(data_args, args)
+        return model_args, data_args, args
+
     def __str__(self) -> str:
         labels = "all" if self.budget == "all" else f"{int(self.budget):,}"
         return f"{self.arm}, {labels} labels, seed {self.seed}"
@@ -93,9 +104,11 @@ class StudyData:
 
     def estimate_work(self, run: PlannedFinetuning) -> float:
         """Relative duration of a run, in rows trained on; a row evaluated counts a third."""
-        epochs: float = run.options.get("num_train_epochs", FinetuningArguments.num_train_epochs)
-        evaluated = epochs * self.validation_rows + 2 * self.test_rows
-        return epochs * self.train_rows[run.budget] + evaluated / 3 + OVERHEAD_ROWS
+        rows = self.train_rows[run.budget]
+        args = run.build_arguments()[-1]
+        choose_training_size(args, rows)
+        evaluated = args.num_train_epochs * self.validation_rows + 2 * self.test_rows
+        return float(args.num_train_epochs * rows + evaluated / 3 + OVERHEAD_ROWS)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from sentiment.config.arguments import (
     ModelArguments,
 )
 from sentiment.config.parsing import build_arguments, parse_arguments
+from sentiment.config.presets import apply_lab_values
 from sentiment.exceptions import InputError
 
 CLASSES = [ModelArguments, DataArguments, FinetuningArguments]
@@ -40,12 +41,13 @@ def refused(*words: object, classes: list[Any] = CLASSES) -> str:
 
 
 def test_without_arguments_it_is_the_labs_experiment() -> None:
-    options = parse()
+    model_args, data_args, args = parse_arguments(CLASSES, [])
+    apply_lab_values(data_args, args)
+    options = vars(model_args) | vars(data_args) | vars(args)
     expected = {
         "model_name_or_path": "google-bert/bert-base-uncased",
         "dataset_name": "sst2",
         "split": "auto",  # stratified for SST-2
-        "max_rows": "10000",
         "sample": "first",
         "max_seq_length": 128,
         "learning_rate": 5e-5,
@@ -58,7 +60,8 @@ def test_without_arguments_it_is_the_labs_experiment() -> None:
         "output_dir": "outputs/e2e",
     }
     assert {name: options[name] for name in expected} == expected
-    assert FinetuningArguments().global_batch_size == 128
+    assert (data_args.row_limit, args.global_batch_size) == (10_000, 128)
+    assert CorpusArguments().row_limit == 10_000
     assert AdaptationArguments().global_batch_size == 32
 
 
@@ -66,7 +69,7 @@ def test_flag_beats_file_and_file_beats_default(run_yaml: Path) -> None:
     run_yaml.write_text("lr: 1e-3\nbatch_size: 16\nkeep_duplicates: true\n")
     options = parse(run_yaml, "--batch_size", 8)
     assert (options["learning_rate"], options["batch_size"], options["keep_duplicates"]) == (1e-3, 8, True)
-    assert options["num_train_epochs"] == 20
+    assert options["early_stopping_patience"] == 3
     assert parse(run_yaml, "--keep_duplicates", "false")["keep_duplicates"] is False
 
 

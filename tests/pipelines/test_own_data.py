@@ -1,0 +1,152 @@
+"""Runs on data of one's own: files of splits, options that follow the rows, weights of classes, and targets."""
+
+import csv
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet
+import pytest
+
+from sentiment.cli import main
+
+Rows = Sequence[tuple[str, str]]
+
+
+def write_csv(path: Path, rows: Rows) -> Path:
+    with path.open("w", newline="") as stream:
+        csv.writer(stream).writerows([("text", "label"), *rows])
+    return path
+
+
+def build_rows(negative: int, positive: int, word: str = "film") -> list[tuple[str, str]]:
+    bad = [(f"bad {word} {number}", "neg") for number in range(negative)]
+    return [*bad, *((f"good {word} {number}", "pos") for number in range(positive))]
+
+
+@pytest.fixture
+def train(tiny_bert: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """`train(*flags)`: the record and the metrics of a run in `run`."""
+
+    def call(*flags: object) -> dict[str, Any]:
+        options = ["--model", tiny_bert, "--output_dir", tmp_path / "run", "--lr", "5e-3", "--precision", "fp32"]
+        options += ["--max_seq_length", 16]
+        main(["train", *map(str, options), *map(str, flags)])
+        return {name: json.loads((tmp_path / "run" / f"{name}.json").read_text()) for name in ("run", "metrics")}
+
+    return call
+
+
+def test_files_of_splits_are_used_as_they_are(train: Callable[..., Any], tmp_path: Path) -> None:
+    files = [
+        *("--train_file", write_csv(tmp_path / "a.csv", build_rows(20, 20))),
+        *("--validation_file", write_csv(tmp_path / "b.csv", build_rows(5, 6, "story"))),
+        *("--test_file", write_csv(tmp_path / "c.csv", build_rows(7, 4, "plot"))),
+    ]
+    record = train(*files, "--num_train_epochs", 1)["run"]
+    audit = record["data"]["audit"]
+    assert audit["split"] == "official"
+    assert {name: part["labels"] for name, part in audit["splits"].items()} == {
+        "train": {"negative": 20, "positive": 20, "unlabelled": 0},
+        "validation": {"negative": 5, "positive": 6, "unlabelled": 0},
+        "test": {"negative": 7, "positive": 4, "unlabelled": 0},
+    }
+    texts = pyarrow.parquet.read_table(tmp_path / "run" / "predictions.parquet")["text"].to_pylist()
+    assert texts == [text for text, _ in build_rows(7, 4, "plot")]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--test_file", "c.csv"], "--validation_file and --test_file: pass --train_file too"),
+        (["--train_file", "a.csv", "--dataset", "imdb"], "--dataset imdb and --train_file contradict each other"),
+        (["--train_file", "a.csv"], "no such file: a.csv"),
+    ],
+)
+def test_files_that_cannot_be_used_are_refused_in_one_line(
+    flags: list[str], message: str, train: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as refusal:
+        train(*flags)
+    assert refusal.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_size_of_training_follows_the_rows_and_is_on_record(
+    train: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_csv(tmp_path / "a.csv", build_rows(120, 120))
+    record = train("--dataset", data, "--max_steps", 3)["run"]
+    shown = capsys.readouterr().err
+    assert "options by the number of training rows, 192: --batch_size 16, --num_train_epochs 20" in shown
+    assert record["chosen_options"] == {"batch_size": 16, "num_train_epochs": 20}
+    assert (record["options"]["batch_size"], record["options"]["num_train_epochs"]) == (16, 20)
+    assert "batch_size" not in record["non_default_options"]
+    for flags in ([], ["--batch_size", 16]):
+        train("--dataset", data, "--max_steps", 3, *flags)
+        assert "finished: nothing to do" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        train("--dataset", data, "--max_steps", 3, "--batch_size", 8)
+    assert "batch_size 16 -> 8" in capsys.readouterr().err
+    main(["verify", str(tmp_path / "run")])
+
+
+def test_weights_of_classes_help_a_rare_class(train: Callable[..., Any], tmp_path: Path) -> None:
+    # Of texts that say nothing, one in five is positive: without weights, negative is the best answer.
+    rows = [(f"film {number}", "pos" if number % 5 == 0 else "neg") for number in range(200)]
+    data = write_csv(tmp_path / "a.csv", rows)
+    flags = ["--dataset", data, "--num_train_epochs", 1, "--metric", "loss", "--overwrite"]
+    predicted = {}
+    for weights in ("none", "1,50"):
+        metrics = train(*flags, "--class_weights", weights)["metrics"]
+        predicted[weights] = sum(row[1] for row in metrics["test"]["after"]["confusion_matrix"])
+    assert predicted == {"none": 0, "1,50": 20}
+
+
+def test_a_metric_of_two_classes_is_refused_for_three(
+    train: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [(f"{label} film {number}", label) for number in range(12) for label in ("bad", "fair", "good")]
+    data = write_csv(tmp_path / "a.csv", rows)
+    with pytest.raises(SystemExit) as refusal:
+        train("--dataset", data, "--metric", "f1")
+    assert refusal.value.code == 2
+    assert "--metric_for_best_model f1: of two classes only, and there are 3" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+    metrics = train("--dataset", data, "--metric", "mcc", "--num_train_epochs", 2)["metrics"]
+    found = [entry["validation"]["mcc"] for entry in metrics["history"]]
+    assert metrics["validation"]["mcc"] == max(found)
+
+
+def adapt(*flags: object) -> None:
+    main(["adapt", "--max_steps", "1", "--max_seq_length", "16", *map(str, flags)])
+
+
+def test_target_of_an_adaptation_follows_its_own_labelled_data(tiny_bert: Path, tmp_path: Path) -> None:
+    data = write_csv(tmp_path / "a.csv", build_rows(50, 50))
+    adapt("--model", tiny_bert, "--dataset", data, "--output_dir", tmp_path / "mlm")
+    record = json.loads((tmp_path / "mlm" / "run.json").read_text())
+    # 20 texts are in the validation and test splits of the fine-tuning to come.
+    assert record["data"]["audit"]["dropped"]["in_test"] == 20
+
+
+def test_target_of_files_of_splits(tiny_bert: Path, tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_text("".join(f"good story {number}\n" for number in range(40)))
+    files = [
+        *("--target_train_file", write_csv(tmp_path / "a.csv", build_rows(20, 20))),
+        *("--target_test_file", write_csv(tmp_path / "c.csv", build_rows(7, 4, "story"))),
+    ]
+    adapt("--model", tiny_bert, "--dataset", tmp_path / "texts.txt", "--output_dir", tmp_path / "mlm", *files)
+    record = json.loads((tmp_path / "mlm" / "run.json").read_text())
+    assert record["data"]["audit"]["dropped"]["in_test"] == 4
+
+
+def test_without_a_target_an_adaptation_asks_for_one(
+    tiny_bert: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "texts.txt").write_text("".join(f"good film {number}\n" for number in range(40)))
+    with pytest.raises(SystemExit) as refusal:
+        adapt("--model", tiny_bert, "--dataset", tmp_path / "texts.txt", "--output_dir", tmp_path / "mlm")
+    assert refusal.value.code == 2
+    assert "--target_dataset" in capsys.readouterr().err
