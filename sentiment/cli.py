@@ -128,6 +128,10 @@ def add_evaluation_commands(parsers: Any) -> None:
         "folder_b", metavar="RUN_B", help="another one, tested on the same rows; differences are B - A"
     )
     comparing.add_argument("--output_dir", default="outputs/comparison", help="folder of the report")
+    comparing.add_argument("--dataset", help="other labelled rows to test both on, as for train_e2e.py")
+    comparing.add_argument("--data_dir", help="folder with local copies of datasets, read instead of the Hub")
+    add_column_options(comparing, COLUMN_OPTIONS)
+    comparing.add_argument("--split", help="published split; default: the first labelled of test, validation, train")
     comparing.set_defaults(command=commands.compare)
 
     verifying = parsers.add_parser(

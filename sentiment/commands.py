@@ -91,30 +91,17 @@ def evaluate(
     model: str, dataset: str, data_dir: str | None, split: str | None, output: Path | None, **columns: Any
 ) -> None:
     """Prints the metrics of a checkpoint on the labelled rows of a split."""
-    import numpy as np
-
-    from sentiment.data.labels import align_labels
-    from sentiment.data.leaks import assign_clusters
-    from sentiment.data.sources import load_reviews
-    from sentiment.data.splits import choose_labelled_split, join_labelled
-    from sentiment.evaluation.metrics import evaluate_probabilities
-    from sentiment.inference.predictor import Predictor
+    from sentiment.data.labelled_rows import load_labelled_rows
+    from sentiment.pipelines.evaluation import evaluate_model
     from sentiment.reporting.terminal import render_metrics
     from sentiment.storage import write_json
 
-    predictor = Predictor.from_pretrained(model)
-    reviews = load_reviews(dataset, data_dir, **build_reading_options(columns))
-    name = choose_labelled_split(reviews, [split] if split else ["test", "validation", "train"])
-    part = join_labelled(reviews, [name])
-    texts, class_names = part["text"][:], predictor.checkpoint.labels
-    order = align_labels(part.features["label"].names, class_names, dataset, model)
-    labels = np.asarray(order)[part["label"][:]]
-    metrics = evaluate_probabilities(
-        predictor.predict_probabilities(texts), labels, class_names, assign_clusters(texts)
-    )
-    print(f"{dataset}, split {name}: {len(part):,} labelled rows\n{render_metrics(metrics)}")
+    labelled = load_labelled_rows(dataset, data_dir, split, **build_reading_options(columns))
+    metrics, _ = evaluate_model(model, labelled)
+    print(f"{labelled}\n{render_metrics(metrics)}")
     if output:
-        write_json(output, {"model": model, "dataset": dataset, "split": name, "rows": len(part)} | metrics)
+        found = {"model": model, "dataset": dataset, "split": labelled.split, "rows": len(labelled.rows)}
+        write_json(output, found | metrics)
 
 
 def predict(
@@ -147,12 +134,27 @@ def predict(
     file_prediction.write_predictions(predictor, rows, output, probabilities, schema)
 
 
-def compare(folder_a: str, folder_b: str, output_dir: str) -> None:
-    """Prints the verdict on two fine-tunings and writes the report."""
+def compare(
+    folder_a: str,
+    folder_b: str,
+    output_dir: str,
+    dataset: str | None,
+    data_dir: str | None,
+    split: str | None,
+    **columns: Any,
+) -> None:
+    """Prints the verdict on two fine-tunings, on their test rows or on those of a dataset, and writes the report."""
     from sentiment.pipelines.comparison import compare as compare_runs
     from sentiment.reporting.terminal import render_comparison
 
-    comparison = compare_runs(folder_a, folder_b, output_dir)
+    given = {name: value for name, value in columns.items() if value is not None}
+    require(
+        bool(dataset) or not given | ({"split": split} if split else {}),
+        "options of columns and splits: for --dataset only",
+    )
+    comparison = compare_runs(
+        folder_a, folder_b, output_dir, dataset, data_dir=data_dir, split=split, **build_reading_options(given)
+    )
     print(f"{render_comparison(comparison)}\n\nReport: {Path(output_dir) / 'report.html'}")
 
 

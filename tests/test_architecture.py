@@ -1,6 +1,7 @@
 """The layers of the package: a module imports from its own layer or a lower one (docs/architecture.md)."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -35,3 +36,22 @@ def test_imports_point_down(path: Path) -> None:
     own = get_part(".".join(("sentiment", *path.relative_to(PACKAGE).with_suffix("").parts)))
     assert own in LEVELS
     assert sorted(part for part in list_imports(path) if LEVELS[part] > LEVELS[own]) == []
+
+
+# Files that may know a class by its name or place: the labels, the embedded sentences, the default of a new model, the
+# metrics that two classes alone have, and the page's colours.
+KNOWS_TWO_CLASSES = {
+    *("data/labels.py", "data/sources.py", "models/classifier.py", "evaluation/significance.py"),
+    "serving/page/page.js",
+}
+TWO_CLASSES = re.compile(r"\[(:|\.\.\.), ?1\]|LABEL_NAMES|[\"'](positive|negative)[\"']|num_labels ?= ?2|2, 2, 2")
+
+
+def test_no_other_code_assumes_two_classes() -> None:
+    paths = [path for suffix in ("py", "j2", "js", "html") for path in PACKAGE.rglob(f"*.{suffix}")]
+    found = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in paths
+        if TWO_CLASSES.search(re.sub(r'""".*?"""', "", path.read_text(encoding="utf-8"), flags=re.DOTALL))
+    }
+    assert found == KNOWS_TWO_CLASSES

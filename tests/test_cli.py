@@ -311,3 +311,15 @@ def test_run_command_ends_an_interruption_with_code_130() -> None:
     with pytest.raises(SystemExit) as end:
         run_command(command)
     assert end.value.code == 130
+
+
+def test_blank_texts_are_not_evaluated(tiny_classifier: Path, tmp_path: Path, capsys: Capture) -> None:
+    data = tmp_path / "rows.csv"
+    data.write_text('text,label\ngood film,pos\n" ",pos\nbad film,neg\n')
+    call("evaluate", tiny_classifier, "--dataset", data)
+    assert "2 labelled rows; 1 with a blank text left out" in capsys.readouterr().out
+    data.write_text('text,label\n" ",pos\n" ",neg\n')
+    with pytest.raises(SystemExit) as refusal:
+        call("evaluate", tiny_classifier, "--dataset", data)
+    assert refusal.value.code == 2
+    assert "every labelled row has a blank text" in capsys.readouterr().err

@@ -12,9 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from sentiment.data.labels import align_labels
-from sentiment.data.sources import load_reviews
-from sentiment.data.splits import choose_labelled_split, join_labelled
+from sentiment.data.labelled_rows import load_labelled_rows
 from sentiment.evaluation.metrics import choose_labels
 from sentiment.exceptions import require
 from sentiment.inference.backends import OnnxBackend, compute_torch_logits
@@ -97,11 +95,9 @@ def load_labelled_texts(
 ) -> tuple[str, list[list[int]], np.ndarray]:
     """Source, token ids and labels of a dataset, as chosen by `sentiment evaluate`, or of the run's test rows."""
     if dataset is not None:
-        reviews = load_reviews(dataset, data_dir, **columns)
-        name = choose_labelled_split(reviews, [split] if split else ["test", "validation", "train"])
-        rows = join_labelled(reviews, [name])
-        order = np.asarray(align_labels(rows.features["label"].names, checkpoint.labels, dataset, model_dir))
-        return f"{dataset}, split {name}", checkpoint.encode(rows["text"][:]), order[rows["label"][:]]
+        labelled = load_labelled_rows(dataset, data_dir, split, **columns)
+        labels = labelled.align_labels(checkpoint.labels, model_dir)
+        return f"{dataset}, split {labelled.split}", checkpoint.encode(labelled.texts), labels
     options = {"split": split, "data_dir": data_dir} | columns
     given = [f"--{name}" for name, value in options.items() if value is not None]
     require(not given, f"{' and '.join(given)} belong to --dataset: pass it too")

@@ -12,7 +12,7 @@ from sentiment.evaluation.study_effects import compare_costs
 from sentiment.exceptions import InputError, first_line, require
 from sentiment.reporting.comparison_report import FIGURES, write_comparison_report
 from sentiment.reporting.verdicts import RULE, describe_comparison
-from sentiment.runs.differences import check_same_test, list_differences, list_warnings
+from sentiment.runs.differences import check_same_classes, check_same_test, list_differences, list_warnings
 from sentiment.runs.folder import check_output_dir
 from sentiment.runs.results import FinishedRun, read_adaptation_metrics, read_finished_run
 from sentiment.storage import write_json
@@ -21,9 +21,16 @@ from sentiment.storage import write_json
 WRITTEN_FILES = (*FIGURES, "report.md", "report.html", "verdict.json")
 
 
-def compare(run_a: str | Path, run_b: str | Path, output_dir: str | Path = "outputs/comparison") -> dict[str, Any]:
+def compare(
+    run_a: str | Path,
+    run_b: str | Path,
+    output_dir: str | Path = "outputs/comparison",
+    dataset: str | None = None,
+    **reading: Any,
+) -> dict[str, Any]:
     """Compare the folders of two fine-tunings, tested on the same rows; write verdict.json, a report and figures.
 
+    With `dataset`, both are tested on its labelled rows instead; `reading` are arguments of `load_labelled_rows`.
     Returns the content of verdict.json: the verdict as a `sentence`, the `better` run ("a", "b" or None), and more. An
     earlier comparison in `output_dir` is replaced; for anything else there, or runs that cannot be compared, raises
     InputError and writes nothing.
@@ -33,13 +40,23 @@ def compare(run_a: str | Path, run_b: str | Path, output_dir: str | Path = "outp
     check_output_dir(output, "comparison", WRITTEN_FILES, (WRITTEN_FILES[0], WRITTEN_FILES[-1]))
     require(Path(run_a).resolve() != Path(run_b).resolve(), f"{run_a} is given twice: pass two different runs")
     first, second = read_finished_run(Path(run_a)), read_finished_run(Path(run_b))
-    check_same_test(first, second)
+    labelled = None
+    if dataset:
+        from sentiment.data.labelled_rows import load_labelled_rows
+        from sentiment.pipelines.evaluation import evaluate_run  # imports torch
+
+        check_same_classes(first, second)
+        labelled = load_labelled_rows(dataset, **reading)
+        first, second = evaluate_run(first, labelled), evaluate_run(second, labelled)
+    else:
+        check_same_test(first, second)
     try:  # AutoTokenizer would import torch
         tokenizer = PreTrainedTokenizerFast.from_pretrained(first.folder / "model")
     except Exception as error:  # the parsers of its files raise many kinds
         problem = f"cannot read the tokenizer in {first.folder / 'model'} ({first_line(error)})"
         raise InputError(f"{problem}: train that run again, with --overwrite") from error
     comparison = compare_finished_runs(first, second, tokenizer)
+    comparison |= {"dataset": labelled.dataset, "split": labelled.split} if labelled else {"dataset": None}
     for name in reversed(WRITTEN_FILES):
         (output / name).unlink(missing_ok=True)
     output.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,11 @@ from sentiment.runs.folder import NEUTRAL_OPTIONS
 from sentiment.runs.results import FinishedRun
 
 TEST_OPTIONS = ("dataset_name", "split", "max_rows", "sample", "cleaning", "keep_duplicates")
+# Of the training, beside those in which the strategies differ.
+TRAINING_OPTIONS = (
+    *("learning_rate", "head_lr", "batch_size", "num_train_epochs", "max_steps", "max_seq_length", "truncation"),
+    *("adversarial_epsilon", "class_weights", "metric_for_best_model"),
+)
 SPEED_FACTS = ("device", "name", "cores", "threads", "processes")  # of the hardware, on which training time depends
 
 
@@ -19,9 +24,7 @@ def check_same_test(run_a: FinishedRun, run_b: FinishedRun) -> None:
     same_cleaning = run_a.options["cleaning"] == run_b.options["cleaning"]
     columns = ("row", "label", "text") if same_cleaning else ("row", "label")
     same_source = same_cleaning or run_a.options["dataset_name"] == run_b.options["dataset_name"]
-    if run_a.class_names != run_b.class_names:
-        classes = " and ".join(", ".join(run.class_names) for run in (run_a, run_b))
-        raise InputError(f"{run_a.folder} and {run_b.folder} have different classes: {classes}")
+    check_same_classes(run_a, run_b)
     if same_source and all(run_a.predictions[name] == run_b.predictions[name] for name in columns):
         return
     differences = find_differences(select_test_options(run_a), select_test_options(run_b))
@@ -30,6 +33,13 @@ def check_same_test(run_a: FinishedRun, run_b: FinishedRun) -> None:
     if found:
         advice = f"({found}): train one of them again with the options of the other"
     raise InputError(f"{run_a.folder} and {run_b.folder} were tested on different rows {advice}")
+
+
+def check_same_classes(run_a: FinishedRun, run_b: FinishedRun) -> None:
+    """Raise InputError unless the runs have the same classes."""
+    if run_a.class_names != run_b.class_names:
+        classes = " and ".join(", ".join(run.class_names) for run in (run_a, run_b))
+        raise InputError(f"{run_a.folder} and {run_b.folder} have different classes: {classes}")
 
 
 def select_test_options(run: FinishedRun) -> dict[str, Any]:
@@ -85,6 +95,12 @@ def list_warnings(run_a: FinishedRun, run_b: FinishedRun, name_a: str, name_b: s
     if objective_a and objective_b and objective_a != objective_b:
         warnings.append(
             f"{name_a} and {name_b} were adapted with different objectives ({objective_a} and {objective_b})."
+        )
+    changed = find_differences(*({name: run.options.get(name) for name in TRAINING_OPTIONS} for run in (run_a, run_b)))
+    if changed:
+        values = "; ".join(f"{name}: {first} and {second}" for name, (first, second) in changed.items())
+        warnings.append(
+            f"{name_a} and {name_b} were trained with different options, which may explain a difference ({values})."
         )
     if run_a.options["seed"] != run_b.options["seed"]:
         warnings.append(

@@ -130,13 +130,22 @@ def read_adaptation_metrics(run: FinishedRun) -> dict[str, Any] | None:
     return None
 
 
-def write_predictions(path: Path, split: "Dataset", probabilities: np.ndarray) -> None:
-    """Write the `COLUMNS` of a split and the probability of each class, shape (rows, classes), as Parquet."""
+def build_prediction_columns(
+    rows: Mapping[str, Any], class_names: Sequence[str], probabilities: np.ndarray
+) -> dict[str, Any]:
+    """The `COLUMNS`, then the probability of each class, from `row`, `text`, `label`, and shape (rows, classes)."""
     from sentiment.evaluation.metrics import choose_labels  # imports `evaluate`, which readers need not wait for
 
-    columns = {name: split[name][:] for name in ("row", "text", "label")}
+    columns = {name: rows[name] for name in ("row", "text", "label")}
     columns |= {"predicted": choose_labels(probabilities), "score": probabilities.max(axis=1)}
-    names = [PROBABILITY_PREFIX + name for name in split.features["label"].names]
-    columns |= dict(zip(names, probabilities.T, strict=True))
+    return columns | {
+        PROBABILITY_PREFIX + name: column for name, column in zip(class_names, probabilities.T, strict=True)
+    }
+
+
+def write_predictions(path: Path, split: "Dataset", probabilities: np.ndarray) -> None:
+    """Write the columns of `build_prediction_columns` for a split as Parquet."""
+    rows = {name: split[name][:] for name in ("row", "text", "label")}
+    columns = build_prediction_columns(rows, split.features["label"].names, probabilities)
     with write_atomically(path) as staged:
         pyarrow.parquet.write_table(pyarrow.table(columns), staged)

@@ -5,8 +5,10 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet
 import pytest
+import yaml
 
 from sentiment.cli import main
 from sentiment.inference.predictor import Predictor
@@ -71,6 +73,35 @@ def test_three_classes_from_training_to_comparison(
     main(["compare", str(first), str(second), "--output_dir", str(tmp_path / "comparison")])
     verdict = json.loads((tmp_path / "comparison" / "verdict.json").read_text())
     assert {"accuracy", "macro_f1", "weighted_f1"} <= verdict["metrics"].keys()
+
+    # On other rows, both models are run again.
+    main(["compare", str(first), str(second), "--output_dir", str(tmp_path / "new"), "--dataset", str(stars), *columns])
+    verdict = json.loads((tmp_path / "new" / "verdict.json").read_text())
+    assert (verdict["dataset"], verdict["split"], verdict["test_rows"]) == (str(stars), "train", 90)
+    assert verdict["metrics"]["accuracy"]["a"] == json.loads((tmp_path / "found.json").read_text())["accuracy"]
+    assert f"rows of {stars} (split train)" in " ".join((tmp_path / "new" / "report.html").read_text().split())
+
+    main(["export", str(first), "--dataset", str(stars), *columns])
+    texts = [row["review"] for row in rows[:9]]
+    answers = Predictor.from_pretrained(str(first), backend="onnx").predict_probabilities(texts)
+    assert np.allclose(answers, Predictor.from_pretrained(str(first)).predict_probabilities(texts), atol=1e-5)
+    assert answers.shape == (9, 3)
+
+
+def test_three_classes_through_a_study(tiny_bert: Path, stars: Path, tmp_path: Path) -> None:
+    config = {
+        "seeds": [1, 2], "budgets": [30], "arms": ["e2e", "e2e+decay"], "output_dir": str(tmp_path / "study"),
+        "finetuning": {
+            "model_name_or_path": str(tiny_bert), "dataset_name": str(stars), "label_column_name": "stars",
+            "label_mapping": {"1": "bad", "2": "fair", "3": "good", "9": None}, "max_seq_length": 16,
+            "num_train_epochs": 1, "batch_size": 16,
+        },
+    }  # fmt: skip
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(config))
+    main(["study", str(tmp_path / "study.yaml")])
+    report = (tmp_path / "study" / "report.md").read_text()
+    assert "e2e+decay" in report
+    assert "positive" not in report
 
 
 def test_a_checkpoint_of_other_classes_is_not_evaluated(

@@ -1,6 +1,5 @@
 """Class weights: their values, the loss that they give, and what they do to a rare class."""
 
-
 import pytest
 import torch
 

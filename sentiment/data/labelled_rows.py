@@ -1,0 +1,55 @@
+"""Labelled rows of any dataset, with the labels of a trained classifier."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+
+from sentiment.data.labels import align_labels
+from sentiment.data.sources import load_reviews
+from sentiment.data.splits import choose_labelled_split, join_labelled
+from sentiment.exceptions import require
+
+DEFAULT_SPLITS = ("test", "validation", "train")
+
+
+@dataclass(frozen=True)
+class LabelledRows:
+    """Labelled rows with `row`, `text` and `label`, the dataset and split they come from, and how many were blank."""
+
+    dataset: str
+    split: str
+    rows: Dataset
+    blank: int
+
+    def __str__(self) -> str:
+        left_out = f"; {self.blank:,} with a blank text left out" if self.blank else ""
+        return f"{self.dataset}, split {self.split}: {len(self.rows):,} labelled rows{left_out}"
+
+    @property
+    def texts(self) -> list[str]:
+        """The raw texts."""
+        texts: list[str] = self.rows["text"][:]
+        return texts
+
+    def align_labels(self, class_names: Sequence[str], model: str) -> np.ndarray:
+        """The labels as numbers of the model's classes, shape (rows,); raises InputError if the model lacks one."""
+        order = align_labels(self.rows.features["label"].names, class_names, self.dataset, model)
+        return np.asarray(order)[self.rows["label"][:]]
+
+
+def load_labelled_rows(
+    dataset: str, data_dir: str | None = None, split: str | None = None, **reading: Any
+) -> LabelledRows:
+    """The labelled rows with a text of a split, by default of the first of `DEFAULT_SPLITS` that has some.
+
+    `reading` are further arguments of `load_reviews`. Raises InputError if there are none.
+    """
+    reviews = load_reviews(dataset, data_dir, **reading)
+    name = choose_labelled_split(reviews, [split] if split else DEFAULT_SPLITS)
+    rows = join_labelled(reviews, [name])
+    filled = np.flatnonzero([bool(text.strip()) for text in rows["text"][:]])
+    require(len(filled) > 0, f"{dataset}, split {name}: every labelled row has a blank text")
+    return LabelledRows(dataset, name, rows.select(filled), len(rows) - len(filled))
