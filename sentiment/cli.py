@@ -57,6 +57,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def run_command(command: Callable[..., Any], **options: Any) -> None:
     """Runs a command; an error that the user can fix ends it with one line on stderr and an exit code."""
+    if not sys.stderr.isatty():
+        disable_progress_bars()
     try:
         command(**options)
         sys.stdout.flush()
@@ -80,6 +82,13 @@ def run_command(command: Callable[..., Any], **options: Any) -> None:
             raise
         print_error(f"the device memory is full: lower --batch_size or --max_seq_length ({first_line(error)})")
         sys.exit(1)
+
+
+def disable_progress_bars() -> None:
+    """Keep the progress bars of `datasets`, which may not be imported yet, out of a log."""
+    os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
+    if "datasets" in sys.modules:
+        sys.modules["datasets"].disable_progress_bars()
 
 
 def print_error(message: str, is_common: bool = False) -> None:

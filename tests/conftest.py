@@ -305,7 +305,7 @@ def signal_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], AbstractC
                 os.kill(os.getpid(), number)
 
         with monkeypatch.context() as patch:
-            patch.setattr("sentiment.training.callbacks.EpochProgressCallback.on_step_begin", send, raising=False)
+            patch.setattr("sentiment.training.callbacks.ManifestCallback.on_step_begin", send, raising=False)
             yield
 
     return patch_progress

@@ -106,6 +106,7 @@ class RunArguments(TrainingArguments):
     logging_strategy: str = option("epoch", "When to log the training loss.")
     save_total_limit: int | None = option(2, "Newest checkpoints to keep, besides the best one of each.")
     save_minutes: float = option(10.0, "Maximum minutes between two checkpoints, besides those after evaluations.")
+    keep_checkpoints: bool = option(False, "Keep the checkpoints when the run is finished; its model is kept anyway.")
     resume: bool = option(False, "Resume from the newest intact checkpoint in --output_dir, if there is one.")
     overwrite: bool = option(False, "Train again if --output_dir holds another run.")
     hub_strategy: str = option("end", "With --push_to_hub: the model is uploaded when the run is finished (end).")

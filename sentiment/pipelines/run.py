@@ -31,9 +31,10 @@ from sentiment.runs.folder import check_same_data, lock_run_dir, remove_previous
 from sentiment.runs.record import build_run_record, load_finished_metrics, merge_previous_record
 from sentiment.storage import compute_sha256, read_json, replace_folder, write_json
 from sentiment.training.batches import EpochTracker
-from sentiment.training.callbacks import EpochProgressCallback, EpochTimerCallback
+from sentiment.training.callbacks import EpochTimerCallback
 from sentiment.training.hardware import limit_onednn_caches, use_all_cores
 from sentiment.training.processes import run_on_main
+from sentiment.training.progress import build_progress_callback
 from sentiment.training.resume import train_with_resume
 from sentiment.training.trainer import SentimentTrainer, check_max_seq_length, check_precision
 
@@ -182,6 +183,8 @@ class Run(ABC):
             self.write_reports(record, metrics, tokenizer)
             write_json(self.run_dir / "metrics.json", metrics)  # last: with it, the run is finished
         trainer.accelerator.wait_for_everyone()
+        if not self.args.keep_checkpoints and trainer.accelerator.is_local_main_process:
+            shutil.rmtree(self.run_dir / "checkpoints", ignore_errors=True)
         return run_on_main(lambda: read_json(self.run_dir / "metrics.json"))
 
     def build_trainer(self, model: PreTrainedModel, data: Any, tokenizer: PreTrainedTokenizerBase) -> SentimentTrainer:
@@ -200,7 +203,7 @@ class Run(ABC):
         trainer.add_callback(EpochTimerCallback())
         trainer.remove_callback(ProgressCallback)
         if not self.args.disable_tqdm:
-            trainer.add_callback(EpochProgressCallback(self.progress_metric))
+            trainer.add_callback(build_progress_callback(self.progress_metric))
         if len(report_to) < len(self.args.report_to) and is_main_process():
             from torch.utils.tensorboard import SummaryWriter
 

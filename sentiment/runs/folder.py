@@ -36,7 +36,14 @@ ADDED_OPTIONS |= dict.fromkeys(("train_file", "validation_file", "test_file"))
 # Options that change neither the rows nor the weights of a run.
 NEUTRAL_OPTIONS = {
     *("data_dir", "output_dir", "overwrite", "preprocessing_num_workers", "resume", "resume_from_checkpoint"),
-    *("save_minutes", "save_total_limit", "save_on_each_node", "dataloader_num_workers", "dataloader_pin_memory"),
+    *(
+        "keep_checkpoints",
+        "save_minutes",
+        "save_total_limit",
+        "save_on_each_node",
+        "dataloader_num_workers",
+        "dataloader_pin_memory",
+    ),
     *("dataloader_prefetch_factor", "disable_tqdm", "log_level", "log_level_replica", "log_on_each_node"),
     *("logging_first_step", "report_to", "run_name", "project", "skip_memory_metrics", "do_train", "do_eval"),
     *("do_predict", "push_to_hub", "hub_token", "hub_private_repo", "hub_model_id", "hub_strategy", "hub_revision"),

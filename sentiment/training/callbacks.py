@@ -1,15 +1,12 @@
-"""Trainer callbacks: early stopping, checkpoint manifests, epoch times, and what the terminal shows."""
+"""Trainer callbacks: early stopping, checkpoint manifests and epoch times."""
 
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
-from tqdm.auto import tqdm
 from transformers import (
     EarlyStoppingCallback,
-    ProgressCallback,
     TrainerCallback,
     TrainerControl,
     TrainerState,
@@ -109,35 +106,3 @@ class EpochTimerCallback(TrainerCallback, ExportableState):
         """Subtracts an evaluation within an epoch."""
         if self._started is not None:
             self._started += metrics["eval_runtime"]
-
-
-class EpochProgressCallback(ProgressCallback):
-    """The Trainer's progress bar, with one line per evaluation: training loss, validation loss and another metric."""
-
-    def __init__(self, metric: str = "accuracy") -> None:
-        super().__init__()
-        self._metric = metric
-        self._train_loss = float("nan")
-
-    def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **_: Any
-    ) -> None:
-        """Keeps the last training loss for the line."""
-        self._train_loss = logs.get("loss", self._train_loss)
-
-    def on_evaluate(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, metrics: Any = None, **kwargs: Any
-    ) -> None:
-        """Prints the line, in the main process."""
-        super().on_evaluate(args, state, control, **kwargs)
-        if not state.is_world_process_zero:
-            return
-        moment = f"epoch {state.epoch:g}: train loss {self._train_loss:.4f}, " if state.global_step else "before: "
-        figures = f"validation loss {metrics['eval_loss']:.4f}, {self._metric} {metrics[f'eval_{self._metric}']:.4f}"
-        tqdm.write(moment + figures, file=sys.stderr)
-
-    def close(self) -> None:
-        """Closes the bars, so that the next message starts on a line of its own."""
-        bars: tuple[Any, ...] = (self.prediction_bar, self.training_bar)
-        for bar in filter(None, bars):
-            bar.close()

@@ -11,11 +11,16 @@ import numpy as np
 from datasets import Dataset
 from transformers import DataCollatorForLanguageModeling, DataCollatorForTokenClassification, PreTrainedTokenizerBase
 
+from sentiment.models.masked_lm import IGNORE_INDEX
 from sentiment.training.batches import EpochTracker, build_generator
+
+MAX_ATTEMPTS = 100
 
 
 class SeededMaskingCollator:
     """Pads a batch, and masks it unless its rows have labels already, as those of `apply_static_masking` do.
+
+    At least one token of a batch is masked, if any can be: without one it has no loss.
 
     Masks depend on the seed, the epoch and the texts of the batch, so that a resumed run draws the same ones.
     """
@@ -38,8 +43,12 @@ class SeededMaskingCollator:
             batch = self._pad(rows)
         else:
             texts = np.concatenate([row["input_ids"] for row in rows])
-            self._mask.generator = build_generator(self._seed, self._tracker.epoch, zlib.crc32(texts.tobytes()))
-            batch = self._mask(rows)
+            key = (self._seed, self._tracker.epoch, zlib.crc32(texts.tobytes()))
+            for attempt in range(MAX_ATTEMPTS):  # short texts may have no masked token, and no loss
+                self._mask.generator = build_generator(*key, *([attempt] if attempt else []))
+                batch = self._mask([dict(row) for row in rows])
+                if (batch["labels"] != IGNORE_INDEX).any():
+                    break
         return {name: batch[name] for name in ("input_ids", "attention_mask", "labels")}
 
 

@@ -14,7 +14,6 @@ from sentiment.config.arguments import RunArguments
 from sentiment.environment import is_main_process
 from sentiment.exceptions import DivergenceError, InputError, SaveError, first_line, is_disk_full, require
 from sentiment.storage import write_json
-from sentiment.training.callbacks import EpochProgressCallback
 from sentiment.training.checkpoints import (
     STATE_FILE,
     check_world_size,
@@ -29,6 +28,7 @@ from sentiment.training.checkpoints import (
 from sentiment.training.hardware import raise_malloc_thresholds
 from sentiment.training.history import get_epoch_timer
 from sentiment.training.processes import PeriodicCheckpointCallback, SignalListener, run_on_main
+from sentiment.training.progress import BarProgressCallback, LineProgressCallback
 from sentiment.training.trainer import SentimentTrainer
 
 DIVERGENCE_FILE = "divergence.json"
@@ -70,7 +70,7 @@ def train_with_resume(trainer: SentimentTrainer, args: RunArguments) -> None:
         raise SaveError(f"cannot write {folder / name}: {first_line(error)}", folder) from error
     finally:
         for callback in trainer.callback_handler.callbacks:
-            if isinstance(callback, EpochProgressCallback):
+            if isinstance(callback, (BarProgressCallback, LineProgressCallback)):
                 callback.close()
 
 

@@ -15,7 +15,8 @@ from sentiment.data.finetuning_data import RunData
 from sentiment.exceptions import InputError
 from sentiment.models.loading import load_tokenizer
 from sentiment.pipelines.finetuning import FinetuningRun
-from sentiment.training.callbacks import EpochProgressCallback, ManifestCallback
+from sentiment.training.callbacks import ManifestCallback
+from sentiment.training.progress import LineProgressCallback
 from sentiment.training.trainer import SentimentTrainer
 
 Build = Callable[..., SentimentTrainer]
@@ -112,7 +113,7 @@ EFFECTS: list[tuple[str, Callable[[SentimentTrainer], object]]] = [
     ("--metric_for_best_model loss", lambda trainer: trainer.args.greater_is_better is False),
     ("--save_total_limit 5", lambda trainer: find(trainer, ManifestCallback).save_total_limit == 5),
     ("--report_to tensorboard", lambda trainer: find(trainer, TensorBoardCallback) is not None),
-    ("--disable_tqdm true", lambda trainer: find(trainer, EpochProgressCallback) is None),
+    ("--disable_tqdm true", lambda trainer: find(trainer, LineProgressCallback) is None),
     ("--bf16", lambda trainer: trainer.accelerator.mixed_precision == "bf16"),
     ("--precision bf16", lambda trainer: trainer.accelerator.mixed_precision == "bf16"),
     ("--seed 5", lambda trainer: trainer.args.seed == trainer.build_sampler().seed == 5),

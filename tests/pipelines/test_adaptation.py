@@ -70,7 +70,7 @@ def run(tiny_bert: Path, corpus_file: Path, tmp_path: Path) -> Callable[..., Pat
 def test_a_run_leaves_what_is_promised_and_learns(run: Callable[..., Path]) -> None:
     folder = run()
     promised = {
-        "model", "run.json", "metrics.json", "report.md", "report.html", "loss.png", "text_keys.npy", "checkpoints",
+        "model", "run.json", "metrics.json", "report.md", "report.html", "loss.png", "text_keys.npy",
     }  # fmt: skip
     assert {path.name for path in folder.iterdir()} == promised
     metrics, record = read(folder / "metrics.json"), read(folder / "run.json")
@@ -154,7 +154,7 @@ def test_a_resumed_run_ends_like_one_that_was_never_cut_off(
     whole = run("whole", **options)
     with monkeypatch.context() as patch:
         patch.setattr(
-            "sentiment.training.callbacks.EpochProgressCallback.on_epoch_begin", stop_in_second_epoch, raising=False
+            "sentiment.training.callbacks.ManifestCallback.on_epoch_begin", stop_in_second_epoch, raising=False
         )
         with pytest.raises(KeyboardInterrupt):
             run("cut", **options)

@@ -51,7 +51,7 @@ def test_a_run_leaves_what_is_promised_and_its_numbers_agree(run: Callable[..., 
     folder = run(num_train_epochs=10)
     promised = {
         "model", "run.json", "metrics.json", "predictions.parquet", "report.md", "report.html",
-        "loss.png", "metrics.png", "confusion.png", "before_after.png", "checkpoints", "text_keys.npy",
+        "loss.png", "metrics.png", "confusion.png", "before_after.png", "text_keys.npy",
     }  # fmt: skip
     assert {path.name for path in folder.iterdir()} == promised
     metrics, record = read(folder / "metrics.json"), read(folder / "run.json")
@@ -147,7 +147,7 @@ def test_a_resumed_run_ends_like_one_that_was_never_cut_off(
     whole = run("whole", layer_decay=0.5)
     with monkeypatch.context() as patch:
         patch.setattr(
-            "sentiment.training.callbacks.EpochProgressCallback.on_epoch_begin", stop_in_second_epoch, raising=False
+            "sentiment.training.callbacks.ManifestCallback.on_epoch_begin", stop_in_second_epoch, raising=False
         )
         with pytest.raises(KeyboardInterrupt):
             run("cut", layer_decay=0.5)
@@ -165,7 +165,7 @@ def test_padding_is_unknown_where_a_part_of_it_was_not_counted(
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(
-            "sentiment.training.callbacks.EpochProgressCallback.on_epoch_begin", stop_in_second_epoch, raising=False
+            "sentiment.training.callbacks.ManifestCallback.on_epoch_begin", stop_in_second_epoch, raising=False
         )
         with pytest.raises(KeyboardInterrupt):
             run("cut")
@@ -210,7 +210,7 @@ def test_wrong_input_writes_nothing(
 
 
 def test_warm_up_is_a_share_of_the_steps(tmp_path: Path) -> None:
-    args = FinetuningArguments(output_dir=str(tmp_path), precision="fp32")
+    args = FinetuningArguments(output_dir=str(tmp_path), batch_size=32, precision="fp32")
     assert args.build_trainer_arguments().get_warmup_steps(1000) == 60
     assert replace(args, warmup_steps=0.0).build_trainer_arguments().get_warmup_steps(1000) == 0
 

@@ -158,9 +158,11 @@ def test_so_does_a_step_of_micro_batches_or_of_two_passes(
 
 def test_an_earlier_checkpoint_can_be_named(run: Run, tmp_path: Path, interrupt: Interrupt) -> None:
     whole = run("whole")
+    assert not (whole / "checkpoints").exists()
     interrupt(run, 12)
     folder = tmp_path / "cut" / "checkpoints"
-    check_equal(run("cut", resume_from_checkpoint=str(folder / "checkpoint-10")), whole)
+    resumed = run("cut", resume_from_checkpoint=str(folder / "checkpoint-10"), keep_checkpoints=True)
+    check_equal(resumed, whole)
     assert (folder / "corrupted" / "checkpoint-12").is_dir()  # a later --resume must not return to it
     with pytest.raises(InputError, match=r"--resume_from_checkpoint .*missing: manifest.json is missing"):
         run("other", resume_from_checkpoint=str(tmp_path / "other" / "checkpoints" / "missing"))
@@ -170,7 +172,7 @@ def test_an_earlier_checkpoint_can_be_named(run: Run, tmp_path: Path, interrupt:
 
 def test_a_run_that_had_stopped_early_is_not_trained_on(run: Run, tmp_path: Path) -> None:
     """It was killed when all that was left was to write what it found."""
-    options = {"early_stopping_patience": 1, "num_train_epochs": 8, "learning_rate": 0.05}
+    options = {"early_stopping_patience": 1, "num_train_epochs": 8, "learning_rate": 0.05, "keep_checkpoints": True}
     whole = run("whole", **options)
     epochs = len(read(whole / "metrics.json")["history"])
     assert epochs < 8
@@ -252,7 +254,7 @@ def test_two_runs_in_one_folder(run: Run, tmp_path: Path, monkeypatch: pytest.Mo
         command = [sys.executable, "-c", hold, str(tmp_path / "run")]
         said.append(subprocess.run(command, capture_output=True, text=True, check=False).stderr)
 
-    monkeypatch.setattr("sentiment.training.callbacks.EpochProgressCallback.on_train_end", start_another, raising=False)
+    monkeypatch.setattr("sentiment.training.callbacks.ManifestCallback.on_train_end", start_another, raising=False)
     run("run", num_train_epochs=1)
     assert "another run is writing to" in said[0]
     start_another()  # the first has ended

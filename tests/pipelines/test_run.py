@@ -158,7 +158,7 @@ def test_two_nodes_without_a_shared_disk(
     """Two processes in two working folders: the second one has no metrics.json, and its own checkpoints."""
     flags = build_flags(tiny_bert, reviews_csv, Path("run"))
     flags += ["--target_dataset", "none"] if script == "train_mlm.py" else []
-    flags += ["--save_on_each_node", "--resume"]
+    flags += ["--save_on_each_node", "--keep_checkpoints", "--resume"]
     nodes = [tmp_path / "first", tmp_path / "second"]
     for node in nodes:
         node.mkdir()

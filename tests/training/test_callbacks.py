@@ -5,7 +5,7 @@ import time
 import pytest
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from sentiment.training.callbacks import EpochProgressCallback, EpochTimerCallback, MetricOrLossEarlyStoppingCallback
+from sentiment.training.callbacks import EpochTimerCallback, MetricOrLossEarlyStoppingCallback
 
 Evaluations = list[tuple[float, float]]  # accuracy and loss
 
@@ -82,17 +82,3 @@ def test_timer_counts_epochs_only(monkeypatch: pytest.MonkeyPatch) -> None:
         timer.on_epoch_begin(None, None, None)
         timer.on_epoch_end(None, None, None)
     assert timer.seconds == 7.5
-
-
-@pytest.mark.parametrize("is_main_process", [True, False])
-def test_one_line_an_epoch_from_the_main_process(
-    is_main_process: bool, options: TrainingArguments, capsys: pytest.CaptureFixture[str]
-) -> None:
-    progress = EpochProgressCallback()
-    state, control = TrainerState(epoch=2.0, global_step=9, is_world_process_zero=is_main_process), TrainerControl()
-    progress.on_log(options, state, control, {"loss": 0.51234, "epoch": 2.0})
-    progress.on_evaluate(options, state, control, {"eval_loss": 0.3, "eval_accuracy": 0.875})
-    printed = capsys.readouterr()
-    line = "epoch 2: train loss 0.5123, validation loss 0.3000, accuracy 0.8750\n"
-    assert printed.err == (line if is_main_process else "")
-    assert printed.out == ""

@@ -92,3 +92,14 @@ def test_a_model_that_copies_its_input_has_a_high_loss(texts: Dataset, tokenizer
         assert loss > 5
         of_masked_ids = torch.nn.functional.cross_entropy(copied.flatten(0, 1), batch["input_ids"].flatten())
         assert of_masked_ids < 0.01
+
+
+def test_a_batch_without_a_masked_token_is_drawn_again(tokenizer: PreTrainedTokenizerBase) -> None:
+    # Two tokens that can be masked: at 15%, most first draws mask none, and the loss would be 0 or NaN.
+    collator = SeededMaskingCollator(tokenizer, 0.15, seed=3)
+    for number in range(30):
+        ids = tokenizer(["good film", "bad film", "the plot"][number % 3])["input_ids"]
+        (labels,) = collator([{"input_ids": [*ids, *ids[1:-1]] if number > 15 else ids}])["labels"]
+        assert (labels != -100).any()
+    special = [tokenizer.cls_token_id, tokenizer.sep_token_id]
+    assert (collator([{"input_ids": special}])["labels"] == -100).all()  # nothing can be masked
