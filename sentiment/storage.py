@@ -10,7 +10,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from sentiment.exceptions import InputError
+
+
+class UniqueKeyLoader(yaml.SafeLoader):
+    """A loader of YAML that refuses a key that occurs twice, of which PyYAML keeps the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The mapping of a node; raises ConstructorError for a key that occurs twice."""
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for (key_node, _), key in zip(node.value, keys, strict=True):
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} occurs twice", key_node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def parse_yaml(text: str) -> Any:
+    """The content of a YAML document; raises yaml.YAMLError if it is malformed or a key occurs twice."""
+    return yaml.load(text, UniqueKeyLoader)
 
 
 @contextmanager

@@ -132,6 +132,11 @@ class DataArguments(SourceArguments):
         "Label budget: rows of the training split, sampled with its label shares. Validation and test splits stay "
         "whole. Default: all.",
     )
+    language: str = option(
+        "auto",
+        "Language of the texts, such as en or zh, for the slices of the report: English has lists of words. auto: told "
+        "from the texts.",
+    )
     keep_duplicates: bool = option(
         False, "Split every row by itself, as the lab report did: equal texts may land in two splits."
     )

@@ -50,6 +50,10 @@ def match_columns(
 ) -> Columns:
     """Find the text columns and the label column, if any; case and surrounding spaces are ignored."""
     found = list(names)
+    if options.with_record:
+        twice = next((name for name in found if found.count(name) > 1), None)
+        problem = f"{where}: column {twice!r} occurs {found.count(str(twice))} times: give each column its own name"
+        require(twice is None, problem)
     listing = f"found columns: {shorten(', '.join(map(repr, found)), 200) or 'none'}"
 
     def find(candidates: Sequence[str], error: str = "") -> str:

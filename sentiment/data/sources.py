@@ -1,5 +1,6 @@
 """Sources of reviews: the Hub or a local copy, a folder, a file, the embedded sentences."""
 
+import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -13,13 +14,21 @@ from datasets import ClassLabel, Dataset, DatasetDict
 
 from sentiment.data.caching import generate_rows
 from sentiment.data.columns import ColumnOptions
-from sentiment.data.files import SUFFIXES, find_class_names, is_data_file, read_files, read_labelled_texts
+from sentiment.data.files import (
+    SUFFIXES,
+    find_class_names,
+    is_data_file,
+    read_column_names,
+    read_files,
+    read_labelled_texts,
+)
 from sentiment.data.folders import SplitFiles, find_splits, is_saved_dataset, suggest_file
 from sentiment.data.hub import load_hub_dataset, load_saved_dataset
-from sentiment.data.labels import LABEL_NAMES, UNLABELLED, LabelOptions, encode_labels
+from sentiment.data.labels import LABEL_NAMES, UNLABELLED, LabelOptions, encode_labels, shorten
 from sentiment.demo.embedded import fetch_snippets
 from sentiment.exceptions import InputError, require
 
+logger = logging.getLogger(__name__)
 HUB_IDS = {"sst2": "stanfordnlp/sst2", "imdb": "stanfordnlp/imdb"}
 SNIPPETS = {
     "snippets": "movieReviewSnippets_GroundTruth.txt",
@@ -56,7 +65,10 @@ def load_reviews(
     splits, declared = load_splits(dataset, data_dir, options, revision, streaming, given)
     if not options.with_labels:
         return DatasetDict({name: part.select_columns(["text"]) for name, part in splits.items()})
-    return encode_splits(dataset, splits, labels or LabelOptions(), declared)
+    reviews = encode_splits(dataset, splits, labels or LabelOptions(), declared)
+    if all(max(part["label"][:], default=UNLABELLED) < 0 for part in reviews.values()):
+        logger.warning("%s: no row is labelled%s", dataset, describe_columns(dataset, data_dir, options, given))
+    return reviews
 
 
 def load_splits(
@@ -91,6 +103,16 @@ def load_splits(
             labelled = {"labels": split.labels, "encoding": options.encoding}
             splits[name] = generate_rows(name, read_labelled_texts, arguments | labelled, streaming)
     return splits, find_class_names([path for split in files.values() for path in split.paths], options)
+
+
+def describe_columns(dataset: str, data_dir: str | None, options: ColumnOptions, given: dict[str, SplitFiles]) -> str:
+    """The columns of the first file of a source, for a warning; nothing of a source without columns."""
+    files = given or ({} if dataset in SNIPPETS or is_saved_dataset(Path(dataset)) else find_files(dataset, data_dir))
+    path = next((path for split in (files or {}).values() for path in split.paths if split.labels is None), None)
+    if path is None or path.suffix == ".txt":
+        return ""
+    names = ", ".join(map(repr, read_column_names(str(path), options)))
+    return f": the columns of {path.name} are {shorten(names, 200)}; name that of the labels with --label_column_name"
 
 
 def encode_splits(

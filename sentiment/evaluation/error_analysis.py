@@ -1,7 +1,7 @@
 """Where classifiers err: slices of the texts, error rates, confident errors, and what another model fixes or breaks."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from transformers import PreTrainedTokenizerBase
 
 from sentiment.data.labels import PROBABILITY_PREFIX
+from sentiment.data.words import is_english, is_spaceless
 from sentiment.evaluation.significance import compute_proportion_interval, number_clusters
 
 Predictions = Mapping[str, Sequence[Any]]  # columns of a run's predictions.parquet
@@ -30,29 +31,63 @@ WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 
 @dataclass(frozen=True)
 class TextFeatures:
-    """The lower-case words of a text, its length in words, and whether the tokenizer splits a word of it."""
+    """The lower-case words of a text, its length in words and tokens, and whether the tokenizer splits a word of it."""
 
     words: frozenset[str]
     length: int
+    tokens: int
     has_split_word: bool
 
 
-# The five lengths partition the texts; the other slices overlap with them and each other.
-SLICES: Mapping[str, Callable[[TextFeatures], bool]] = {
+Slices = Mapping[str, Callable[[TextFeatures], bool]]
+# The lengths partition the texts; the other slices overlap with them and each other.
+LENGTHS_IN_WORDS: Slices = {
     "1 word": lambda text: text.length <= 1,
     "2-5 words": lambda text: 2 <= text.length <= 5,
     "6-10 words": lambda text: 6 <= text.length <= 10,
     "11-20 words": lambda text: 11 <= text.length <= 20,
     "over 20 words": lambda text: text.length > 20,
+}
+LENGTHS_IN_TOKENS: Slices = {
+    "1-5 tokens": lambda text: text.tokens <= 5,
+    "6-15 tokens": lambda text: 6 <= text.tokens <= 15,
+    "16-30 tokens": lambda text: 16 <= text.tokens <= 30,
+    "31-60 tokens": lambda text: 31 <= text.tokens <= 60,
+    "over 60 tokens": lambda text: text.tokens > 60,
+}
+ENGLISH_SLICES: Slices = {
     "negation (not, never, n't, ...)": lambda text: any(map(NEGATION.fullmatch, text.words)),
     "contrast (but, although, despite, ...)": lambda text: any(map(CONTRAST.fullmatch, text.words)),
+}
+SUBWORD_SLICES: Slices = {
     "a word split into subwords": lambda text: text.has_split_word,
     "no word split into subwords": lambda text: not text.has_split_word,
 }
 
 
+def choose_slices(texts: Sequence[str], language: str = "auto") -> Slices:
+    """The slices for texts in a language: a code such as `en`, or `auto`, which tells English from others.
+
+    Lengths are in tokens where most letters are of scripts without spaces; lists of words are for English only.
+    """
+    lengths = LENGTHS_IN_TOKENS if is_spaceless(texts) else LENGTHS_IN_WORDS
+    has_english_lists = language == "en" or (language == "auto" and is_english(texts))
+    subwords = SUBWORD_SLICES if lengths is LENGTHS_IN_WORDS else {}
+    return {**lengths, **(ENGLISH_SLICES if has_english_lists else {}), **subwords}
+
+
+def describe_slices(names: Iterable[str]) -> str:
+    """A sentence on the word lists and lengths behind slices of these names."""
+    found = {*names}
+    unit = "tokens of the model's tokenizer" if found & LENGTHS_IN_TOKENS.keys() else "words"
+    lists = "Negation and contrast are found by lists of English words."
+    if not found & ENGLISH_SLICES.keys():
+        lists = "Lists of words for negation and contrast are for English only, and were not used."
+    return f"Lengths are in {unit}. {lists}"
+
+
 def extract_features(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[TextFeatures]:
-    """The features of each text that `SLICES` depends on; needs a fast tokenizer."""
+    """The features of each text that slices depend on; needs a fast tokenizer."""
     if not texts:
         return []
     # Nothing is truncated and no warning about length is due: these ids are not for a model.
@@ -62,6 +97,7 @@ def extract_features(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -
             words=frozenset(WORD.findall(text.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'"))),
             # SST-2's free-standing commas do not count, and "street-smart" counts once.
             length=sum(any(map(str.isalnum, part)) for part in text.split()),
+            tokens=len(encoded.word_ids(row)),
             # Subwords of one word are adjacent and have the same word id.
             has_split_word=any(one == other for one, other in pairwise(encoded.word_ids(row))),
         )
@@ -69,17 +105,22 @@ def extract_features(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -
     ]
 
 
-def assign_slices(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> dict[str, np.ndarray]:
-    """A boolean mask of shape (texts,) for "all texts" and for each of `SLICES`, in their order."""
-    features = extract_features(texts, tokenizer)
-    masks = {name: np.array([belongs(text) for text in features], dtype=bool) for name, belongs in SLICES.items()}
+def assign_slices(
+    texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, language: str = "auto"
+) -> dict[str, np.ndarray]:
+    """A boolean mask of shape (texts,) for "all texts" and for each of `choose_slices`, in their order."""
+    features, slices = extract_features(texts, tokenizer), choose_slices(texts, language)
+    masks = {name: np.array([belongs(text) for text in features], dtype=bool) for name, belongs in slices.items()}
     return {ALL_TEXTS: np.ones(len(texts), dtype=bool)} | masks
 
 
 def compute_slice_metrics(
-    predictions: Predictions, tokenizer: PreTrainedTokenizerBase, clusters: ArrayLike | None = None
+    predictions: Predictions,
+    tokenizer: PreTrainedTokenizerBase,
+    clusters: ArrayLike | None = None,
+    language: str = "auto",
 ) -> list[dict[str, Any]]:
-    """Rows, errors and their rate (None if empty) for all texts and each of `SLICES`."""
+    """Rows, errors and their rate (None if empty) for all texts and each of `choose_slices`."""
     wrong = np.not_equal(predictions["label"], predictions["predicted"])
     ids = number_clusters(clusters, len(wrong))
     return [
@@ -88,7 +129,7 @@ def compute_slice_metrics(
             "error_rate": float(wrong[mask].mean()) if mask.any() else None,
             "error_rate_ci95": compute_proportion_interval(wrong[mask], ids[mask]) if mask.any() else None,
         }
-        for name, mask in assign_slices(predictions["text"], tokenizer).items()
+        for name, mask in assign_slices(predictions["text"], tokenizer, language).items()
     ]
 
 

@@ -8,9 +8,11 @@ import torch
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from sentiment.data.words import SPACELESS, is_spaceless
+
 CONTEXT_WORDS = (15, 8, 4, 2)  # on each side of the mask: the most that the model's length allows
 MASK = "[MASK]"  # in excerpts, whatever token the model has for it
-CONTENT_WORD = re.compile(r"[A-Za-z]{4,}")
+CONTENT_WORD = re.compile(r"[^\W\d_]{4,}")
 
 
 def mask_words(
@@ -18,18 +20,19 @@ def mask_words(
 ) -> list[dict[str, str]]:
     """Excerpts in which one content word is masked: `text` with [MASK] in it, and the true `word`.
 
-    A content word has at least four letters, is no stop word, and is a single token. Texts are drawn at random and give
-    one excerpt each; texts without a content word are skipped.
+    A content word has at least four letters, is no English stop word, and is a single token; in scripts without spaces,
+    it is one character. Texts are drawn at random and give one excerpt each; those without a content word are skipped.
     """
     generator = random.Random(seed)
     found: list[dict[str, str]] = []
     for text in generator.sample(texts, len(texts)):
-        words = text.split()
+        separator = "" if is_spaceless([text]) else " "
+        words = text.split() if separator else list(text)
         positions = [position for position, word in enumerate(words) if is_content_word(word, tokenizer)]
         if positions:
             position = generator.choice(positions)
             masked = [*words[:position], MASK, *words[position + 1 :]]
-            excerpts = [" ".join(masked[max(0, position - size) : position + 1 + size]) for size in CONTEXT_WORDS]
+            excerpts = [separator.join(masked[max(0, position - size) : position + 1 + size]) for size in CONTEXT_WORDS]
             fitting = [text for text in excerpts if len(encode_masked(text, tokenizer)) <= tokenizer.model_max_length]
             found += [{"text": text, "word": words[position]} for text in fitting[:1]]
         if len(found) == count:
@@ -39,7 +42,8 @@ def mask_words(
 
 def is_content_word(word: str, tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether a word is one to mask, see `mask_words`."""
-    if not CONTENT_WORD.fullmatch(word) or word.lower() in ENGLISH_STOP_WORDS:
+    is_word = CONTENT_WORD.fullmatch(word) or SPACELESS.fullmatch(word)
+    if not is_word or word.lower() in ENGLISH_STOP_WORDS:
         return False
     tokens = tokenizer.tokenize(f" {word}")  # as within a text: RoBERTa has other tokens for its first word
     return len(tokens) == 1 and tokens[0] != tokenizer.unk_token

@@ -6,7 +6,12 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from sentiment.data.leaks import assign_clusters
-from sentiment.evaluation.error_analysis import assign_slices, count_fixes_and_regressions, find_most_confident_flips
+from sentiment.evaluation.error_analysis import (
+    assign_slices,
+    count_fixes_and_regressions,
+    describe_slices,
+    find_most_confident_flips,
+)
 from sentiment.evaluation.significance import compare_predictions, compute_proportion_interval
 from sentiment.evaluation.study_effects import compare_costs
 from sentiment.exceptions import InputError, first_line, require
@@ -80,6 +85,7 @@ def compare_finished_runs(run_a: FinishedRun, run_b: FinishedRun, tokenizer: Pre
         outcome["metrics"]["accuracy"][key] = compute_proportion_interval(run.correct, clusters)
     loss_a, loss_b = (run.metrics["test"]["after"]["loss"] for run in (run_a, run_b))
     train_seconds = (run.metrics["resources"]["train_seconds"] for run in (run_a, run_b))
+    slices = assign_slices(texts, tokenizer, run_a.options.get("language", "auto"))
     adaptation_seconds = ((run.adaptation or {}).get("train_seconds", 0.0) for run in (run_a, run_b))
     return {
         "sentence": describe_comparison(name_a, name_b, outcome),
@@ -88,7 +94,8 @@ def compare_finished_runs(run_a: FinishedRun, run_b: FinishedRun, tokenizer: Pre
         "runs": {"a": describe_run(run_a, name_a), "b": describe_run(run_b, name_b)},
         **outcome,
         "metrics": outcome["metrics"] | {"loss": {"a": loss_a, "b": loss_b, "difference": loss_b - loss_a}},
-        "slices": count_fixes_and_regressions(assign_slices(texts, tokenizer), run_a.correct, run_b.correct),
+        "slices": count_fixes_and_regressions(slices, run_a.correct, run_b.correct),
+        "slice_notes": describe_slices(slices),
         "flips": find_most_confident_flips(run_a.predictions, run_b.predictions),
         "cost": compare_costs(*train_seconds, *adaptation_seconds),
         "differences": list_differences(run_a, run_b),

@@ -9,7 +9,11 @@ from transformers import PreTrainedTokenizerBase
 
 from sentiment.data.labels import shorten
 from sentiment.data.leaks import assign_clusters
-from sentiment.evaluation.error_analysis import compute_slice_metrics, find_most_confident_errors
+from sentiment.evaluation.error_analysis import (
+    compute_slice_metrics,
+    describe_slices,
+    find_most_confident_errors,
+)
 from sentiment.reporting import plots
 from sentiment.reporting.rendering import JsonObject, list_scores, write_report_files
 from sentiment.runs.results import read_predictions
@@ -26,8 +30,14 @@ def write_report(run_dir: Path, run: JsonObject, metrics: JsonObject, tokenizer:
     context = {"run": run, "metrics": metrics, "errors": None}
     if (path := run_dir / "predictions.parquet").exists():
         predictions = read_predictions(path)
-        slices = compute_slice_metrics(predictions, tokenizer, assign_clusters(predictions["text"]))
-        context["errors"] = {"slices": slices, "most_confident": find_most_confident_errors(predictions)}
+        language = run["options"].get("language", "auto")
+        slices = compute_slice_metrics(predictions, tokenizer, assign_clusters(predictions["text"]), language)
+        notes = describe_slices(found["name"] for found in slices)
+        context["errors"] = {
+            "slices": slices,
+            "notes": notes,
+            "most_confident": find_most_confident_errors(predictions),
+        }
     history, best_epoch, test = metrics.get("history"), metrics.get("best_epoch"), metrics["test"]
     matrices = {f"test, {moment} training": test[moment]["confusion_matrix"] for moment in test if test[moment]}
     figures = {"confusion.png": draw_confusion(matrices, list(test["after"]["per_class"]))}

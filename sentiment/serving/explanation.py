@@ -6,13 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from sentiment.data.words import SPACELESS
+
 MAX_EXPLAINED_WORDS = 64  # each is one more text for the model
 MAX_CHARACTERS_PER_WORD = 4  # of a script without spaces
-# Thai, Lao, Tibetan, Myanmar, Khmer; Japanese kana and Bopomofo; Chinese characters and their rarer forms.
-SPACELESS = re.compile(
-    "[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u19e0-\u19ff\u3040-\u312f\u31a0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
-    "\uf900-\ufaff\uff66-\uff9f\U0001aff0-\U0001b16f\U00020000-\U0003ffff]"
-)
 
 
 def find_words(text: str) -> list[tuple[int, int]]:

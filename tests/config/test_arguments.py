@@ -291,3 +291,8 @@ def test_options_from_python_are_converted(tmp_path: Path) -> None:
     corpus_args, args = build_arguments([CorpusArguments, AdaptationArguments], given)
     assert (corpus_args.max_rows, corpus_args.dataset_name) == ("300", ["imdb"])
     assert (args.num_train_epochs, args.output_dir) == (2, str(tmp_path))
+
+
+def test_a_key_that_occurs_twice_is_refused(run_yaml: Path) -> None:
+    run_yaml.write_text("lr: 1e-3\nbatch_size: 8\nlr: 1e-4\n")
+    assert "key 'lr' occurs twice" in refused(run_yaml)

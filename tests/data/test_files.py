@@ -18,6 +18,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sentiment.data.columns import ColumnOptions
+from sentiment.data.files import read_rows
 from sentiment.data.sources import load_reviews
 from sentiment.exceptions import InputError
 
@@ -216,6 +218,45 @@ def test_workbooks_that_are_ambiguous_are_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=problem):
             rows_of(tmp_path / name)
+
+
+def test_formulas_without_a_value_are_refused(tmp_path: Path) -> None:
+    workbook = openpyxl.Workbook()
+    workbook.active.append(["text", "label"])
+    workbook.active.append(["good", 1])
+    workbook.active.append(["bad", "=1-1"])  # openpyxl computes nothing
+    workbook.save(tmp_path / "formula.xlsx")
+    with pytest.raises(InputError, match="row 2, column 'label' is a formula without a value"):
+        rows_of(tmp_path / "formula.xlsx")
+    workbook.active["B3"] = "'=1-1"
+    workbook.active["A3"] = "a text about =1-1"
+    workbook.save(tmp_path / "text.xlsx")
+    assert rows_of(tmp_path / "text.xlsx")[1][0] == "a text about =1-1"
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.xlsx", "rows.parquet"])
+def test_a_column_name_that_occurs_twice_is_refused_where_all_columns_are_kept(name: str, tmp_path: Path) -> None:
+    header, row = ["text", "note", "note"], ["good", "a", "b"]
+    if name == "rows.csv":
+        (tmp_path / name).write_text("\n".join(map(",".join, (header, row))))
+    elif name == "rows.xlsx":
+        workbook = openpyxl.Workbook()
+        workbook.active.append(header)
+        workbook.active.append(row)
+        workbook.save(tmp_path / name)
+    else:
+        pq.write_table(pa.table([[cell] for cell in row], names=header), tmp_path / name)
+    assert rows_of(tmp_path / name) == [("good", -1)]  # nobody reads the notes
+    options = ColumnOptions(with_labels=False, with_record=True)
+    with pytest.raises(InputError, match="column 'note' occurs 2 times"):
+        list(read_rows(str(tmp_path / name), options))
+
+
+def test_rows_without_labels_are_a_warning_with_the_columns(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "rows.csv").write_text("text,Bewertung\ngood,5\nbad,1\n")
+    load_reviews(str(tmp_path / "rows.csv"))
+    assert "no row is labelled: the columns of rows.csv are 'text', 'Bewertung'" in caplog.text
+    assert "--label_column_name" in caplog.text
 
 
 # --- folders ---

@@ -5,7 +5,9 @@ import pytest
 from transformers import BertTokenizerFast
 
 from sentiment.evaluation.error_analysis import (
-    SLICES,
+    ENGLISH_SLICES,
+    LENGTHS_IN_WORDS,
+    SUBWORD_SLICES,
     compute_slice_metrics,
     count_fixes_and_regressions,
     find_most_confident_errors,
@@ -13,6 +15,7 @@ from sentiment.evaluation.error_analysis import (
 )
 
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "dull", "but", "not"]
+SLICES = {**LENGTHS_IN_WORDS, **ENGLISH_SLICES, **SUBWORD_SLICES}
 NEGATION = next(name for name in SLICES if name.startswith("negation"))
 CONTRAST = next(name for name in SLICES if name.startswith("contrast"))
 

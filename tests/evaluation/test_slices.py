@@ -1,10 +1,19 @@
 import pytest
 from transformers import BertTokenizerFast
 
-from sentiment.evaluation.error_analysis import SLICES, assign_slices, extract_features
+from sentiment.evaluation.error_analysis import (
+    ENGLISH_SLICES,
+    LENGTHS_IN_WORDS,
+    SUBWORD_SLICES,
+    assign_slices,
+    choose_slices,
+    describe_slices,
+    extract_features,
+)
 
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "good", "dull", "##ness", "film", "but", "does"]
 VOCABULARY += ["n", "'", "t", "not", "street", "smart", "-", ",", "."]
+SLICES = {**LENGTHS_IN_WORDS, **ENGLISH_SLICES, **SUBWORD_SLICES}
 NEGATION = next(name for name in SLICES if name.startswith("negation"))
 CONTRAST = next(name for name in SLICES if name.startswith("contrast"))
 SPLIT = "a word split into subwords"
@@ -92,3 +101,40 @@ def test_masks_of_each_slice_in_order(tokenizer: BertTokenizerFast) -> None:
     assert masks["1 word"] == [True, False]
     assert masks[NEGATION] == [False, True]
     assert assign_slices([], tokenizer)["all texts"].shape == (0,)
+
+
+ENGLISH = ["The plot is thin, but it is funny.", "not for me"]
+GERMAN = ["Der Film ist gut, aber viel zu lang.", "Das war nichts für mich"]
+CHINESE = ["这部电影很好看。", "ok 剧情太差"]
+FRENCH_AND_RUSSIAN = ["Un film très émouvant et drôle", "Очень скучный фильм"]
+
+
+@pytest.mark.parametrize(
+    ("texts", "language", "has_english_lists", "length"),
+    [
+        (ENGLISH, "auto", True, "6-10 words"),
+        (ENGLISH, "de", False, "6-10 words"),
+        (GERMAN, "auto", False, "6-10 words"),
+        (GERMAN, "en", True, "6-10 words"),
+        (FRENCH_AND_RUSSIAN, "auto", False, "6-10 words"),
+        (CHINESE, "auto", False, "6-15 tokens"),
+    ],
+)
+def test_lists_of_words_are_for_english_and_lengths_in_tokens_for_scripts_without_spaces(
+    texts: list[str], language: str, has_english_lists: bool, length: str
+) -> None:
+    slices = choose_slices(texts, language)
+    assert (NEGATION in slices) == has_english_lists
+    assert length in slices
+    assert (SPLIT in slices) == ("words" in length)
+    notes = describe_slices(["all texts", *slices])
+    assert notes.startswith(f"Lengths are in {'words' if 'words' in length else 'tokens'}")
+    assert ("English only" in notes) != has_english_lists
+
+
+def test_lengths_in_tokens_partition_texts_without_spaces(tokenizer: BertTokenizerFast) -> None:
+    masks = assign_slices(["好" * tokens for tokens in (1, 5, 6, 15, 16, 30, 31, 60, 61)], tokenizer)
+    counts = {name: int(mask.sum()) for name, mask in masks.items()}
+    assert counts == {
+        "all texts": 9, "1-5 tokens": 2, "6-15 tokens": 2, "16-30 tokens": 2, "31-60 tokens": 2, "over 60 tokens": 1
+    }  # fmt: skip

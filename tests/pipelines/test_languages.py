@@ -118,10 +118,27 @@ def test_characters_are_tokens(model: Path) -> None:
     assert AutoTokenizer.from_pretrained(model).tokenize("这部电影很好\uff01") == [*"这部电影很好", "\uff01"]
 
 
+def load_texts(path: Path) -> list[str]:
+    with path.open(encoding="utf-8", newline="") as stream:
+        return [row["text"] for row in csv.DictReader(stream)]
+
+
+def test_the_report_has_slices_for_chinese(run_dir: Path) -> None:
+    report = (run_dir / "report.md").read_text(encoding="utf-8")
+    assert "6-15 tokens" in report
+    assert "Lengths are in tokens" in report
+    assert "2-5 words" not in report
+    assert "| negation" not in report
+
+
 def test_adaptation_to_texts_without_spaces(model: Path, reviews: Path, tmp_path: Path) -> None:
     metrics = adapt(
         model_name_or_path=str(model), dataset_name=[str(reviews)], target_dataset=str(reviews), max_steps=2,
         output_dir=tmp_path / "mlm", max_seq_length=16, precision="fp32", report_to="none", disable_tqdm=True,
     )  # fmt: skip
     assert metrics["validation"]["after"]["masked_tokens"] > 20
+    assert metrics["examples"]
+    for example in metrics["examples"]:  # one character is masked, and no spaces are added
+        assert len(example["word"]) == 1
+        assert example["text"].replace("[MASK]", example["word"]) in "\n".join(load_texts(reviews))
     assert (tmp_path / "mlm/report.html").is_file()
