@@ -3,7 +3,9 @@
 import argparse
 import errno
 import os
+import re
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from sentiment.exceptions import (
     SaveError,
     TrainingInterrupted,
     first_line,
+    suggest_name,
 )
 
 # Errors of the operating system that a user can fix: printed in one line, without a traceback.
@@ -27,14 +30,32 @@ COLUMN_OPTIONS = (
     *("text_column_names", "text_column_delimiter", "encoding"),
     *("label_column_name", "label_mapping", "unlabelled_value"),
 )
-# Commands whose options are those of runs, which `parse_arguments` parses.
-RUN_COMMANDS = {
-    commands.audit: "sizes, lengths, duplicates and leaks of a dataset",
-    commands.train: "strategy A: fine-tune end to end, as train_e2e.py",
-    commands.adapt: "strategy B, first half: adapt to unlabelled reviews, as train_mlm.py",
-    commands.finetune: "strategy B, second half: fine-tune the adapted model, as train_finetune.py",
-    commands.study: "training strategies x seeds x label budgets",
+# Commands by the step of their use, and what they do.
+STEPS = {
+    "prepare": {
+        "fetch": "download the embedded model or reviews, and print their folder",
+        "audit": "sizes, lengths, duplicates and leaks of a dataset",
+    },
+    "train": {
+        "train": "strategy A: fine-tune end to end, as train_e2e.py",
+        "adapt": "strategy B, first half: adapt to unlabelled reviews, as train_mlm.py",
+        "finetune": "strategy B, second half: fine-tune the adapted model, as train_finetune.py",
+        "study": "training strategies x seeds x label budgets",
+    },
+    "judge": {
+        "evaluate": "metrics of a checkpoint on labelled rows",
+        "compare": "verdict on two fine-tunings: which is better, by how much, how sure",
+        "verify": "evaluate a run's model again, and compare with the metrics on record",
+    },
+    "use": {
+        "predict": "classify texts, from arguments, a file, stdin or a prompt",
+        "export": "write ONNX files, which `serve --backend onnx` runs without torch",
+        "serve": "HTTP service with a demo page",
+    },
 }
+COMMANDS = {name: text for step in STEPS.values() for name, text in step.items()}
+# Commands whose options are those of runs, which `parse_arguments` parses.
+RUN_COMMANDS = (commands.audit, commands.train, commands.adapt, commands.finetune, commands.study)
 EXIT_CODES = (
     "exit codes: 0 done; 1 a file cannot be read or written, a run of a study failed, an export is refused or a record "
     "not reproduced; 2 wrong input (one line says what to do); 3 training diverged; 4 disk full; 130 or 143 "
@@ -45,13 +66,22 @@ EXIT_CODES = (
 def main(argv: Sequence[str] | None = None) -> None:
     """The `sentiment` command."""
     parser = build_parser()
-    known, rest = parser.parse_known_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] in ([], ["help"]):
+        parser.print_help(sys.stdout if words else sys.stderr)
+        sys.exit(0 if words else 2)
+    if not words[0].startswith("-") and words[0] not in COMMANDS:
+        parser.error(f"unknown command '{words[0]}'{suggest_name(words[0], COMMANDS)}: see sentiment --help")
+    known, rest = parser.parse_known_args(words)
     options = vars(known)
-    command = options.pop("command")
+    command, own_parser = options.pop("command"), options.pop("parser")
     if command in RUN_COMMANDS:
         options["flags"] = rest
     elif rest:
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        flags = re.findall(r"--[a-z][\w-]*", own_parser.format_help())
+        own_parser.error(
+            f"unknown option '{' '.join(rest)}'{suggest_name(rest[0].partition('=')[0], flags)}: see --help"
+        )
     run_command(command, **options)
 
 
@@ -102,36 +132,49 @@ def print_error(message: str, is_common: bool = False) -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands, in the order of their use; each sets `command` to its function."""
+    steps = "\n".join(
+        f"\n{step}:\n" + "\n".join(f"  {name:10}{text}" for name, text in found.items())
+        for step, found in STEPS.items()
+    )
     parser = argparse.ArgumentParser(
-        "sentiment", description=(sentiment.__doc__ or "").split("\n\n")[0], epilog=EXIT_CODES
+        "sentiment",
+        description=f"{(sentiment.__doc__ or '').partition(chr(10))[0]}\n{steps}",
+        epilog=textwrap.fill(f"sentiment COMMAND --help lists the options of a command; {EXIT_CODES}", 100),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"sentiment {sentiment.__version__}")
-    parsers = parser.add_subparsers(required=True, metavar="COMMAND")
-    fetching = parsers.add_parser("fetch", help="download the embedded model or reviews, and print their folder")
+    parsers = parser.add_subparsers(required=True, metavar="COMMAND", help=argparse.SUPPRESS)
+    fetching = add_command(parsers, commands.fetch)
     fetching.add_argument("name", choices=["minilm", "snippets"])
-    fetching.set_defaults(command=commands.fetch)
-    for command, help_text in RUN_COMMANDS.items():
-        parsers.add_parser(command.__name__, help=help_text, add_help=False).set_defaults(command=command)
+    for command in RUN_COMMANDS:
+        add_command(parsers, command, add_help=False)
     add_evaluation_commands(parsers)
     add_prediction_commands(parsers)
     add_serve_command(parsers)
     return parser
 
 
+def add_command(parsers: Any, command: Callable[..., Any], **options: Any) -> argparse.ArgumentParser:
+    """Add the parser of a command, named after its function."""
+    name = command.__name__
+    parser: argparse.ArgumentParser = parsers.add_parser(
+        name, description=COMMANDS[name], allow_abbrev=False, **options
+    )
+    parser.set_defaults(command=command, parser=parser)
+    return parser
+
+
 def add_evaluation_commands(parsers: Any) -> None:
     """Add `evaluate`, `compare` and `verify`."""
-    evaluating = parsers.add_parser("evaluate", help="metrics of a checkpoint on labelled rows")
+    evaluating = add_command(parsers, commands.evaluate)
     evaluating.add_argument("model", metavar="MODEL", help="the folder of a run, or its model folder")
     evaluating.add_argument("--dataset", required=True, help="as for train_e2e.py")
     evaluating.add_argument("--data_dir", help="folder with local copies of datasets, read instead of the Hub")
     add_column_options(evaluating, COLUMN_OPTIONS)
     evaluating.add_argument("--split", help="published split; default: the first labelled of test, validation, train")
     evaluating.add_argument("--output", type=Path, metavar="FILE", help="also write the metrics to a JSON file")
-    evaluating.set_defaults(command=commands.evaluate)
 
-    comparing = parsers.add_parser(
-        "compare", help="verdict on two fine-tunings: which is better, by how much, how sure"
-    )
+    comparing = add_command(parsers, commands.compare)
     comparing.add_argument("folder_a", metavar="RUN_A", help="the folder of a finished fine-tuning")
     comparing.add_argument(
         "folder_b", metavar="RUN_B", help="another one, tested on the same rows; differences are B - A"
@@ -141,19 +184,15 @@ def add_evaluation_commands(parsers: Any) -> None:
     comparing.add_argument("--data_dir", help="folder with local copies of datasets, read instead of the Hub")
     add_column_options(comparing, COLUMN_OPTIONS)
     comparing.add_argument("--split", help="published split; default: the first labelled of test, validation, train")
-    comparing.set_defaults(command=commands.compare)
 
-    verifying = parsers.add_parser(
-        "verify", help="evaluate a run's model again, and compare with the metrics on record"
-    )
+    verifying = add_command(parsers, commands.verify)
     verifying.add_argument("run", metavar="RUN", help="the folder of a finished run")
     verifying.add_argument("--data_dir", help="folder with local copies of datasets; default: that of the run")
-    verifying.set_defaults(command=commands.verify)
 
 
 def add_prediction_commands(parsers: Any) -> None:
     """Add `predict` and `export`."""
-    predicting = parsers.add_parser("predict", help="classify texts, from arguments, a file, stdin or a prompt")
+    predicting = add_command(parsers, commands.predict)
     predicting.add_argument("model", metavar="MODEL", help="the folder of a run, or its model folder")
     predicting.add_argument("texts", nargs="*", metavar="TEXT")
     predicting.add_argument("--file", help="CSV, JSON, Parquet or Excel with a text column, or one text per line")
@@ -162,9 +201,8 @@ def add_prediction_commands(parsers: Any) -> None:
         "--output", type=Path, metavar="FILE", help=".csv, .tsv, .jsonl, .parquet or .xlsx; default: CSV on stdout"
     )
     predicting.add_argument("--probabilities", action="store_true", help="also a column p_<label> for each class")
-    predicting.set_defaults(command=commands.predict)
 
-    exporting = parsers.add_parser("export", help="write ONNX files, which `serve --backend onnx` runs without torch")
+    exporting = add_command(parsers, commands.export)
     exporting.add_argument("model", metavar="MODEL", help="the folder of a run, or its model folder")
     exporting.add_argument("--int8", action="store_true", help="also an int8 file: faster, and nearly as accurate")
     exporting.add_argument(
@@ -173,12 +211,11 @@ def add_prediction_commands(parsers: Any) -> None:
     exporting.add_argument("--data_dir", help="folder with local copies of datasets, read instead of the Hub")
     add_column_options(exporting, COLUMN_OPTIONS)
     exporting.add_argument("--split", help="published split; default: the first labelled of test, validation, train")
-    exporting.set_defaults(command=commands.export)
 
 
 def add_serve_command(parsers: Any) -> None:
     """Add `serve`."""
-    serving = parsers.add_parser("serve", help="HTTP service with a demo page", allow_abbrev=False)
+    serving = add_command(parsers, commands.serve)
     serving.add_argument("model", metavar="MODEL", help="the folder of a run, or its model folder")
     serving.add_argument(
         "--compare-with", metavar="MODEL", help="second model, to answer with both and list disagreements"
@@ -216,7 +253,6 @@ def add_serve_command(parsers: Any) -> None:
     serving.add_argument(
         "--timeout", type=float, metavar="SECONDS", help="maximum time to answer a request; default 10"
     )
-    serving.set_defaults(command=commands.serve)
 
 
 def add_column_options(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:

@@ -94,13 +94,18 @@ def evaluate(
     from sentiment.data.labelled_rows import load_labelled_rows
     from sentiment.pipelines.evaluation import evaluate_model
     from sentiment.reporting.terminal import render_metrics
+    from sentiment.runs.lineage import describe_seen_texts
     from sentiment.storage import write_json
 
     labelled = load_labelled_rows(dataset, data_dir, split, **build_reading_options(columns))
     metrics, _ = evaluate_model(model, labelled)
+    warnings = describe_seen_texts(model, labelled.texts)
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
     print(f"{labelled}\n{render_metrics(metrics)}")
     if output:
         found = {"model": model, "dataset": dataset, "split": labelled.split, "rows": len(labelled.rows)}
+        found["warnings"] = warnings
         write_json(output, found | metrics)
 
 

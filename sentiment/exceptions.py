@@ -1,8 +1,10 @@
 """Errors that end a command with one line and an exit code of their own."""
 
+import difflib
 import errno
 import shutil
 import signal
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -76,3 +78,13 @@ def require(condition: bool, message: str) -> None:
     """Raises InputError with the message unless the condition holds."""
     if not condition:
         raise InputError(message)
+
+
+def suggest_name(word: str, known: Iterable[str]) -> str:
+    """The nearest known name for a misspelt one, for the end of a message; nothing if none is near.
+
+    >>> suggest_name("batchsize", ["batch_size", "seed"]), suggest_name("x", ["seed"])
+    (" (did you mean 'batch_size'?)", '')
+    """
+    found = difflib.get_close_matches(word, list(known), n=1)
+    return f" (did you mean '{found[0]}'?)" if found else ""

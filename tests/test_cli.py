@@ -288,9 +288,30 @@ def test_version(capsys: Capture) -> None:
 
 
 def test_no_command_and_unknown_words(refused: Callable[..., str]) -> None:
-    assert "COMMAND" in refused()
-    assert "invalid choice" in refused("teach")
+    assert "unknown command 'xyzzy': see sentiment --help" in refused("xyzzy")
+    assert "unknown command 'evalute' (did you mean 'evaluate'?)" in refused("evalute", "outputs/e2e")
+    assert "unknown option '--datset a.csv' (did you mean '--dataset'?)" in refused(
+        "evaluate", "x", "--datset", "a.csv", "--dataset", "b"
+    )
     assert "--nonsense" in refused("fetch", "minilm", "--nonsense")
+    assert "unknown option '--max_seqlength 8' (did you mean 'max_seq_length'?)" in refused(
+        "train", "--max_seqlength", 8
+    )
+
+
+def test_help_lists_every_command_by_step(capsys: Capture) -> None:
+    shown = []
+    for words, code in ((["--help"], 0), (["help"], 0), ([], 2)):
+        with pytest.raises(SystemExit) as end:
+            call(*words)
+        assert (end.value.code or 0) == code
+        printed = capsys.readouterr()
+        shown.append(printed.err if code else printed.out)
+    assert shown[0] == shown[1] == shown[2]
+    steps = ["prepare:", "  fetch", "train:", "  train", "  study", "judge:", "  compare", "use:", "  serve"]
+    places = [shown[0].index(f"\n{step}") for step in steps]
+    assert places == sorted(places)
+    assert max(map(len, shown[0].splitlines())) <= 110
 
 
 def test_run_command_ends_wrong_input_with_one_line_and_code_2(capsys: Capture) -> None:

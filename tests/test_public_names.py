@@ -51,5 +51,18 @@ def test_aliases() -> None:
 
 def test_commands() -> None:
     usage = build_parser().format_help()
-    commands = ("fetch", "audit", "evaluate", "predict", "compare", "verify", "study", "export", "serve")
-    assert [name for name in commands if f"\n    {name} " not in usage] == []
+    commands = (
+        "fetch",
+        "audit",
+        "train",
+        "adapt",
+        "finetune",
+        "evaluate",
+        "predict",
+        "compare",
+        "verify",
+        "study",
+        "export",
+        "serve",
+    )
+    assert [name for name in commands if f"\n  {name} " not in usage] == []

@@ -1,7 +1,6 @@
 """How a YAML file and command-line flags become a run's options: a flag beats the file, the file beats the default."""
 
 import dataclasses
-import difflib
 import json
 import sys
 from collections.abc import Collection, Mapping, Sequence
@@ -14,7 +13,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from transformers import HfArgumentParser
 
 from sentiment.config.recorded_options import CONSTANT_OPTIONS, is_own_option
-from sentiment.exceptions import InputError, require
+from sentiment.exceptions import InputError, require, suggest_name
 from sentiment.storage import parse_yaml
 
 CONFIG_DIR = Path(__file__).parent
@@ -85,10 +84,9 @@ def parse_arguments(
         check_repeated_keys(flags, get_canonical_names(argument_classes), "flags")
         namespace, unknown = parser.parse_known_args(words)
         if unknown:
-            word = unknown[0].removeprefix("--").partition("=")[0]
+            nearest = suggest_name(unknown[0].removeprefix("--").partition("=")[0], list_options(argument_classes))
             raise InputError(
-                f"unknown option '{' '.join(unknown)}'{suggest(word, list_options(argument_classes))}: see --help; "
-                "a run.yaml comes before all flags"
+                f"unknown option '{' '.join(unknown)}'{nearest}: see --help; a run.yaml comes before all flags"
             )
         return build_instances(argument_classes, vars(namespace))
     except InputError as error:
@@ -104,7 +102,7 @@ def build_arguments(argument_classes: Sequence[Any], options: Mapping[str, Any])
     """
     canonical = get_canonical_names(argument_classes)
     for name in options:
-        require(name in canonical, f"unknown option '{name}'{suggest(name, canonical)}")
+        require(name in canonical, f"unknown option '{name}'{suggest_name(name, canonical)}")
     check_repeated_keys(options, canonical, "options")
     hints = list_options(argument_classes)
     return build_instances(
@@ -193,7 +191,7 @@ def build_flags(values: Mapping[Any, Any], known: Mapping[str, Any], where: str)
     flags = []
     for key, value in values.items():
         if key not in known:
-            way_out = suggest(str(key), known) or f"; the keys are {', '.join(sorted(known))}"
+            way_out = suggest_name(str(key), known) or f"; the keys are {', '.join(sorted(known))}"
             raise InputError(f"{where}: unknown key '{key}'{way_out}")
         if value is None:  # the default
             continue
@@ -208,9 +206,3 @@ def build_flags(values: Mapping[Any, Any], known: Mapping[str, Any], where: str)
         else:
             flags += [f"--{key}={value}"]
     return flags
-
-
-def suggest(word: str, known: Collection[str]) -> str:
-    """`, did you mean X?` for a misspelt option, else nothing."""
-    found = difflib.get_close_matches(word, list(known), n=1)
-    return f" (did you mean '{found[0]}'?)" if found else ""

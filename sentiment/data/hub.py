@@ -111,9 +111,9 @@ def check_hub(repo_id: str, repo_type: RepoType, revision: str | None = None) ->
         reason = f"{what} is not on the Hugging Face Hub, or is private (check the name)"
     script = Path(sys.argv[0]).name
     script = script if script in OFFLINE_YAML else "train_e2e.py"
-    local = "--data_dir with a local copy"
+    local = "--dataset snippets (embedded), a file of your own, or --data_dir with a local copy"
     if repo_type == "model":
-        local = "--model with a local folder (and --data_dir, if the data is not to come from the Hub either)"
+        local = "--model minilm (embedded) or a local folder (and a --dataset that is not on the Hub either)"
     raise InputError(
         f"{reason}: pass {local}, or run `python {script} sentiment/config/{OFFLINE_YAML[script]}.yaml`, which needs "
         "no Hub"

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset, DatasetDict
 
+from sentiment.config.data_arguments import CorpusArguments, DataArguments
 from sentiment.data.caching import generate_rows
 from sentiment.data.columns import ColumnOptions
 from sentiment.data.files import (
@@ -133,6 +134,17 @@ def encode_splits(
         part = part.remove_columns("label")
         encoded[name] = part.add_column("label", numbers[places], feature=ClassLabel(names=[*class_names]))
     return DatasetDict(encoded)
+
+
+def check_data_files(args: DataArguments | CorpusArguments) -> None:
+    """Raises InputError if a file, folder or local copy that the options name does not exist."""
+    given = args.files.values() if isinstance(args, DataArguments) else ()
+    for name in given:
+        check_file(name)
+    names = [args.dataset_name] if isinstance(args.dataset_name, str) else args.dataset_name
+    for name in names if not given else ():
+        if name not in SNIPPETS:
+            find_files(name, args.data_dir)
 
 
 def check_file(name: str) -> Path:

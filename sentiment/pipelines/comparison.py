@@ -19,6 +19,7 @@ from sentiment.reporting.comparison_report import FIGURES, write_comparison_repo
 from sentiment.reporting.verdicts import RULE, describe_comparison
 from sentiment.runs.differences import check_same_classes, check_same_test, list_differences, list_warnings
 from sentiment.runs.folder import check_output_dir
+from sentiment.runs.lineage import describe_seen_texts
 from sentiment.runs.results import FinishedRun, read_adaptation_metrics, read_finished_run
 from sentiment.storage import write_json
 
@@ -62,6 +63,9 @@ def compare(
         raise InputError(f"{problem}: train that run again, with --overwrite") from error
     comparison = compare_finished_runs(first, second, tokenizer)
     comparison |= {"dataset": labelled.dataset, "split": labelled.split} if labelled else {"dataset": None}
+    if labelled:
+        seen = (describe_seen_texts(str(run.folder), labelled.texts) for run in (first, second))
+        comparison["warnings"] += dict.fromkeys(sentence for sentences in seen for sentence in sentences)
     for name in reversed(WRITTEN_FILES):
         (output / name).unlink(missing_ok=True)
     output.mkdir(parents=True, exist_ok=True)

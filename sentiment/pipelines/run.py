@@ -23,6 +23,7 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 
 from sentiment.config.arguments import CorpusArguments, DataArguments, ModelArguments, RunArguments
 from sentiment.config.recorded_options import collect_options, list_changed_options
+from sentiment.data.sources import check_data_files
 from sentiment.environment import choose_precision, is_main_process
 from sentiment.exceptions import InputError, SaveError, first_line, is_disk_full
 from sentiment.models.loading import load_tokenizer
@@ -127,6 +128,7 @@ class Run(ABC):
             DivergenceError, SaveError, TrainingInterrupted: see `train_with_resume`.
         """
         with ExitStack() as stack:
+            run_on_main(lambda: check_data_files(self.data_args))
             run_on_main(lambda: stack.enter_context(lock_run_dir(self.run_dir)))
             finished = run_on_main(
                 lambda: load_finished_metrics(self.run_dir, self.options, self.args, self.compute_fingerprints)

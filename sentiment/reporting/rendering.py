@@ -73,6 +73,15 @@ def escape_markdown(value: object) -> str:
     return re.sub(r"([\\`*_\[\]|~$])", r"\\\1", text)
 
 
+def hide_folder(name: str) -> str:
+    """The name of a model or dataset: of an absolute path, the file name alone.
+
+    >>> hide_folder("/home/me/reviews.csv"), hide_folder("owner/name"), hide_folder("outputs/mlm")
+    ('reviews.csv', 'owner/name', 'outputs/mlm')
+    """
+    return Path(name).name if Path(name).is_absolute() else str(name)
+
+
 @cache
 def build_environment(markup: str) -> Environment:
     """The Jinja environment with its filters; autoescape is on for HTML."""
@@ -106,6 +115,7 @@ def build_environment(markup: str) -> Environment:
         "escape_markdown": escape_markdown,
         "log": math.log,
         "quote": lambda text: text if len(text) <= LONGEST_QUOTE else text[:LONGEST_QUOTE].rstrip() + " …",
+        "file_name": hide_folder,
         "values": lambda value: ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value,
     }
     constants = {"drop_reasons": DROP_REASONS}

@@ -66,6 +66,20 @@ def check_unseen(model_path: str, test_texts: Sequence[str]) -> None:
         )
 
 
+def describe_seen_texts(model_path: str, texts: Sequence[str]) -> list[str]:
+    """A sentence for each run that a model comes from and that was trained on some of the texts."""
+    sentences = []
+    for run_dir in list_base_runs(model_path):
+        if seen := count_texts_seen(run_dir / KEYS_FILE, texts):
+            is_adaptation = read_run(run_dir).get("strategy") == ADAPTATION_STRATEGY
+            kind, without = ("adaptation", " without their labels") if is_adaptation else ("fine-tuning", "")
+            sentences.append(
+                f"{seen:,} of {len(texts):,} texts were training texts of the {kind} in {run_dir}{without}: expect a "
+                "lower accuracy on new texts."
+            )
+    return sentences
+
+
 def describe_adaptation(model_path: str, test_texts: Sequence[str]) -> dict[str, Any] | None:
     """The `adaptation` of run.json, for a base model that comes from one; else None.
 

@@ -588,7 +588,7 @@ def test_unreachable_missing_and_gated_have_their_own_messages(
 
 
 def test_unreachable_model_has_its_own_message(answer: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match="model google-bert/bert-base-uncased: pass --model with a local folder"):
+    with pytest.raises(InputError, match="model google-bert/bert-base-uncased: pass --model minilm"):
         check_hub("google-bert/bert-base-uncased", "model")
     assert answer["calls"] == 1
 

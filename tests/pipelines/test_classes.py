@@ -62,6 +62,7 @@ def test_three_classes_from_training_to_comparison(
     columns = ["--label_column_name", "stars", "--label_mapping", "1=bad,2=fair,3=good,9=null"]
     main(["evaluate", str(first), "--dataset", str(stars), *columns, "--output", str(tmp_path / "found.json")])
     assert json.loads((tmp_path / "found.json").read_text())["rows"] == 90
+    assert f"warning: 72 of 90 texts were training texts of the fine-tuning in {first}" in capsys.readouterr().err
     main(["predict", str(first), "--file", str(stars), "--output", str(tmp_path / "out.csv"), "--probabilities"])
     with (tmp_path / "out.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
@@ -78,6 +79,7 @@ def test_three_classes_from_training_to_comparison(
     main(["compare", str(first), str(second), "--output_dir", str(tmp_path / "new"), "--dataset", str(stars), *columns])
     verdict = json.loads((tmp_path / "new" / "verdict.json").read_text())
     assert (verdict["dataset"], verdict["split"], verdict["test_rows"]) == (str(stars), "train", 90)
+    assert sum("72 of 90 texts were training texts" in warning for warning in verdict["warnings"]) == 2
     assert verdict["metrics"]["accuracy"]["a"] == json.loads((tmp_path / "found.json").read_text())["accuracy"]
     assert f"rows of {stars} (split train)" in " ".join((tmp_path / "new" / "report.html").read_text().split())
 

@@ -119,6 +119,26 @@ def test_a_metric_of_two_classes_is_refused_for_three(
     assert metrics["validation"]["mcc"] == max(found)
 
 
+def test_a_missing_file_is_called_missing_and_not_another_run(
+    train: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_csv(tmp_path / "reviews.csv", build_rows(50, 50))
+    train("--dataset", data, "--max_steps", 1)
+    for name, nearest in (("reviws.csv", f" (did you mean '{data}'?)"), ("other.csv", "")):
+        with pytest.raises(SystemExit) as refusal:
+            train("--dataset", tmp_path / name, "--max_steps", 1)
+        assert refusal.value.code == 2
+        assert capsys.readouterr().err.splitlines()[-1] == f"error: no such file: {tmp_path / name}{nearest}"
+
+
+def test_reports_and_cards_name_files_without_their_folders(train: Callable[..., Any], tmp_path: Path) -> None:
+    train("--dataset", write_csv(tmp_path / "reviews.csv", build_rows(50, 50)), "--max_steps", 1)
+    card, report = ((tmp_path / "run" / name).read_text() for name in ("model/README.md", "report.md"))
+    assert str(tmp_path) not in card
+    assert str(tmp_path) not in report.splitlines()[0]
+    assert report.splitlines()[0].endswith("on reviews.csv")
+
+
 def adapt(*flags: object) -> None:
     main(["adapt", "--max_steps", "1", "--max_seq_length", "16", *map(str, flags)])
 
