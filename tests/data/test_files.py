@@ -404,3 +404,32 @@ def test_a_table_written_by_pandas_is_read_back_or_refused(
     frame.to_json(buffer, orient="records", force_ascii=False)
     (tmp_path / "a.json").write_text(buffer.getvalue(), encoding="utf-8")
     check_read_back(tmp_path / "a.json", rows)
+
+
+# XML, and so Excel, has no control characters, and reads line breaks of all kinds as one.
+EXCEL_CELLS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), max_size=12)
+
+
+@several
+@given(rows=st.lists(st.tuples(EXCEL_CELLS, st.sampled_from(["0", "1", "2", "x"])), min_size=1, max_size=6))
+def test_a_workbook_is_read_back_or_refused(rows: list[tuple[str, str]], tmp_path: Path) -> None:
+    workbook = openpyxl.Workbook(write_only=True)
+    sheet = workbook.create_sheet()
+    for row in ([*NAMES], *rows):
+        cells = [openpyxl.cell.WriteOnlyCell(sheet, value=value) for value in row]
+        for cell in cells:
+            cell.data_type = "s"  # "=x" is a text here
+        sheet.append(cells)
+    workbook.save(tmp_path / "a.xlsx")
+    check_read_back(tmp_path / "a.xlsx", rows)
+
+
+@several
+@given(rows=TABLES, compression=st.sampled_from(["", ".gz"]))
+def test_json_lines_and_parquet_are_read_back(rows: list[tuple[str, str]], compression: str, tmp_path: Path) -> None:
+    lines = "\n".join(json.dumps(dict(zip(NAMES, row, strict=True)), ensure_ascii=False) for row in rows).encode()
+    path = tmp_path / f"a.jsonl{compression}"
+    path.write_bytes(gzip.compress(lines) if compression else lines)
+    check_read_back(path, rows)
+    pd.DataFrame(rows, columns=list(NAMES)).to_parquet(tmp_path / "a.parquet")
+    check_read_back(tmp_path / "a.parquet", rows)
