@@ -12,6 +12,7 @@ from typing import Any
 
 import sentiment
 from sentiment import commands
+from sentiment.config.data_arguments import METRICS
 from sentiment.environment import get_rank
 from sentiment.exceptions import (
     FULL_DISK,
@@ -180,6 +181,7 @@ def add_evaluation_commands(parsers: Any) -> None:
         "folder_b", metavar="RUN_B", help="another one, tested on the same rows; differences are B - A"
     )
     comparing.add_argument("--output_dir", default="outputs/comparison", help="folder of the report")
+    comparing.add_argument("--metric", choices=METRICS, default="accuracy", help="what decides; default: accuracy")
     comparing.add_argument("--dataset", help="other labelled rows to test both on, as for train_e2e.py")
     comparing.add_argument("--data_dir", help="folder with local copies of datasets, read instead of the Hub")
     add_column_options(comparing, COLUMN_OPTIONS)
@@ -199,6 +201,9 @@ def add_prediction_commands(parsers: Any) -> None:
     add_column_options(predicting, COLUMN_OPTIONS[:3])
     predicting.add_argument(
         "--output", type=Path, metavar="FILE", help=".csv, .tsv, .jsonl, .parquet or .xlsx; default: CSV on stdout"
+    )
+    predicting.add_argument(
+        "--abstain_below", type=float, default=0.0, metavar="P", help="label texts with a lower score `uncertain`"
     )
     predicting.add_argument("--probabilities", action="store_true", help="also a column p_<label> for each class")
 
@@ -249,6 +254,9 @@ def add_serve_command(parsers: Any) -> None:
     )
     serving.add_argument(
         "--max-waiting-tokens", type=int, metavar="N", help="queued tokens beyond which requests get 429; default 8,192"
+    )
+    serving.add_argument(
+        "--abstain-below", type=float, metavar="P", help="label texts with a lower score `uncertain`, with number null"
     )
     serving.add_argument(
         "--timeout", type=float, metavar="SECONDS", help="maximum time to answer a request; default 10"

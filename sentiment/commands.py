@@ -115,6 +115,7 @@ def predict(
     file: str | None,
     output: Path | None,
     probabilities: bool,
+    abstain_below: float,
     **columns: str | None,
 ) -> None:
     """Writes the columns of each row, its label and score, in order."""
@@ -127,6 +128,7 @@ def predict(
     given = {name: value for name, value in columns.items() if value is not None}
     require(bool(file) or not given, f"--{', --'.join(given)}: for --file only")
     file_prediction.check_output(output, file or (None if texts else 0))  # 0 is stdin
+    require(0 <= abstain_below <= 1, f"--abstain_below {abstain_below}: a probability")
     predictor = Predictor.from_pretrained(model)
     if not texts and not file and sys.stdin.isatty():
         file_prediction.answer_prompts(predictor)
@@ -136,13 +138,14 @@ def predict(
     else:
         rows = file_prediction.build_rows(texts or read_lines(sys.stdin.buffer, "stdin"))
     schema = file_prediction.read_schema(file) if file else None
-    file_prediction.write_predictions(predictor, rows, output, probabilities, schema)
+    file_prediction.write_predictions(predictor, rows, output, probabilities, schema, abstain_below)
 
 
 def compare(
     folder_a: str,
     folder_b: str,
     output_dir: str,
+    metric: str,
     dataset: str | None,
     data_dir: str | None,
     split: str | None,
@@ -158,7 +161,7 @@ def compare(
         "options of columns and splits: for --dataset only",
     )
     comparison = compare_runs(
-        folder_a, folder_b, output_dir, dataset, data_dir=data_dir, split=split, **build_reading_options(given)
+        folder_a, folder_b, output_dir, dataset, metric, data_dir=data_dir, split=split, **build_reading_options(given)
     )
     print(f"{render_comparison(comparison)}\n\nReport: {Path(output_dir) / 'report.html'}")
 

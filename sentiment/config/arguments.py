@@ -14,6 +14,7 @@ from transformers.integrations.integration_utils import get_available_reporting_
 from transformers.trainer_pt_utils import AcceleratorConfig
 
 from sentiment.config.data_arguments import (
+    METRICS,
     CorpusArguments,
     DataArguments,
     ModelArguments,
@@ -27,9 +28,6 @@ from sentiment.exceptions import InputError, first_line, require
 
 __all__ = ["CorpusArguments", "DataArguments", "ModelArguments"]  # the other options of a run
 
-# Validation metrics of a fine-tuning that can choose the best checkpoint; of two classes only, those of BINARY_METRICS.
-BINARY_METRICS = ("precision", "recall", "f1")
-METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "mcc", *BINARY_METRICS)
 # Options of TrainingArguments that a run cannot honour, and why. Any value but the default is refused.
 REFUSED = {
     "auto_find_batch_size": "the batch size is on record: lower --batch_size",
@@ -252,6 +250,12 @@ class FinetuningArguments(RunArguments):
         "--metric",
         choices=[*METRICS, "loss"],
     )
+    target_accuracy: float = option(
+        0.95, "Accuracy of answers for which the report names a score below which to abstain, chosen on validation."
+    )
+    baselines: bool = option(
+        True, "Fit logistic regressions on TF-IDF and frozen embeddings, which the report compares with the model."
+    )
     class_weights: str = option(
         "none",
         "Weights of the classes in the training loss. balanced: inverse to their training rows. Or numbers, in the "
@@ -266,6 +270,7 @@ class FinetuningArguments(RunArguments):
         require(0 <= epsilon < math.inf, f"--adversarial_epsilon {epsilon}: must be 0 or more, and finite")
         require(0 < decay <= 1, f"--layer_decay {decay}: above 0, and at most 1 (rates fall towards the embeddings)")
         require_at_least(self, 1, "early_stopping_patience")
+        require(0 < self.target_accuracy <= 1, f"--target_accuracy {self.target_accuracy}: above 0, at most 1")
         require(
             self.class_weights in ("none", "balanced") or bool(parse_weights(self.class_weights)),
             f"--class_weights {self.class_weights}: pass none, balanced, or positive numbers separated by commas",

@@ -13,6 +13,9 @@ PRESETS = ["auto", "lab"]
 SPLITS = ["auto", "stratified", "official", "grouped"]
 SAMPLES = ["first", "random"]
 TRUNCATIONS = ["head", "tail", "head_tail"]
+# Metrics that can choose a checkpoint and decide a comparison; of two classes only, those of BINARY_METRICS.
+BINARY_METRICS = ("precision", "recall", "f1")
+METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "mcc", *BINARY_METRICS)
 SEED_RANGE = "an integer from 0 to 4294967295"
 
 
@@ -219,6 +222,15 @@ class CorpusArguments(SourceArguments):
         require_at_least(self, 1, "shuffle_buffer_size")
         percentage = self.validation_split_percentage
         require(1 <= percentage <= 50, f"--validation_split_percentage {percentage}: from 1 to 50")
+
+
+def check_metric(metric: str, class_names: Sequence[str]) -> None:
+    """Raises InputError for an unknown metric, and for one of two classes where there are more."""
+    require(metric in (*METRICS, "loss"), f"--metric {metric}: choose from {', '.join(METRICS)}")
+    require(
+        metric not in BINARY_METRICS or len(class_names) == 2,
+        f"--metric {metric}: of two classes only, and there are {len(class_names)}: pass macro_f1",
+    )
 
 
 def check_choices(arguments: Any) -> None:

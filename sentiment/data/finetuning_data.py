@@ -48,7 +48,7 @@ def describe_splits(reviews: SplitReviews) -> str:
     """
     train = reviews.splits["train"]
     counts = np.bincount(train["label"][:], minlength=len(train.features["label"].names))
-    classes = [f"{name} {count:,}" for name, count in zip(train.features["label"].names, counts, strict=True)]
+    classes = [f"{name} ({count:,})" for name, count in zip(train.features["label"].names, counts, strict=True)]
     shown = [*classes[:SHOWN_CLASSES], *(["..."] if len(classes) > SHOWN_CLASSES else [])]
     rows = ", ".join(f"{len(part):,} {name}" for name, part in reviews.splits.items())
     left_out = ", ".join(f"{count:,} {reason}" for reason, count in reviews.dropped.items())

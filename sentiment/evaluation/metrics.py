@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.metrics import confusion_matrix, matthews_corrcoef, precision_recall_fscore_support
 
-from sentiment.evaluation.significance import compute_proportion_interval
+from sentiment.evaluation.significance import compute_proportion_interval, find_collapsed_class
 
 # Keeps the mean log loss finite if the probability of the true class is 0.
 SMALLEST_PROBABILITY = 1e-12
@@ -54,6 +54,8 @@ class SentimentMetrics(evaluate.Metric):  # type: ignore[misc]
         per_class = {name: dict(zip(CLASS_SCORES, scores, strict=True)) for name, scores in classes}
         second = per_class[class_names[1]]
         support, occurring = columns[3], np.union1d(true, predicted)
+        matrix = confusion_matrix(true, predicted, labels=ids)
+        collapsed = find_collapsed_class(matrix)
         counts = {} if clusters is None else {"test_rows": len(true), "test_clusters": len(np.unique(clusters))}
         return {
             **counts,
@@ -69,7 +71,8 @@ class SentimentMetrics(evaluate.Metric):  # type: ignore[misc]
                 "accuracy": float(support.max() / support.sum()),
             },
             "per_class": per_class,
-            "confusion_matrix": confusion_matrix(true, predicted, labels=ids).tolist(),
+            "confusion_matrix": matrix.tolist(),
+            "collapsed": None if collapsed is None else class_names[collapsed],
         }
 
 

@@ -16,6 +16,8 @@ CONFIDENCE = 0.95
 SIGNIFICANCE = 0.05
 POWER = 0.80
 ONE_POINT = 0.01
+# A model has collapsed if this share of its answers is one class, and fewer rows than the second share are of it.
+COLLAPSED_SHARE, FREQUENT_SHARE = 0.99, 0.97
 Z = float(norm.ppf((1 + CONFIDENCE) / 2))
 # With fewer discordant rows no p-value is below 0.05: 2 * 0.5 ** 5 is 0.0625.
 FEWEST_DISCORDANT = 6
@@ -28,12 +30,14 @@ def compare_predictions(
     clusters: ArrayLike | None = None,
     resamples: int = RESAMPLES,
     num_classes: int | None = None,
+    metric: str = "accuracy",
 ) -> dict[str, Any]:
     """Scores of A and B with 95% intervals, fixes and regressions of B, McNemar's p-value, and which is better.
 
     A fix is a row that only B classifies correctly, a regression one that only A does. `needed_rows` is for the
     observed difference, `needed_rows_for_one_point` for one percentage point. `num_classes` is by default the largest
-    label plus one.
+    label plus one. `metric` decides which is better; McNemar's test, which is on accuracy, has a say in that one only.
+    Neither is better if one has `collapsed` ("a", "b").
     """
     true, first, second = (np.asarray(values, dtype=np.int64) for values in (labels, predicted_a, predicted_b))
     ids = number_clusters(clusters, len(true))
@@ -44,10 +48,16 @@ def compare_predictions(
     p_value = compute_mcnemar_p(np.rint(np.bincount(ids, weights=changes)).astype(int))
     difference, discordance = float(changes.mean()), float(np.abs(changes).mean())
     design_effect = compute_design_effect(changes, ids)
+    cells = (np.bincount(true * num_classes + found, minlength=num_classes**2) for found in (first, second))
+    matrices = (counts.reshape(num_classes, num_classes) for counts in cells)
+    collapsed = [key for key, matrix in zip("ab", matrices, strict=True) if find_collapsed_class(matrix) is not None]
+    better = choose_better(metrics[metric]["difference_ci95"], p_value if metric == "accuracy" else 0.0)
     return {
         "test_rows": len(true),
         "test_clusters": groups,
-        "better": choose_better(metrics["accuracy"]["difference_ci95"], p_value),
+        "metric": metric,
+        "collapsed": collapsed,
+        "better": None if collapsed else better,
         "fixes": int((changes > 0).sum()),
         "regressions": int((changes < 0).sum()),
         "mcnemar_p": p_value,
@@ -55,6 +65,20 @@ def compare_predictions(
         "needed_rows_for_one_point": compute_needed_rows(ONE_POINT, max(ONE_POINT, discordance), design_effect),
         "metrics": metrics,
     }
+
+
+def find_collapsed_class(confusion_matrix: ArrayLike) -> int | None:
+    """The class that a model answers (nearly) always, though other classes are true; None if it has not collapsed.
+
+    >>> find_collapsed_class([[90, 0], [10, 0]]), find_collapsed_class([[80, 1], [10, 9]])
+    (0, None)
+    """
+    counts = np.asarray(confusion_matrix)
+    shares, rows = counts.sum(axis=0) / counts.sum(), counts.sum(axis=1)
+    answer = int(shares.argmax())
+    is_constant = shares[answer] == 1 and rows[answer] < rows.sum()
+    is_nearly = shares[answer] >= COLLAPSED_SHARE and rows[answer] < FREQUENT_SHARE * rows.sum()
+    return answer if is_constant or is_nearly else None
 
 
 def number_clusters(clusters: ArrayLike | None, rows: int) -> np.ndarray:
@@ -118,18 +142,22 @@ def compute_scores(totals: np.ndarray) -> dict[str, np.ndarray]:
     F1 are those of the second of two classes; macro F1 is over the classes that are predicted or true.
     """
     correct, predicted, true = totals
-    rows = true.sum(axis=-1)
+    rows, right = true.sum(axis=-1), correct.sum(axis=-1)
     f1 = _divide(2 * correct, predicted + true)
-    scores = {"accuracy": _divide(correct.sum(axis=-1), rows)}
+    scores = {"accuracy": _divide(right, rows)}
     if totals.shape[-1] == 2:
         scores |= {
             "precision": _divide(correct[..., 1], predicted[..., 1]),
             "recall": _divide(correct[..., 1], true[..., 1]),
             "f1": f1[..., 1],
         }
+    spread = np.sqrt((rows**2 - (predicted**2).sum(axis=-1)) * (rows**2 - (true**2).sum(axis=-1)))
     return scores | {
         "macro_f1": _divide(f1.sum(axis=-1), (predicted + true > 0).sum(axis=-1)),
         "weighted_f1": (f1 * _divide(true, rows[..., np.newaxis])).sum(axis=-1),
+        "balanced_accuracy": _divide(_divide(correct, true).sum(axis=-1), (true > 0).sum(axis=-1)),
+        # Gorodkin 2004, Computational Biology and Chemistry 28, 367-374.
+        "mcc": _divide(right * rows - (predicted * true).sum(axis=-1), spread),
     }
 
 

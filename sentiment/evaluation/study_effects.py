@@ -39,7 +39,12 @@ def summarize_study(
         if first in arms and second in arms:
             for budget in budgets:
                 right_a, right_b = (np.stack([answers[arm, budget, seed] for seed in seeds]) for arm in (first, second))
-                effects.append({"effect": name, "budget": budget} | compare_arms(right_a, right_b, clusters))
+                collapsed = [run for run in runs if run.get("collapsed") and run["budget"] == budget]
+                effects.append(
+                    {"effect": name, "budget": budget}
+                    | compare_arms(right_a, right_b, clusters)
+                    | {"collapsed": sum(run["arm"] in (first, second) for run in collapsed)}
+                )
     cells = [(arm, budget) for arm in arms for budget in budgets]
     return {
         "arms": arms,
@@ -61,6 +66,7 @@ def summarize_cell(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "accuracy": float(np.mean(accuracies)),
         "ci95": compute_seed_interval(accuracies),
         "per_seed": accuracies,
+        "collapsed": sum(bool(run.get("collapsed")) for run in runs),
         "seconds": {kind: float(np.mean([run[column] for run in runs])) for kind, column in SECONDS.items()},
     }
 
@@ -121,7 +127,9 @@ def group_by(rows: Iterable[Mapping[str, Any]], key: str) -> dict[Any, list[Any]
 
 
 def classify_effect(effect: Mapping[str, Any]) -> str:
-    """`better`, `worse`, or `inconclusive` if the interval contains 0."""
+    """`better`, `worse`, `inconclusive` if the interval contains 0, or `withheld` if one of its runs has collapsed."""
+    if effect.get("collapsed"):
+        return "withheld"
     low, high = effect["ci95"]
     return "better" if low > 0 else "worse" if high < 0 else "inconclusive"
 

@@ -45,12 +45,18 @@ def compute_probabilities(logits: np.ndarray) -> np.ndarray:
 
 
 def predict_in_batches(
-    compute_logits: ComputeLogits, input_ids: Sequence[Sequence[int]], batch_size: int = BATCH_SIZE
+    compute_logits: ComputeLogits,
+    input_ids: Sequence[Sequence[int]],
+    batch_size: int = BATCH_SIZE,
+    temperature: float = 1.0,
 ) -> np.ndarray:
-    """Probability of each class for each text, in order; shape (texts, classes), or (0, 0) without texts."""
+    """Probability of each class for each text, in order; shape (texts, classes), or (0, 0) without texts.
+
+    Logits are divided by `temperature`.
+    """
     probabilities = np.empty((0, 0))
     for batch in sort_into_batches(input_ids, batch_size):
-        found = compute_probabilities(compute_logits([input_ids[position] for position in batch]))
+        found = compute_probabilities(compute_logits([input_ids[position] for position in batch]) / temperature)
         if not probabilities.size:
             probabilities = np.empty((len(input_ids), found.shape[1]))
         probabilities[batch] = found

@@ -2,7 +2,8 @@
 
 import json
 import logging
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ class Checkpoint:
     max_seq_length: int
     truncation: str
     pad_token_id: int
+    temperature: float  # by which logits are divided, see `fit_temperature`
     tokenizer: Tokenizer
 
     def clean(self, text: str) -> str:
@@ -98,8 +100,19 @@ def load_checkpoint(path: str) -> Checkpoint:
     is_valid = cleaning in CLEANINGS and type(length) is int and 3 <= length <= max_positions  # [CLS], a token, [SEP]
     is_valid = is_valid and truncation in TRUNCATIONS
     require(is_valid, f"{folder} has invalid preprocessing in config.json: {preprocessing}")
+    temperature = read_temperature(str(folder), config)
     tokenizer = load_tokenizer(folder, config.get("vocab_size", 0))
-    return Checkpoint(folder, labels, cleaning, length, truncation, config.get("pad_token_id") or 0, tokenizer)
+    pad_token_id = config.get("pad_token_id") or 0
+    return Checkpoint(folder, labels, cleaning, length, truncation, pad_token_id, temperature, tokenizer)
+
+
+def read_temperature(where: str, config: Mapping[str, Any]) -> float:
+    """The temperature in a config, 1.0 if there is none; raises InputError if it is not a positive number."""
+    calibration = config.get("calibration") or {}
+    temperature = calibration.get("temperature", 1.0) if isinstance(calibration, dict) else None
+    is_valid = isinstance(temperature, (int, float)) and 0 < temperature < math.inf
+    require(is_valid, f"{where} has an invalid calibration in config.json: {calibration}")
+    return float(temperature or 1.0)
 
 
 def read_plain_preprocessing(folder: Path, max_positions: int) -> dict[str, Any]:

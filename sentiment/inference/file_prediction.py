@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from sentiment.data.columns import ColumnOptions, parse_text
 from sentiment.data.files import TABLE_SUFFIXES, flatten_structs
 from sentiment.data.files import read_rows as read_table_rows
-from sentiment.data.labels import PROBABILITY_PREFIX
+from sentiment.data.labels import PROBABILITY_PREFIX, UNCERTAIN
 from sentiment.data.streams import get_suffix, iterate_lines, suggest_encoding
 from sentiment.exceptions import InputError, require
 from sentiment.inference.predictor import Prediction, Predictor
@@ -94,6 +94,7 @@ def write_predictions(
     output: Path | None,
     with_probabilities: bool = False,
     schema: pa.Schema | None = None,
+    abstain_below: float = 0.0,
 ) -> None:
     """Write the columns of each row, its label and score to stdout as CSV, or to a file, which appears when complete.
 
@@ -106,15 +107,16 @@ def write_predictions(
         output: a file whose suffix is one of `SUFFIXES`; None for stdout.
         with_probabilities: also a column `p_<label>` for each class.
         schema: types of the input's columns, for Parquet.
+        abstain_below: the score below which a text's label is `UNCERTAIN`.
 
     Raises:
         InputError: a value or a column that the format cannot hold; the rows' own errors.
     """
     if output is None:
-        write_chunks(predictor, rows, None, "", with_probabilities, schema)
+        write_chunks(predictor, rows, None, "", with_probabilities, schema, abstain_below)
         return
     with exit_on_sigterm(), write_atomically(output) as staged:
-        write_chunks(predictor, rows, staged, output.suffix.lower(), with_probabilities, schema)
+        write_chunks(predictor, rows, staged, output.suffix.lower(), with_probabilities, schema, abstain_below)
 
 
 def write_chunks(
@@ -124,6 +126,7 @@ def write_chunks(
     suffix: str,
     with_probabilities: bool,
     schema: pa.Schema | None,
+    abstain_below: float,
 ) -> None:
     """Write chunks of rows as `write_predictions` to a new file, whatever its name, in the format of a suffix."""
     labels = predictor.checkpoint.labels if with_probabilities else ()
@@ -141,7 +144,7 @@ def write_chunks(
         else:
             writer = stack.enter_context(open_writer(path, suffix, columns, first.records, pa.schema(types)))
         for chunk in itertools.chain([first], chunks):
-            cells = (build_cells(prediction, labels, suffix) for prediction in predictor.predict(chunk.texts))
+            cells = (build_cells(one, labels, suffix, abstain_below) for one in predictor.predict(chunk.texts))
             writer.write([record | more for record, more in zip(chunk.records, cells, strict=True)])
 
 
@@ -184,16 +187,17 @@ def report_renamed(columns: Sequence[str], added: Collection[str]) -> None:
         print(f"columns of the input whose names the prediction has are written as others: {listed}", file=sys.stderr)
 
 
-def build_cells(prediction: Prediction | None, labels: Sequence[str], suffix: str) -> dict[str, Any]:
+def build_cells(
+    prediction: Prediction | None, labels: Sequence[str], suffix: str, abstain_below: float = 0.0
+) -> dict[str, Any]:
     """The added columns of a row; numbers as text of 6 decimals in CSV and TSV."""
     if prediction is None:
         return dict.fromkeys([*COLUMNS, *(f"{PROBABILITY_PREFIX}{label}" for label in labels)])
     numbers = {"score": prediction.score}
     numbers |= {f"{PROBABILITY_PREFIX}{label}": prediction.probabilities[label] for label in labels}
     is_text = suffix in ("", ".csv", ".tsv", ".tab")
-    return {"label": prediction.label} | {
-        name: f"{number:.6f}" if is_text else number for name, number in numbers.items()
-    }
+    label = prediction.label if prediction.score >= abstain_below else UNCERTAIN
+    return {"label": label} | {name: f"{number:.6f}" if is_text else number for name, number in numbers.items()}
 
 
 @contextlib.contextmanager

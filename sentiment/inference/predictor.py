@@ -74,6 +74,8 @@ class Predictor:
             InputError: a text holds a lone surrogate, or the model answers with NaN.
         """
         require(not isinstance(texts, str), "pass a list of texts: a string is one text, so [text]")
-        probabilities = predict_in_batches(self.backend.compute_logits, self.checkpoint.encode(texts))
+        probabilities = predict_in_batches(
+            self.backend.compute_logits, self.checkpoint.encode(texts), temperature=self.checkpoint.temperature
+        )
         check_finite(probabilities)
         return probabilities

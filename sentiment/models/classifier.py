@@ -82,9 +82,8 @@ def load_classifier(
     The head is that of the checkpoint if it is a classifier of the same classes. The head of another task, such as
     token classification, has the same name but other inputs.
     """
-    config = load_encoder_config(
-        model_path, revision, problem_type="single_label_classification", preprocessing=preprocessing or {}
-    )
+    changes = {"problem_type": "single_label_classification", "preprocessing": preprocessing or {}, "calibration": {}}
+    config = load_encoder_config(model_path, revision, **changes)
     model_class = build_classifier_class(config)
     is_classifier = model_class.plain_class.__name__ in (config.architectures or [])
     saved_names = canonical_names(name for _, name in sorted((config.id2label or {}).items()))

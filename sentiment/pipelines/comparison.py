@@ -5,6 +5,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from sentiment.config.data_arguments import check_metric
 from sentiment.data.leaks import assign_clusters
 from sentiment.evaluation.error_analysis import (
     assign_slices,
@@ -16,10 +17,9 @@ from sentiment.evaluation.significance import compare_predictions, compute_propo
 from sentiment.evaluation.study_effects import compare_costs
 from sentiment.exceptions import InputError, first_line, require
 from sentiment.reporting.comparison_report import FIGURES, write_comparison_report
-from sentiment.reporting.verdicts import RULE, describe_comparison
+from sentiment.reporting.verdicts import describe_comparison, describe_rule
 from sentiment.runs.differences import check_same_classes, check_same_test, list_differences, list_warnings
 from sentiment.runs.folder import check_output_dir
-from sentiment.runs.lineage import describe_seen_texts
 from sentiment.runs.results import FinishedRun, read_adaptation_metrics, read_finished_run
 from sentiment.storage import write_json
 
@@ -32,11 +32,13 @@ def compare(
     run_b: str | Path,
     output_dir: str | Path = "outputs/comparison",
     dataset: str | None = None,
+    metric: str = "accuracy",
     **reading: Any,
 ) -> dict[str, Any]:
     """Compare the folders of two fine-tunings, tested on the same rows; write verdict.json, a report and figures.
 
-    With `dataset`, both are tested on its labelled rows instead; `reading` are arguments of `load_labelled_rows`.
+    With `dataset`, both are tested on its labelled rows instead; `reading` are arguments of `load_labelled_rows`. The
+    verdict is on `metric`, one of `METRICS`.
     Returns the content of verdict.json: the verdict as a `sentence`, the `better` run ("a", "b" or None), and more. An
     earlier comparison in `output_dir` is replaced; for anything else there, or runs that cannot be compared, raises
     InputError and writes nothing.
@@ -46,6 +48,7 @@ def compare(
     check_output_dir(output, "comparison", WRITTEN_FILES, (WRITTEN_FILES[0], WRITTEN_FILES[-1]))
     require(Path(run_a).resolve() != Path(run_b).resolve(), f"{run_a} is given twice: pass two different runs")
     first, second = read_finished_run(Path(run_a)), read_finished_run(Path(run_b))
+    check_metric(metric, first.class_names)
     labelled = None
     if dataset:
         from sentiment.data.labelled_rows import load_labelled_rows
@@ -61,9 +64,11 @@ def compare(
     except Exception as error:  # the parsers of its files raise many kinds
         problem = f"cannot read the tokenizer in {first.folder / 'model'} ({first_line(error)})"
         raise InputError(f"{problem}: train that run again, with --overwrite") from error
-    comparison = compare_finished_runs(first, second, tokenizer)
+    comparison = compare_finished_runs(first, second, tokenizer, metric)
     comparison |= {"dataset": labelled.dataset, "split": labelled.split} if labelled else {"dataset": None}
     if labelled:
+        from sentiment.runs.lineage import describe_seen_texts  # imports datasets
+
         seen = (describe_seen_texts(str(run.folder), labelled.texts) for run in (first, second))
         comparison["warnings"] += dict.fromkeys(sentence for sentences in seen for sentence in sentences)
     for name in reversed(WRITTEN_FILES):
@@ -76,14 +81,16 @@ def compare(
     return comparison
 
 
-def compare_finished_runs(run_a: FinishedRun, run_b: FinishedRun, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+def compare_finished_runs(
+    run_a: FinishedRun, run_b: FinishedRun, tokenizer: PreTrainedTokenizerBase, metric: str = "accuracy"
+) -> dict[str, Any]:
     """The content of verdict.json for two runs with the same test rows; `tokenizer` is that of A."""
     name_a, name_b = choose_names(run_a, run_b)
     texts, labels = run_a.predictions["text"], run_a.predictions["label"]
     clusters = assign_clusters(texts)
     predicted_a, predicted_b = (run.predictions["predicted"] for run in (run_a, run_b))
     num_classes = len(run_a.class_names)
-    outcome = compare_predictions(labels, predicted_a, predicted_b, clusters, num_classes=num_classes)
+    outcome = compare_predictions(labels, predicted_a, predicted_b, clusters, num_classes=num_classes, metric=metric)
     # The interval of each accuracy is that of the run's own report, not of the bootstrap.
     for key, run in (("a_ci95", run_a), ("b_ci95", run_b)):
         outcome["metrics"]["accuracy"][key] = compute_proportion_interval(run.correct, clusters)
@@ -93,7 +100,7 @@ def compare_finished_runs(run_a: FinishedRun, run_b: FinishedRun, tokenizer: Pre
     adaptation_seconds = ((run.adaptation or {}).get("train_seconds", 0.0) for run in (run_a, run_b))
     return {
         "sentence": describe_comparison(name_a, name_b, outcome),
-        "rule": RULE,
+        "rule": describe_rule(metric),
         "warnings": list_warnings(run_a, run_b, name_a, name_b),
         "runs": {"a": describe_run(run_a, name_a), "b": describe_run(run_b, name_b)},
         **outcome,

@@ -7,6 +7,7 @@ import numpy as np
 
 from sentiment.data.labelled_rows import LabelledRows
 from sentiment.data.leaks import assign_clusters
+from sentiment.evaluation.calibration import compare_calibration, scale_probabilities
 from sentiment.evaluation.metrics import evaluate_probabilities
 from sentiment.inference.predictor import Predictor
 from sentiment.runs.results import FinishedRun, build_prediction_columns
@@ -23,6 +24,9 @@ def evaluate_model(model: str, labelled: LabelledRows) -> tuple[dict[str, Any], 
     texts, labels = labelled.texts, labelled.align_labels(class_names, model)
     probabilities = predictor.predict_probabilities(texts)
     metrics = evaluate_probabilities(probabilities, labels, class_names, assign_clusters(texts))
+    temperature = predictor.checkpoint.temperature
+    uncalibrated = scale_probabilities(probabilities, 1 / temperature)
+    metrics["calibration"] = compare_calibration(uncalibrated, labels, temperature)
     rows = {"row": labelled.rows["row"][:], "text": texts, "label": labels}
     return metrics, build_prediction_columns(rows, class_names, probabilities)
 

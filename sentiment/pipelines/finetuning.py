@@ -1,6 +1,7 @@
 """Fine-tuning on labelled reviews: strategy A (`e2e`), and the second half of strategy B (`finetune`)."""
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -11,19 +12,22 @@ from datasets import Dataset
 from transformers import DataCollatorWithPadding, EvalPrediction, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from sentiment.config.arguments import BINARY_METRICS, DataArguments, FinetuningArguments, ModelArguments
+from sentiment.config.arguments import DataArguments, FinetuningArguments, ModelArguments
+from sentiment.config.data_arguments import check_metric
 from sentiment.config.parsing import build_arguments, parse_arguments
 from sentiment.config.presets import apply_lab_values, choose_training_size
 from sentiment.data.corpus import compute_corpus_key, hash_keys
 from sentiment.data.finetuning_data import RunData, load_split_reviews, prepare_data
 from sentiment.data.leaks import assign_clusters
 from sentiment.environment import is_main_process
-from sentiment.evaluation.metrics import evaluate_probabilities
+from sentiment.evaluation.metrics import choose_labels, evaluate_probabilities
 from sentiment.exceptions import require
 from sentiment.inference.backends import predict_probabilities
 from sentiment.inference.batching import compute_probabilities
 from sentiment.models.classifier import SentimentClassifier, load_classifier, load_trained_classifier
+from sentiment.pipelines.baselines import compute_baselines
 from sentiment.pipelines.run import Run
+from sentiment.pipelines.trust import evaluate_trust, write_calibration
 from sentiment.reporting.finetuning_report import write_report
 from sentiment.reporting.model_cards import write_model_card
 from sentiment.reporting.terminal import render_before_after
@@ -31,9 +35,11 @@ from sentiment.runs.lineage import ADAPTED_RUN, KEYS_FILE, check_adapted_model, 
 from sentiment.runs.results import write_predictions
 from sentiment.training.callbacks import MetricOrLossEarlyStoppingCallback
 from sentiment.training.class_weights import build_class_weights, build_weighted_loss
-from sentiment.training.history import build_history, get_best_evaluation, summarize_resources
+from sentiment.training.history import SELECTION, build_history, get_best_evaluation, summarize_resources
 from sentiment.training.trainer import SentimentTrainer
 
+IMBALANCED_SHARE = 0.7  # of the largest class, above which macro F1 is suggested
+TIE_WEIGHT = 1e-9  # less than a row makes in any metric
 ARGUMENTS = (ModelArguments, DataArguments, FinetuningArguments)
 # Defaults that differ by strategy.
 STRATEGIES: dict[str, dict[str, Any]] = {
@@ -86,6 +92,8 @@ def finetune(
 class FinetuningRun(Run):
     """A fine-tuning, tested before and after training."""
 
+    start: tuple[str, str | None] = ("", None)  # path and revision of the model that it starts from
+
     def complete_arguments(self) -> None:
         """Sets batch size and epochs to the lab report's for its datasets, and for `--preset lab`."""
         apply_lab_values(self.data_args, self.args)
@@ -97,12 +105,17 @@ class FinetuningRun(Run):
         if chosen and is_main_process():
             values = ", ".join(f"--{name} {value}" for name, value in chosen.items())
             print(f"options by the number of training rows, {rows:,}: {values}", file=sys.stderr)
+        largest = max(Counter(data.splits["train"]["label"][:]).values()) / rows
+        if largest > IMBALANCED_SHARE and self.args.metric_for_best_model == "accuracy" and is_main_process():
+            advice = "--metric macro_f1 counts every class equally, and --class_weights balanced trains for it"
+            print(f"{largest:.0%} of the training rows are of one class: {advice}", file=sys.stderr)
         return chosen
 
     @property
     def progress_metric(self) -> str:
         """The metric of the progress bar."""
-        return "accuracy"
+        metric: str = self.args.metric_for_best_model
+        return "accuracy" if metric == "loss" else metric
 
     def compute_fingerprints(self) -> dict[str, str]:
         """Fingerprints of the labelled splits."""
@@ -120,6 +133,7 @@ class FinetuningRun(Run):
 
     def load_model(self, data: RunData, model_path: str, revision: str | None = None) -> SentimentClassifier:
         """A classifier on the pretrained encoder."""
+        self.start = (model_path, revision)
         preprocessing = {name: getattr(self.data_args, name) for name in ("cleaning", "max_seq_length", "truncation")}
         class_names = get_class_names(data.splits["train"])
         return load_classifier(model_path, self.args.dropout, preprocessing, revision, class_names)
@@ -128,21 +142,22 @@ class FinetuningRun(Run):
         """Arguments of the Trainer; padding is counted, as what batches of similar length leave of it."""
         columns, class_names = ["input_ids", "labels"], get_class_names(data.splits["train"])
         metric = self.args.metric_for_best_model
-        require(
-            metric not in BINARY_METRICS or len(class_names) == 2,
-            f"--metric_for_best_model {metric}: of two classes only, and there are {len(class_names)}: pass macro_f1",
-        )
+        check_metric(metric, class_names)
         weights = build_class_weights(self.args.class_weights, data.splits["train"]["label"][:], class_names)
         loss = build_weighted_loss(weights, self.args.label_smoothing_factor) if weights else None
         return {
             "train_dataset": data.tokenized["train"].select_columns([*columns, "length"]),
             "eval_dataset": data.tokenized["validation"].select_columns(columns),
             "data_collator": DataCollatorWithPadding(tokenizer),
-            "compute_metrics": partial(compute_trainer_metrics, class_names),
+            "compute_metrics": partial(compute_trainer_metrics, class_names, metric),
             "compute_loss_func": loss,
             "callbacks": [MetricOrLossEarlyStoppingCallback(self.args.early_stopping_patience)],
             "row_numbers": data.splits["train"]["row"][:],
-            "argument_changes": {"include_num_input_tokens_seen": "all"},
+            "argument_changes": {
+                "include_num_input_tokens_seen": "all",
+                "metric_for_best_model": SELECTION,
+                "greater_is_better": True,
+            },
         }
 
     def describe(self, data: RunData, model_path: str) -> dict[str, Any]:
@@ -176,7 +191,13 @@ class FinetuningRun(Run):
         # The saved model, not the Trainer's: that one's forward pass keeps rounding to the precision of training.
         trained = load_trained_classifier(str(self.run_dir / "model"), trainer.args.device)
         after, probabilities = evaluate(trained, data.tokenized["test"], tokenizer, data.splits["test"])
-        write_predictions(self.run_dir / "predictions.parquet", data.splits["test"], probabilities)
+        calibrated, trust = evaluate_trust(trained, data, tokenizer, probabilities, self.args.target_accuracy)
+        write_calibration(self.run_dir / "model", trust["calibration"]["temperature"])
+        write_predictions(self.run_dir / "predictions.parquet", data.splits["test"], calibrated)
+        if self.args.baselines:
+            metric, seed = self.args.metric_for_best_model, self.args.seed
+            predicted = choose_labels(probabilities)
+            trust["baselines"] = compute_baselines(data, *self.start, predicted, metric, seed)
         history = build_history(trainer.state.log_history)
         best = get_best_evaluation(trainer, history)
         lengths = data.tokenized["train"]["length"][:]
@@ -186,6 +207,7 @@ class FinetuningRun(Run):
         return {
             "test": {"before": before, "after": after},
             "validation": best["validation"],
+            **trust,
             "history": history,
             "best_epoch": best["epoch"],
             "resources": summarize_resources(trainer, len(lengths) * epochs, tokens)
@@ -206,14 +228,19 @@ def get_class_names(part: Dataset) -> list[str]:
     return names
 
 
-def compute_trainer_metrics(class_names: Sequence[str], prediction: EvalPrediction) -> dict[str, Any]:
-    """Metrics of an evaluation inside training, from its logits.
+def compute_trainer_metrics(class_names: Sequence[str], metric: str, prediction: EvalPrediction) -> dict[str, Any]:
+    """Metrics of an evaluation inside training, from its logits, and `SELECTION`, whose largest value is the best.
+
+    Of evaluations with an equal `metric`, the one with the lower loss is the better one.
 
     The loss is among them and replaces the Trainer's own, a mean over batches, in which rows that pad the last batch of
     several processes count twice.
     """
     probabilities = compute_probabilities(np.asarray(prediction.predictions))
-    return evaluate_probabilities(probabilities, np.asarray(prediction.label_ids), class_names)
+    metrics = evaluate_probabilities(probabilities, np.asarray(prediction.label_ids), class_names)
+    loss: float = metrics["loss"]
+    score = -loss if metric == "loss" else metrics[metric] - TIE_WEIGHT * loss / (1 + loss)
+    return metrics | {SELECTION: score}
 
 
 def evaluate(

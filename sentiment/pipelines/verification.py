@@ -14,7 +14,9 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 from sentiment.config.parsing import build_arguments
 from sentiment.data.finetuning_data import load_split_reviews
 from sentiment.data.tokenization import tokenize_reviews
+from sentiment.evaluation.calibration import scale_probabilities
 from sentiment.exceptions import require
+from sentiment.inference.checkpoint import read_temperature
 from sentiment.models.classifier import load_trained_classifier
 from sentiment.models.loading import load_tokenizer
 from sentiment.pipelines import adaptation, finetuning
@@ -81,6 +83,7 @@ def verify_finetuning(
     found, probabilities = evaluate(model, test, tokenizer, splits["test"])
     differences += compare_values(metrics["test"]["after"], found, "test", TOLERANCE)
     recorded = stack_probabilities(read_predictions(run_dir / "predictions.parquet"))
+    probabilities = scale_probabilities(probabilities, read_temperature(model_dir, model.config.to_dict()))
     if recorded.shape == probabilities.shape:
         changed = np.flatnonzero(np.abs(recorded - probabilities).max(axis=1) > TOLERANCE)
         if len(changed):

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -16,7 +17,8 @@ from sentiment.evaluation.error_analysis import (
 )
 from sentiment.reporting import plots
 from sentiment.reporting.rendering import JsonObject, list_scores, write_report_files
-from sentiment.runs.results import read_predictions
+from sentiment.reporting.trust_plots import draw_calibration, draw_coverage, draw_curves
+from sentiment.runs.results import read_predictions, stack_probabilities
 
 LINE_STYLES = ((plots.BLUE, "o"), (plots.ORANGE, "s"), (plots.GREEN, "^"), (plots.PURPLE, "D"), (plots.GREY, "v"))
 
@@ -27,12 +29,14 @@ LONGEST_NAME = 16
 
 def write_report(run_dir: Path, run: JsonObject, metrics: JsonObject, tokenizer: PreTrainedTokenizerBase) -> None:
     """Write report.md, report.html and the figures into a run's folder; sections without data are omitted."""
-    context = {"run": run, "metrics": metrics, "errors": None}
+    context: dict[str, Any] = {"run": run, "metrics": metrics, "errors": None}
+    figures: dict[str, Figure] = {}
     if (path := run_dir / "predictions.parquet").exists():
         predictions = read_predictions(path)
         language = run["options"].get("language", "auto")
         slices = compute_slice_metrics(predictions, tokenizer, assign_clusters(predictions["text"]), language)
         notes = describe_slices(found["name"] for found in slices)
+        figures |= draw_trust(metrics, predictions)
         context["errors"] = {
             "slices": slices,
             "notes": notes,
@@ -40,12 +44,24 @@ def write_report(run_dir: Path, run: JsonObject, metrics: JsonObject, tokenizer:
         }
     history, best_epoch, test = metrics.get("history"), metrics.get("best_epoch"), metrics["test"]
     matrices = {f"test, {moment} training": test[moment]["confusion_matrix"] for moment in test if test[moment]}
-    figures = {"confusion.png": draw_confusion(matrices, list(test["after"]["per_class"]))}
+    figures |= {"confusion.png": draw_confusion(matrices, list(test["after"]["per_class"]))}
     if history:
         figures |= {"loss.png": draw_loss(history, best_epoch), "metrics.png": draw_metrics(history, best_epoch)}
     if test.get("before"):
         figures["before_after.png"] = plots.draw_before_after({"after training": test})
     write_report_files(run_dir, "finetuning.j2", context, figures)
+
+
+def draw_trust(metrics: JsonObject, predictions: Mapping[str, Sequence[Any]]) -> dict[str, Figure]:
+    """Figures on calibration and abstention, if these were evaluated, and ROC and precision-recall curves."""
+    figures = {}
+    if calibration := metrics.get("calibration"):
+        figures["calibration.png"] = draw_calibration(calibration, predictions["score"])
+        figures["coverage.png"] = draw_coverage(metrics["abstention"])
+    class_names = list(metrics["test"]["after"]["per_class"])
+    if len(set(predictions["label"])) > 1:
+        figures["curves.png"] = draw_curves(stack_probabilities(predictions), predictions["label"], class_names)
+    return figures
 
 
 def draw_loss(history: Sequence[JsonObject], best_epoch: int | None) -> Figure:

@@ -30,8 +30,14 @@ SCORES = {
     "weighted_f1": "weighted F1",
     "top2_accuracy": "top-2 accuracy",
 }
+METRIC_NAMES = BINARY_SCORES | SCORES | {"balanced_accuracy": "balanced accuracy", "mcc": "MCC"}
+BASELINE_NAMES = {
+    "majority": "always answering the most frequent class",
+    "tfidf": "logistic regression on TF-IDF",
+    "embeddings": "logistic regression on frozen embeddings",
+}
 SHOWN_CLASSES = 12  # in tables of counts; the others are summed up
-COLLAPSED_SHARE = 0.99  # of the answers, on one class
+WAY_OUT_OF_COLLAPSE = "train with more epochs, smaller batches or a higher learning rate"
 DOTS_PER_INCH = 144
 LONGEST_QUOTE = 300  # characters of a review shown in a table
 DROP_REASONS = {
@@ -121,6 +127,7 @@ def build_environment(markup: str) -> Environment:
     constants = {"drop_reasons": DROP_REASONS}
     functions = (
         *(describe_baseline, describe_test_rows, compare_before_after, compare_side_by_side),
+        *(describe_best_baseline, list_baselines),
         *(list_scores, list_headline_metrics, list_class_counts, list_confused_pairs),
     )
     environment.globals |= constants | {function.__name__: function for function in functions}
@@ -170,14 +177,33 @@ def describe_baseline(metrics: JsonObject) -> str:
     predicted = dict(zip(rows, map(sum, zip(*metrics["confusion_matrix"], strict=True)), strict=True))
     baseline = f"always answering '{frequent}' would reach {rows[frequent] / total:.1%}"
     answer = max(predicted, key=lambda name: predicted[name])
-    if predicted[answer] == total:
-        return f"{baseline}; the model always answers '{answer}': it has not learned the task"
-    if predicted[answer] > COLLAPSED_SHARE * total:
+    if metrics.get("collapsed"):
         share = f"{predicted[answer] / total:.1%} of its answers are '{answer}'"
-        return f"{baseline}; the model does little else: {share}"
+        return f"{baseline}; the model has collapsed, {share}: {WAY_OUT_OF_COLLAPSE}"
     if metrics["accuracy_ci95"][0] <= rows[frequent] / total:
         return f"{baseline}: the model is not shown to be better than that"
     return baseline
+
+
+def list_baselines(baselines: JsonObject) -> list[tuple[str, JsonObject]]:
+    """Name and scores of each baseline, the best last."""
+    scores, metric = baselines["scores"], baselines["metric"]
+    return [
+        (BASELINE_NAMES[name], scores[name]) for name in sorted(scores, key=lambda name: float(scores[name][metric]))
+    ]
+
+
+def describe_best_baseline(baselines: JsonObject) -> str:
+    """Whether the model is better than the best baseline, in a sentence."""
+    metric, outcome = baselines["metric"], baselines["outcome"]
+    unit = f" of {METRIC_NAMES[metric]}" if metric != "accuracy" else ""
+    name, score = BASELINE_NAMES[baselines["best"]], baselines["scores"][baselines["best"]][metric]
+    sign = -1 if outcome == "worse" else 1
+    interval = sorted(sign * end for end in baselines["difference_ci95"])
+    points, low, high = format_points(sign * baselines["difference"], *interval)
+    words = {"better": "beats", "worse": "loses to", "inconclusive": "is not shown to beat"}[outcome]
+    by = f"difference {points} points{unit}" if outcome == "inconclusive" else f"by {points} points{unit}"
+    return f"the model {words} {name} ({score:.1%}), {by} (95% interval {low} to {high})"
 
 
 def compare_before_after(
@@ -197,10 +223,13 @@ def compare_before_after(
     return rows
 
 
-def compare_side_by_side(metrics: Mapping[str, JsonObject]) -> list[list[str]]:
-    """Name, value of A and of B, difference and its 95% interval of each headline metric; a dash for no interval."""
+def compare_side_by_side(metrics: Mapping[str, JsonObject], metric: str = "accuracy") -> list[list[str]]:
+    """Name, value of A and of B, difference and its 95% interval of each headline metric, and of the one that decides.
+
+    A dash stands for no interval.
+    """
     rows = []
-    for key, name in list_headline_metrics(metrics).items():
+    for key, name in (list_scores(metrics) | {metric: METRIC_NAMES[metric], "loss": "loss"}).items():
         compared = metrics[key]
         interval = " to ".join(map(format_change, compared.get("difference_ci95", []))) or "-"
         rows.append([name, *(f"{compared[run]:.4f}" for run in "ab"), format_change(compared["difference"]), interval])

@@ -26,7 +26,16 @@ def render_before_after(metrics: JsonObject) -> str:
     compared = compare_before_after(metrics["test"], list_headline_metrics(after))
     rows = [["test", "before", "after", "change"], *compared]
     interval, baseline = describe_interval(after), rendering.describe_baseline(after)
-    return f"{render_table(rows)}\naccuracy after training, {interval}\n{baseline}"
+    lines = [render_table(rows), f"accuracy after training, {interval}", baseline]
+    if baselines := metrics.get("baselines"):
+        metric = baselines["metric"]
+        found = [f"{name} {scores[metric]:.4f}" for name, scores in rendering.list_baselines(baselines)]
+        lines += [f"baselines: {', '.join(found)}", rendering.describe_best_baseline(baselines)]
+    if calibration := metrics.get("calibration"):
+        before, after = (rendering.format_percent(calibration[moment]["ece"]) for moment in ("before", "after"))
+        temperature = f"temperature {calibration['temperature']:.2f}, kept with the model"
+        lines.append(f"expected calibration error {before}, after scaling {after} ({temperature})")
+    return "\n".join(lines)
 
 
 def describe_interval(metrics: JsonObject) -> str:

@@ -4,7 +4,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from sentiment.evaluation.study_effects import EFFECTS, STRATEGIES, classify_effect, group_by
-from sentiment.reporting.rendering import JsonObject, describe_test_rows, format_points, round_for_reading
+from sentiment.reporting.rendering import (
+    METRIC_NAMES,
+    WAY_OUT_OF_COLLAPSE,
+    JsonObject,
+    describe_test_rows,
+    format_points,
+    round_for_reading,
+)
 
 RULE = (
     "One run is called better only if both tests agree: the 95% interval of the accuracy difference excludes 0, and "
@@ -12,19 +19,34 @@ RULE = (
 )
 
 
+def describe_rule(metric: str) -> str:
+    """When one run is called better, for the metric that decides."""
+    if metric == "accuracy":
+        return RULE
+    name = METRIC_NAMES[metric]
+    return f"One run is called better if the 95% interval of the difference in {name} excludes 0 (paired bootstrap)."
+
+
 def describe_comparison(name_a: str, name_b: str, outcome: JsonObject) -> str:
     """The verdict on the result of `compare_predictions` in one sentence, with the run that is ahead first."""
-    accuracy, rows = outcome["metrics"]["accuracy"], outcome["test_rows"]
-    ahead, behind, sign = (name_b, name_a, 1) if accuracy["difference"] >= 0 else (name_a, name_b, -1)
-    interval = sorted(sign * end for end in accuracy["difference_ci95"])
-    points, low, high = format_points(sign * accuracy["difference"], *interval)
+    metric, rows = outcome["metric"], outcome["test_rows"]
+    compared, unit = outcome["metrics"][metric], f" of {METRIC_NAMES[metric]}" if metric != "accuracy" else ""
+    if outcome["collapsed"]:
+        names = " and ".join({"a": name_a, "b": name_b}[run] for run in outcome["collapsed"])
+        have = "have collapsed, they answer" if len(outcome["collapsed"]) > 1 else "has collapsed, it answers"
+        return f"No verdict: {names} {have} nearly always the same class; {WAY_OUT_OF_COLLAPSE}."
+    ahead, behind, sign = (name_b, name_a, 1) if compared["difference"] >= 0 else (name_a, name_b, -1)
+    interval = sorted(sign * end for end in compared["difference_ci95"])
+    points, low, high = format_points(sign * compared["difference"], *interval)
     clusters = f"; {describe_test_rows(rows, outcome['test_clusters'])}" if outcome["test_clusters"] < rows else ""
     interval_in_words = f"(95% interval {low} to {high}{clusters})"
     if outcome["better"]:
-        return f"{ahead} is better than {behind} by {points} points {interval_in_words}."
+        return f"{ahead} is better than {behind} by {points} points{unit} {interval_in_words}."
     if not outcome["fixes"] + outcome["regressions"]:
         return f"Inconclusive: {name_b} and {name_a} classify the same rows correctly."
-    if accuracy["difference"]:
+    if metric != "accuracy":
+        return f"Inconclusive: {ahead} is ahead of {behind} by {points} points{unit} {interval_in_words}."
+    if compared["difference"]:
         needed, size = outcome["needed_rows"], "that size"
         found = f"{ahead} is ahead of {behind} by {points} points {interval_in_words}"
     else:
@@ -52,7 +74,9 @@ def describe_strategies(effects: Sequence[JsonObject], paying: JsonObject | None
     found = {effect["budget"]: effect for effect in effects if effect["effect"] == STRATEGIES}
     budget, sentences = paying["budget"], []
     if budget is None:
-        sentences.append(f"mlm+decay is not shown to beat e2e at any budget tried ({name_budgets([*found])}).")
+        tried = [size for size, verdict in paying["by_budget"].items() if verdict != "withheld"]
+        if tried:
+            sentences.append(f"mlm+decay is not shown to beat e2e at any budget tried ({name_budgets(tried)}).")
     else:
         lead = f"The largest budget at which mlm+decay is shown to beat e2e is {budget:,} labels"
         if budget == max(found):
@@ -62,6 +86,11 @@ def describe_strategies(effects: Sequence[JsonObject], paying: JsonObject | None
             sentences.append(f"It is not shown to beat e2e at {name_budgets(paying['exceptions'])}.")
         elif budget > min(found):
             sentences.append("It also beats e2e at every smaller budget tried.")
+    withheld = [size for size, verdict in paying["by_budget"].items() if verdict == "withheld"]
+    if withheld:
+        runs = sum(found[size]["collapsed"] for size in withheld)
+        what = f"{runs} {'run has' if runs == 1 else 'runs have'} collapsed to one class"
+        sentences.append(f"No verdict at {name_budgets(withheld)}: {what}; {WAY_OUT_OF_COLLAPSE}.")
     worse = [size for size, verdict in paying["by_budget"].items() if verdict == "worse"]
     if worse:
         sizes = " and ".join(f"by {_format_difference(found[size], -1)} at {size:,} labels" for size in worse)
@@ -74,7 +103,12 @@ def describe_effect(effects: Sequence[JsonObject]) -> str:
     name = effects[0]["effect"]
     first, second = EFFECTS[name]
     parts = []
-    for verdict, words in (("better", "helps"), ("worse", "hurts"), ("inconclusive", "inconclusive")):
+    for verdict, words in (
+        ("better", "helps"),
+        ("worse", "hurts"),
+        ("inconclusive", "inconclusive"),
+        ("withheld", "no verdict, since runs have collapsed,"),
+    ):
         if budgets := [effect["budget"] for effect in effects if classify_effect(effect) == verdict]:
             is_every = len(budgets) == len(effects) > 1
             parts.append(f"{words} at {'every budget tried' if is_every else name_budgets(budgets)}")

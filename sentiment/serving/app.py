@@ -21,7 +21,7 @@ from scipy.special import expit, softmax
 from starlette.exceptions import HTTPException
 
 import sentiment
-from sentiment.data.labels import shorten
+from sentiment.data.labels import UNCERTAIN, shorten
 from sentiment.inference.batching import compute_probabilities
 from sentiment.serving import schemas
 from sentiment.serving.batcher import ModelError, OverloadError
@@ -77,7 +77,9 @@ def add_model_routes(app: FastAPI, service: Service) -> None:
         """Classifies sentences."""
         texts = body.sentences
         has_text, outputs = await run_in_time(service, request, texts, "sentences", service.compute_outputs, True)
-        answer, *others = [build_answers(found, names, has_text, body.top_k) for found in outputs]
+        answer, *others = [
+            build_answers(found, names, has_text, body.top_k, service.args.abstain_below) for found in outputs
+        ]
         for label in compress(answer["labels"], has_text):
             service.metrics.answers.labels(label).inc()
         for other in others:
@@ -144,6 +146,7 @@ def add_health_routes(app: FastAPI, service: Service) -> None:
                     "precision": model.predictor.backend.precision,
                     "cleaning": model.predictor.checkpoint.cleaning,
                     "max_seq_length": model.predictor.checkpoint.max_seq_length,
+                    "temperature": model.predictor.checkpoint.temperature,
                 }
                 for model in service.models
             ],
@@ -246,15 +249,24 @@ def find_problem(service: Service, text: str) -> str | None:
 
 
 def build_answers(
-    outputs: Outputs, names: Sequence[str], has_text: Sequence[bool], top_k: int | None = None
+    outputs: Outputs,
+    names: Sequence[str],
+    has_text: Sequence[bool],
+    top_k: int | None = None,
+    abstain_below: float = 0.0,
 ) -> dict[str, Any]:
-    """The answers for all texts from outputs for those that have text; None in the places of the others."""
+    """The answers for all texts from outputs for those that have text; None in the places of the others.
+
+    The label of an answer with a lower score than `abstain_below` is `UNCERTAIN`, and its number None.
+    """
     probabilities = compute_probabilities(outputs.logits)
     results = probabilities.argmax(axis=1).tolist()
+    scores = probabilities.max(axis=1).tolist()
+    is_sure = [score >= abstain_below for score in scores]
     answers = {
-        "results": results,
-        "labels": [names[result] for result in results],
-        "scores": probabilities.max(axis=1).tolist(),
+        "results": [result if sure else None for result, sure in zip(results, is_sure, strict=True)],
+        "labels": [names[result] if sure else UNCERTAIN for result, sure in zip(results, is_sure, strict=True)],
+        "scores": scores,
     }
     if top_k:
         answers["top"] = [rank_labels(row, names)[:top_k] for row in probabilities.tolist()]

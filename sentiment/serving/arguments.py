@@ -29,6 +29,7 @@ class ServingArguments:
     max_batch_tokens: int | None = None
     max_waiting_tokens: int = 8192
     timeout: float = 10.0
+    abstain_below: float = 0.0
 
     def __post_init__(self) -> None:
         """Raise InputError for values that cannot be served with."""
@@ -37,6 +38,7 @@ class ServingArguments:
         require(self.backend in BACKENDS, f"--backend {self.backend}: choose one of {', '.join(BACKENDS)}")
         require(self.precision in precisions, f"--precision {self.precision}: with {self.backend}, one of {choices}")
         require(0 <= self.port <= 65535, f"--port {self.port}: from 0 to 65535")
+        require(0 <= self.abstain_below <= 1, f"--abstain-below {self.abstain_below}: a probability")
         require(self.timeout > 0, f"--timeout {self.timeout}: above 0 seconds")
         for name in COUNTS:
             value = getattr(self, name)

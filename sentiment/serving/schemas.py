@@ -67,8 +67,8 @@ class LabelScore(BaseModel):
 class Answers(BaseModel):
     """One answer per sentence, in order; null for a sentence without text."""
 
-    results: list[int | None] = Field(description="Number of each text's label.")
-    labels: list[str | None]
+    results: list[int | None] = Field(description="Number of each text's label; null for an uncertain one.")
+    labels: list[str | None] = Field(description="With --abstain-below, `uncertain` for scores below it.")
     scores: list[float | None] = Field(description="Probability of the label.")
     top: list[list[LabelScore] | None] | None = Field(
         None, description="With top_k: the most probable labels of each text and their probabilities, best first."

@@ -94,7 +94,7 @@ class ServedModel:
         if not input_ids:
             return Outputs(np.empty((0, len(self.label_order))), [])
         logits = await self.batcher.compute(input_ids)
-        return Outputs(logits[:, self.label_order], truncated)
+        return Outputs(logits[:, self.label_order] / self.predictor.checkpoint.temperature, truncated)
 
 
 @dataclass

@@ -9,6 +9,7 @@ import numpy as np
 from sentiment.config.parsing import build_arguments
 from sentiment.config.recorded_options import collect_options
 from sentiment.data.leaks import assign_clusters
+from sentiment.evaluation.significance import find_collapsed_class
 from sentiment.exceptions import require
 from sentiment.pipelines import finetuning
 from sentiment.reporting.adaptation_report import find_restored
@@ -65,6 +66,7 @@ def read_results(plan: StudyPlan) -> tuple[list[dict[str, Any]], list[np.ndarray
                 "budget": plan.data.train_rows[planned.budget],
                 "seed": planned.seed,
                 **{name: after[name] for name in ("accuracy", "f1", "macro_f1", "loss") if name in after},
+                "collapsed": find_collapsed_class(after["confusion_matrix"]) is not None,
                 "validation_accuracy": run.metrics["validation"]["accuracy"],
                 "best_epoch": run.metrics["best_epoch"],
                 "train_seconds": seconds,

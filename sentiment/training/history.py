@@ -7,7 +7,14 @@ from transformers import Trainer
 from sentiment.training.callbacks import EpochTimerCallback
 from sentiment.training.hardware import measure_peak_memory
 
-TIMINGS = {"eval_runtime", "eval_samples_per_second", "eval_steps_per_second", "eval_model_preparation_time"}
+SELECTION = "selection"  # what chooses the best checkpoint of a fine-tuning: its metric, and for ties the loss
+TIMINGS = {
+    "eval_runtime",
+    "eval_samples_per_second",
+    "eval_steps_per_second",
+    "eval_model_preparation_time",
+    f"eval_{SELECTION}",
+}
 
 
 def build_history(log_history: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 from scipy.stats import binomtest
+from sklearn.metrics import matthews_corrcoef
 
 from sentiment.data.labels import LABEL_NAMES
 from sentiment.evaluation.metrics import compute_metrics
@@ -18,7 +19,9 @@ from sentiment.evaluation.significance import (
     compute_needed_rows,
     compute_proportion_interval,
     compute_wilson_interval,
+    find_collapsed_class,
 )
+from sentiment.reporting.verdicts import describe_comparison
 
 Predictions = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -169,7 +172,9 @@ def test_copies_of_rows_count_once() -> None:
     )  # fmt: skip
     assert (clustered["test_rows"], clustered["test_clusters"], clustered["fixes"]) == (600, 200, 90)
     assert clustered["mcnemar_p"] == single["mcnemar_p"] > 100 * naive["mcnemar_p"]
-    assert clustered["metrics"] == single["metrics"]  # the same clusters are drawn
+    for name, scores in single["metrics"].items():  # the same clusters are drawn
+        for key, value in scores.items():
+            assert clustered["metrics"][name][key] == pytest.approx(value, abs=1e-12)
     assert clustered["needed_rows"] == pytest.approx(3 * single["needed_rows"], rel=0.01)
     correct = predictions[1] == predictions[0]
     interval = compute_proportion_interval(np.repeat(correct, 3), ids)
@@ -244,7 +249,7 @@ def test_scores_of_five_classes_are_those_of_the_metrics_and_their_intervals_con
         np.where(generator.random(400) < share, labels, generator.integers(0, 5, 400)) for share in (0.5, 0.7)
     )
     compared = compare_predictions(labels, first, second, num_classes=5)["metrics"]
-    assert compared.keys() == {"accuracy", "macro_f1", "weighted_f1"}
+    assert compared.keys() == {"accuracy", "macro_f1", "weighted_f1", "balanced_accuracy", "mcc"}
     for key, predicted in (("a", first), ("b", second)):
         expected = compute_metrics(predicted, labels, [*"12345"])
         for name, scores in compared.items():
@@ -264,3 +269,42 @@ def test_seventy_seven_classes_are_compared_in_seconds_and_little_memory() -> No
     tracemalloc.stop()
     assert peak < 1e9
     assert outcome["test_clusters"] == 1_500
+
+
+def test_another_metric_decides() -> None:
+    """B gives up accuracy on the frequent class for the rare one."""
+    labels = np.array([0] * 900 + [1] * 100)
+    first = np.array([0] * 900 + [1] * 20 + [0] * 80)
+    second = np.array([1] * 120 + [0] * 780 + [1] * 90 + [0] * 10)
+    by_accuracy, by_recall = (
+        compare_predictions(labels, first, second, metric=metric) for metric in ("accuracy", "balanced_accuracy")
+    )
+    assert (by_accuracy["better"], by_recall["better"]) == ("a", "b")
+    found = by_recall["metrics"]["balanced_accuracy"]
+    assert (found["a"], found["b"]) == (pytest.approx(0.6), pytest.approx((780 / 900 + 0.9) / 2))
+    for key, predicted in (("a", first), ("b", second)):
+        assert by_recall["metrics"]["mcc"][key] == pytest.approx(matthews_corrcoef(labels, predicted))
+
+
+@pytest.mark.parametrize(
+    ("matrix", "collapsed"),
+    [
+        ([[50, 0], [50, 0]], 0),
+        ([[0, 50], [0, 50]], 1),
+        ([[90, 0], [9, 1]], 0),
+        ([[980, 0], [15, 5]], None),  # hardly any row is of the other class, and it answers both
+        ([[100, 0], [0, 0]], None),  # no row is
+        ([[70, 10], [10, 10]], None),
+        ([[10, 0, 0], [10, 0, 0], [10, 0, 0]], 0),
+    ],
+)
+def test_a_model_that_answers_one_class_has_collapsed(matrix: list[list[int]], collapsed: int | None) -> None:
+    assert find_collapsed_class(matrix) == collapsed
+
+
+def test_no_model_is_better_than_a_collapsed_one() -> None:
+    labels = np.array([0, 1] * 200)
+    outcome = compare_predictions(labels, np.zeros(400, int), labels)
+    assert outcome["metrics"]["accuracy"]["difference"] == 0.5
+    assert (outcome["collapsed"], outcome["better"]) == (["a"], None)
+    assert "No verdict: e2e has collapsed" in describe_comparison("e2e", "finetune", outcome)

@@ -6,10 +6,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet
 import pytest
+from transformers import EvalPrediction
 
 from sentiment.cli import main
+from sentiment.pipelines.finetuning import compute_trainer_metrics
+from sentiment.training.history import SELECTION
 
 Rows = Sequence[tuple[str, str]]
 
@@ -112,7 +116,7 @@ def test_a_metric_of_two_classes_is_refused_for_three(
     with pytest.raises(SystemExit) as refusal:
         train("--dataset", data, "--metric", "f1")
     assert refusal.value.code == 2
-    assert "--metric_for_best_model f1: of two classes only, and there are 3" in capsys.readouterr().err
+    assert "--metric f1: of two classes only, and there are 3" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
     metrics = train("--dataset", data, "--metric", "mcc", "--num_train_epochs", 2)["metrics"]
     found = [entry["validation"]["mcc"] for entry in metrics["history"]]
@@ -170,3 +174,29 @@ def test_without_a_target_an_adaptation_asks_for_one(
         adapt("--model", tiny_bert, "--dataset", tmp_path / "texts.txt", "--output_dir", tmp_path / "mlm")
     assert refusal.value.code == 2
     assert "--target_dataset" in capsys.readouterr().err
+
+
+def test_of_equal_epochs_the_one_with_the_lower_loss_is_kept() -> None:
+    labels = np.array([0, 1, 1, 0])
+    losses = {}
+    for name, scale in (("sure", 3.0), ("unsure", 0.5)):
+        logits = np.eye(2)[[0, 1, 1, 0]] * scale  # all right, with other confidence
+        metrics = compute_trainer_metrics(["a", "b"], "accuracy", EvalPrediction(logits, labels))
+        losses[name] = metrics["loss"]
+        assert metrics["accuracy"] == 1.0
+        assert metrics[SELECTION] == pytest.approx(1.0, abs=1e-8)
+    assert losses["sure"] < losses["unsure"]
+    wrong = compute_trainer_metrics(["a", "b"], "accuracy", EvalPrediction(np.eye(2)[[0, 1, 1, 1]] * 9.0, labels))
+    selections = [
+        compute_trainer_metrics(["a", "b"], "accuracy", EvalPrediction(np.eye(2)[labels] * scale, labels))[SELECTION]
+        for scale in (0.5, 3.0)
+    ]
+    assert wrong[SELECTION] < selections[0] < selections[1]
+
+
+def test_imbalanced_classes_are_a_hint(
+    train: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_csv(tmp_path / "a.csv", build_rows(120, 30))
+    train("--dataset", data, "--max_steps", 1)
+    assert "80% of the training rows are of one class: --metric macro_f1" in capsys.readouterr().err

@@ -40,7 +40,8 @@ def test_a_model_with_one_answer_is_named(metrics: dict[str, Any]) -> None:
     assert render_before_after(metrics).endswith(f"{baseline}: the model is not shown to be better than that")
     metrics["test"]["after"] = metrics["test"]["before"]
     assert render_before_after(metrics).endswith(
-        f"{baseline}; the model always answers 'positive': it has not learned the task"
+        f"{baseline}; the model has collapsed, 100.0% of its answers are 'positive': train with more epochs, smaller "
+        "batches or a higher learning rate"
     )
 
 
@@ -91,7 +92,8 @@ def test_comparison_lines() -> None:
     loss = {"a": 0.3, "b": 0.25, "difference": -0.05}
     costs = {"train_seconds": 518.2, "adaptation_seconds": 0.0, "seconds": 518.2}
     comparison = {
-        "sentence": "Cannot tell.", "test_rows": 1994, "fixes": 50, "regressions": 10, "mcnemar_p": 0.0004,
+        "sentence": "Cannot tell.", "metric": "accuracy", "test_rows": 1994, "fixes": 50, "regressions": 10,
+        "mcnemar_p": 0.0004,
         "warnings": ["Other rows."], "runs": {"a": {"name": "e2e"}, "b": {"name": "finetune"}},
         "metrics": dict.fromkeys(("accuracy", "precision", "recall", "f1", "macro_f1"), score) | {"loss": loss},
         "cost": {"a": costs, "b": costs, "ratio": 1.0}, "differences": {"options": {"learning_rate": [1, 2]}},
@@ -149,7 +151,7 @@ def test_a_model_that_answers_little_else_than_one_class_is_named() -> None:
     same = compute_metrics([0] * 900 + [1] * 65 + [0] * 35, labels, LABEL_NAMES)
     assert describe_baseline(same).endswith("93.0%: the model is not shown to be better than that")
     collapsed = compute_metrics([0] * 995 + [1] * 5, labels, LABEL_NAMES)
-    assert describe_baseline(collapsed).endswith("does little else: 99.5% of its answers are 'negative'")
+    assert "the model has collapsed, 99.5% of its answers are 'negative': train with" in describe_baseline(collapsed)
 
 
 def test_tables_of_many_classes_show_the_largest() -> None:

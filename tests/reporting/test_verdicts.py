@@ -103,3 +103,12 @@ def test_budgets_in_words() -> None:
     assert [name_budgets(budgets) for budgets in ([100], [100, 300], [100, 300, 1000])] == [
         "100 labels", "100 and 300 labels", "100, 300 and 1,000 labels",
     ]  # fmt: skip
+
+
+def test_budgets_with_collapsed_runs_have_no_verdict() -> None:
+    effects = [effect(100, -0.4, -0.2) | {"collapsed": 2}, effect(1000, 0.01, 0.03) | {"collapsed": 0}]
+    sentence = describe_strategies(effects, find_paying_budget(effects))
+    assert "mlm+decay beats e2e at 1,000 labels" in sentence
+    assert "No verdict at 100 labels: 2 runs have collapsed to one class; train with more epochs" in sentence
+    assert "loses" not in sentence
+    assert "no verdict, since runs have collapsed, at 100 labels" in describe_effect(effects)

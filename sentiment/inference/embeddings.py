@@ -1,0 +1,58 @@
+"""Embeddings of texts by a frozen encoder: the mean of its last layer's tokens, kept in the cache of `datasets`."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from torch import nn
+from transformers import MODEL_MAPPING, PreTrainedModel
+
+from sentiment.inference.batching import pad_batch, sort_into_batches
+from sentiment.models.loading import load_encoder_config, load_weights
+from sentiment.storage import compute_sha256, write_atomically
+
+VERSION = 1  # of the cached values
+
+
+def load_encoder(model_path: str, revision: str | None = None) -> PreTrainedModel:
+    """The encoder of a checkpoint in fp32, without a head, on CUDA if available."""
+    config = load_encoder_config(model_path, revision)
+    model_class: Any = MODEL_MAPPING[type(config)]
+    model: PreTrainedModel = load_weights(model_class, model_path, config, revision)[0]
+    nn.Module.to(model, "cuda" if torch.cuda.is_available() else "cpu")
+    return model.eval()
+
+
+def compute_cached_embeddings(model_path: str, revision: str | None, input_ids: Sequence[Sequence[int]]) -> np.ndarray:
+    """The embeddings of tokenized texts, shape (texts, hidden size), computed once for these weights and tokens."""
+    weights = Path(model_path) / "model.safetensors"
+    identity = compute_sha256(weights) if weights.is_file() else f"{model_path} {revision}"
+    key = hashlib.sha256(f"{VERSION} {identity}".encode())
+    for ids in input_ids:
+        key.update(np.asarray([len(ids), *ids], dtype=np.int64).tobytes())
+    path = Path(datasets.config.HF_DATASETS_CACHE) / "embeddings" / f"{key.hexdigest()}.npy"
+    if path.is_file():
+        cached: np.ndarray = np.load(path, allow_pickle=False)
+        return cached
+    embeddings = compute_embeddings(load_encoder(model_path, revision), input_ids)
+    with write_atomically(path) as staged, staged.open("wb") as stream:
+        np.save(stream, embeddings, allow_pickle=False)
+    return embeddings
+
+
+@torch.inference_mode()
+def compute_embeddings(model: PreTrainedModel, input_ids: Sequence[Sequence[int]]) -> np.ndarray:
+    """The mean of the last layer's tokens for each text, in fp32; shape (texts, hidden size)."""
+    found = np.empty((len(input_ids), model.config.hidden_size), dtype=np.float32)
+    pad_token_id = model.config.pad_token_id or 0
+    for batch in sort_into_batches(input_ids):
+        padded = pad_batch([input_ids[place] for place in batch], pad_token_id)
+        tensors = {name: torch.from_numpy(values).to(model.device) for name, values in padded.items()}
+        hidden = model(**tensors).last_hidden_state
+        mask = tensors["attention_mask"].unsqueeze(-1).to(hidden.dtype)
+        found[batch] = ((hidden * mask).sum(1) / mask.sum(1)).cpu().numpy()
+    return found
