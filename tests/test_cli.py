@@ -344,3 +344,16 @@ def test_blank_texts_are_not_evaluated(tiny_classifier: Path, tmp_path: Path, ca
         call("evaluate", tiny_classifier, "--dataset", data)
     assert refusal.value.code == 2
     assert "every labelled row has a blank text" in capsys.readouterr().err
+
+
+def test_predict_withholds_uncertain_labels(tiny_classifier: Path, capsys: Capture) -> None:
+    texts = ["a good film", "bad", "dull story"]
+    predictions = Predictor.from_pretrained(str(tiny_classifier)).predict(texts)
+    scores = sorted(prediction.score for prediction in predictions if prediction)
+    call("predict", tiny_classifier, *texts, "--abstain_below", (scores[0] + scores[1]) / 2)
+    _, *rows = rows_of(capsys.readouterr().out)
+    assert [label for _, label, _ in rows].count("uncertain") == 1
+    for (_, label, score), prediction in zip(rows, predictions, strict=True):
+        assert prediction is not None
+        assert float(score) == pytest.approx(prediction.score, abs=1e-6)
+        assert label == ("uncertain" if prediction.score == scores[0] else prediction.label)

@@ -67,8 +67,18 @@ def summarize_cell(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "ci95": compute_seed_interval(accuracies),
         "per_seed": accuracies,
         "collapsed": sum(bool(run.get("collapsed")) for run in runs),
+        "baseline": summarize_baseline(runs),
         "seconds": {kind: float(np.mean([run[column] for run in runs])) for kind, column in SECONDS.items()},
     }
+
+
+def summarize_baseline(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Mean accuracy of the best baseline beside each run, and its name in most of them; None if runs have none."""
+    found = [(run["baseline"], run["baseline_accuracy"]) for run in runs if run.get("baseline")]
+    if len(found) < len(runs):
+        return None
+    names = [name for name, _ in found]
+    return {"name": max(names, key=names.count), "accuracy": float(np.mean([accuracy for _, accuracy in found]))}
 
 
 def compute_seed_interval(accuracies: Sequence[float]) -> list[float] | None:

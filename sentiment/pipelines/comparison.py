@@ -17,6 +17,7 @@ from sentiment.evaluation.significance import compare_predictions, compute_propo
 from sentiment.evaluation.study_effects import compare_costs
 from sentiment.exceptions import InputError, first_line, require
 from sentiment.reporting.comparison_report import FIGURES, write_comparison_report
+from sentiment.reporting.rendering import describe_best_baseline
 from sentiment.reporting.verdicts import describe_comparison, describe_rule
 from sentiment.runs.differences import check_same_classes, check_same_test, list_differences, list_warnings
 from sentiment.runs.folder import check_output_dir
@@ -102,6 +103,11 @@ def compare_finished_runs(
         "sentence": describe_comparison(name_a, name_b, outcome),
         "rule": describe_rule(metric),
         "warnings": list_warnings(run_a, run_b, name_a, name_b),
+        "baselines": {
+            name: describe_best_baseline(run.metrics["baselines"])
+            for name, run in ((name_a, run_a), (name_b, run_b))
+            if run.metrics.get("baselines")
+        },
         "runs": {"a": describe_run(run_a, name_a), "b": describe_run(run_b, name_b)},
         **outcome,
         "metrics": outcome["metrics"] | {"loss": {"a": loss_a, "b": loss_b, "difference": loss_b - loss_a}},

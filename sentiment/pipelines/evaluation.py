@@ -34,5 +34,6 @@ def evaluate_model(model: str, labelled: LabelledRows) -> tuple[dict[str, Any], 
 def evaluate_run(run: FinishedRun, labelled: LabelledRows) -> FinishedRun:
     """The run with its test metrics and predictions replaced by those on labelled rows."""
     metrics, columns = evaluate_model(str(run.folder), labelled)
+    replaced = {"test": {"before": None, "after": metrics}, "baselines": None}
     predictions = {name: np.asarray(values).tolist() for name, values in columns.items()}
-    return replace(run, predictions=predictions, metrics=run.metrics | {"test": {"before": None, "after": metrics}})
+    return replace(run, predictions=predictions, metrics=run.metrics | replaced)

@@ -15,6 +15,7 @@ from sentiment.evaluation.study_effects import EFFECTS, classify_effect, group_b
 from sentiment.reporting import plots
 from sentiment.reporting.rendering import JsonObject, write_report_files
 from sentiment.reporting.terminal import render_table
+from sentiment.reporting.verdicts import choose_best_baseline
 
 FIGURES = ("accuracy.png", "effects.png", "cost.png")
 # Options of fine-tuning that the report shows; verdict.json has all of them.
@@ -78,6 +79,9 @@ def draw_accuracy(cells: Sequence[JsonObject]) -> Figure:
             if cell["ci95"]:
                 style: dict[str, Any] = {"linewidth": 2.2, "alpha": 0.4, "solid_capstyle": "round"}
                 axes.plot([place, place], cell["ci95"], color=ARM_STYLES[arm][0], **style)
+    baselines = {budget: choose_best_baseline(own) for budget, own in group_by(cells, "budget").items()}
+    if known := {budget: found["accuracy"] for budget, found in sorted(baselines.items()) if found}:
+        axes.plot([*known], [*known.values()], "x:", color=plots.INK, linewidth=1.2, label="best baseline", zorder=2)
     use_budgets(axes, budgets)
     plots.use_percent(axes.yaxis, "accuracy (%)")
     # The interval of two seeds may cover all of 0 to 1.

@@ -33,8 +33,9 @@ def render_before_after(metrics: JsonObject) -> str:
         lines += [f"baselines: {', '.join(found)}", rendering.describe_best_baseline(baselines)]
     if calibration := metrics.get("calibration"):
         before, after = (rendering.format_percent(calibration[moment]["ece"]) for moment in ("before", "after"))
-        temperature = f"temperature {calibration['temperature']:.2f}, kept with the model"
-        lines.append(f"expected calibration error {before}, after scaling {after} ({temperature})")
+        chance = rendering.format_percent(calibration["after"]["ece_if_calibrated"])
+        temperature = f"at temperature {calibration['temperature']:.2f} {after}"
+        lines.append(f"expected calibration error {before}, {temperature} (a calibrated model by chance: {chance})")
     return "\n".join(lines)
 
 

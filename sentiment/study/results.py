@@ -59,6 +59,8 @@ def read_results(plan: StudyPlan) -> tuple[list[dict[str, Any]], list[np.ndarray
         run = read_finished_run(planned.folder)
         texts = run.predictions["text"]
         after, seconds = run.metrics["test"]["after"], run.metrics["resources"]["train_seconds"]
+        baselines = run.metrics.get("baselines") or {}
+        best, scores = baselines.get("best"), baselines.get("scores", {})
         adaptation_seconds = run.adaptation["train_seconds"] if run.adaptation else 0.0
         rows.append(
             {
@@ -66,6 +68,8 @@ def read_results(plan: StudyPlan) -> tuple[list[dict[str, Any]], list[np.ndarray
                 "budget": plan.data.train_rows[planned.budget],
                 "seed": planned.seed,
                 **{name: after[name] for name in ("accuracy", "f1", "macro_f1", "loss") if name in after},
+                "baseline": best,
+                "baseline_accuracy": scores[best]["accuracy"] if best else None,
                 "collapsed": find_collapsed_class(after["confusion_matrix"]) is not None,
                 "validation_accuracy": run.metrics["validation"]["accuracy"],
                 "best_epoch": run.metrics["best_epoch"],

@@ -45,16 +45,16 @@ def test_rows_that_are_all_right_do_not_make_a_model_certain() -> None:
 
 
 def test_calibration_error_by_hand() -> None:
-    # Two bins of ten: confidence 0.6 with 7 right, confidence 0.9 with 8 right.
-    confidences = np.array([0.6] * 10 + [0.9] * 10)
-    correct = np.array([1] * 7 + [0] * 3 + [1] * 8 + [0] * 2, dtype=float)
+    # Two bins of twenty: confidence 0.6 with 14 right, confidence 0.9 with 16 right.
+    confidences = np.array([0.6] * 20 + [0.9] * 20)
+    correct = np.array([1] * 14 + [0] * 6 + [1] * 16 + [0] * 4, dtype=float)
     assert compute_calibration_error(confidences, correct) == pytest.approx(0.5 * 0.1 + 0.5 * 0.1)
     probabilities = np.stack([confidences, 1 - confidences], axis=1)
     labels = np.where(correct, 0, 1)
     bins = bin_confidences(probabilities, labels)
     assert [(point["confidence"], point["accuracy"], point["rows"]) for point in bins] == [
-        (pytest.approx(0.6), pytest.approx(0.7), 10),
-        (pytest.approx(0.9), pytest.approx(0.8), 10),
+        (pytest.approx(0.6), pytest.approx(0.7), 20),
+        (pytest.approx(0.9), pytest.approx(0.8), 20),
     ]
 
 

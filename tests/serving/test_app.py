@@ -22,9 +22,12 @@ from safetensors.torch import load_file, save_file
 from starlette.testclient import TestClient
 
 from sentiment.config.arguments import DataArguments, FinetuningArguments, ModelArguments
+from sentiment.evaluation.calibration import scale_probabilities
 from sentiment.exceptions import InputError
+from sentiment.inference.export import export_model
 from sentiment.inference.predictor import Predictor
 from sentiment.pipelines.finetuning import FinetuningRun
+from sentiment.pipelines.trust import write_calibration
 from sentiment.serving import middleware
 from sentiment.serving.batcher import ModelError, OverloadError
 
@@ -731,3 +734,55 @@ def test_listed_origins_are_allowed(open_service: Callable[..., Any]) -> None:
         assert response.headers["access-control-allow-origin"] == "https://a.example"
         response = opened.client.post("/query", headers=headers | {"origin": "https://b.example"}, **ask)
         assert "access-control-allow-origin" not in response.headers
+
+
+# --- calibration and abstention ---
+
+
+@pytest.fixture(scope="module")
+def calibrated_classifier(tiny_classifier: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("calibrated") / "model"
+    shutil.copytree(tiny_classifier, folder)
+    write_calibration(folder, 2.5)
+    return folder
+
+
+def test_python_onnx_and_service_give_the_same_calibrated_probabilities(
+    calibrated_classifier: Path, tiny_classifier: Path, open_service: Callable[..., Any], tmp_path: Path
+) -> None:
+    uncalibrated = Predictor.from_pretrained(str(tiny_classifier)).predict_probabilities(TEXTS)
+    expected = scale_probabilities(uncalibrated, 2.5)
+    assert np.abs(uncalibrated - expected).max() > 0.05
+    assert np.allclose(Predictor.from_pretrained(str(calibrated_classifier)).predict_probabilities(TEXTS), expected)
+    data = tmp_path / "rows.csv"
+    data.write_text("text,label\n" + "".join(f'"{text}",{row % 2}\n' for row, text in enumerate(TEXTS)))
+    export_model(str(calibrated_classifier), dataset=str(data))
+    exported = Predictor.from_pretrained(str(calibrated_classifier), backend="onnx").predict_probabilities(TEXTS)
+    assert np.allclose(exported, expected, atol=1e-6)
+    for backend in ("torch", "onnx"):
+        with open_service(model=str(calibrated_classifier), backend=backend) as opened:
+            answer = opened.client.post("/query", json={"sentences": TEXTS}).json()
+            assert opened.client.get("/info").json()["models"][0]["temperature"] == 2.5
+        assert answer["scores"] == pytest.approx(expected.max(axis=1).tolist(), abs=1e-6)
+        assert answer["results"] == uncalibrated.argmax(axis=1).tolist()
+
+
+def test_uncertain_answers_are_withheld(calibrated_classifier: Path, open_service: Callable[..., Any]) -> None:
+    predictions = Predictor.from_pretrained(str(calibrated_classifier)).predict(TEXTS)
+    scores = [prediction.score for prediction in predictions if prediction]
+    limit = float(np.median(scores))
+    with open_service(model=str(calibrated_classifier), abstain_below=limit) as opened:
+        answer = opened.client.post("/query", json={"sentences": [*TEXTS, " "]}).json()
+    for label, result, score, prediction in zip(
+        answer["labels"], answer["results"], answer["scores"], predictions, strict=False
+    ):
+        assert prediction is not None
+        assert score == pytest.approx(prediction.score, abs=1e-6)
+        if score < limit:
+            assert (label, result) == ("uncertain", None)
+        else:
+            assert label == prediction.label
+    assert answer["labels"].count("uncertain") == 3
+    assert answer["labels"][-1] is None  # a blank text has no answer at all
+    with pytest.raises(InputError, match="--abstain-below 2: a probability"):
+        open_service(abstain_below=2).__enter__()
