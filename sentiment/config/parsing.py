@@ -15,6 +15,7 @@ from transformers import HfArgumentParser
 
 from sentiment.config.recorded_options import CONSTANT_OPTIONS, is_own_option
 from sentiment.exceptions import InputError, require
+from sentiment.storage import parse_yaml
 
 CONFIG_DIR = Path(__file__).parent
 YAML_SUFFIXES = (".yaml", ".yml")
@@ -165,10 +166,10 @@ def read_yaml(path: Path) -> dict[Any, Any]:
     """The keys and values of a YAML file; an empty one has none.
 
     Raises:
-        InputError: it is missing or malformed, or holds something else than keys with values.
+        InputError: it is missing or malformed, has a key twice, or holds something else than keys with values.
     """
     try:
-        values = yaml.safe_load(find_yaml(path).read_text(encoding="utf-8")) or {}
+        values = parse_yaml(find_yaml(path).read_text(encoding="utf-8")) or {}
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -11,7 +11,8 @@ import yaml
 from sentiment.data.files import is_data_file
 from sentiment.data.labels import shorten
 from sentiment.data.streams import COMPRESSED_SUFFIXES
-from sentiment.exceptions import InputError, first_line, require
+from sentiment.exceptions import InputError, require
+from sentiment.storage import parse_yaml
 
 SPLIT_ORDER = ("train", "validation", "test", "unsupervised")
 SPLIT_NAMES = {name: name for name in SPLIT_ORDER} | dict.fromkeys(("valid", "val", "dev"), "validation")
@@ -135,9 +136,9 @@ def find_configured_files(folder: Path) -> dict[str, SplitFiles]:
     readme = folder / "README.md"
     match = re.match(r"---\s*\n(.*?)\n---", readme.read_text(encoding="utf-8"), re.DOTALL) if readme.is_file() else None
     try:
-        header = yaml.safe_load(match[1]) if match else {}
+        header = parse_yaml(match[1]) if match else {}
     except yaml.YAMLError as error:
-        raise InputError(f"{readme} does not begin with valid YAML: {first_line(error)}") from error
+        raise InputError(f"{readme} does not begin with valid YAML: {' '.join(str(error).split())}") from error
     found = header.get("configs") if isinstance(header, dict) else None
     configs: list[dict[str, Any]] = [one for one in found or [] if isinstance(one, dict) and one.get("data_files")]
     if not configs:

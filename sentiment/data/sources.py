@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,17 @@ import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset, DatasetDict
 
 from sentiment.data.caching import generate_rows
-from sentiment.data.columns import ColumnOptions
-from sentiment.data.files import SUFFIXES, find_class_names, is_data_file, read_files, read_labelled_texts
+from sentiment.data.columns import LABEL_COLUMN, ColumnOptions, looks_like_rating
+from sentiment.data.files import (
+    SUFFIXES,
+    find_class_names,
+    is_data_file,
+    list_file_columns,
+    read_files,
+    read_labelled_texts,
+)
 from sentiment.data.folders import SplitFiles, find_splits, is_saved_dataset, suggest_file
-from sentiment.data.hub import load_hub_dataset, load_saved_dataset
+from sentiment.data.hub import load_hub_dataset, load_saved_dataset, open_hub_dataset, open_saved_dataset
 from sentiment.data.labels import LABEL_NAMES, UNLABELLED, LabelOptions, encode_labels
 from sentiment.demo.embedded import fetch_snippets
 from sentiment.exceptions import InputError, require
@@ -53,7 +60,8 @@ def load_reviews(
     splits, declared = load_splits(dataset, data_dir, options, revision, streaming)
     if not options.with_labels:
         return DatasetDict({name: part.select_columns(["text"]) for name, part in splits.items()})
-    return encode_splits(dataset, splits, labels or LabelOptions(), declared)
+    is_rating = looks_like_rating(options.label_column_name or LABEL_COLUMN)
+    return encode_splits(dataset, splits, labels or LabelOptions(), declared, is_rating)
 
 
 def load_splits(
@@ -85,8 +93,25 @@ def load_splits(
     return splits, find_class_names([path for split in files.values() for path in split.paths], options)
 
 
+def list_columns(
+    dataset: str, data_dir: str | None = None, encoding: str | None = None, revision: str | None = None
+) -> list[str]:
+    """The names of the columns of a source, those of all its splits; none for texts without columns."""
+    if is_saved_dataset(Path(dataset)):
+        tables: Iterable[Iterable[str]] = (part.column_names for part in open_saved_dataset(dataset).values())
+    elif dataset in SNIPPETS:
+        return []
+    elif files := find_files(dataset, data_dir):
+        paths = [str(path) for split in files.values() if split.labels is None for path in split.paths]
+        tables = (list_file_columns(path, encoding) for path in paths)
+    else:
+        published = open_hub_dataset(HUB_IDS.get(dataset, dataset), revision)
+        tables = (part.column_names for part in published.values())
+    return [*dict.fromkeys(name for names in tables for name in names)]
+
+
 def encode_splits(
-    where: str, splits: dict[str, Dataset], options: LabelOptions, declared: tuple[str, ...]
+    where: str, splits: dict[str, Dataset], options: LabelOptions, declared: tuple[str, ...], is_rating: bool
 ) -> DatasetDict:
     """The splits with numbers of classes as labels, the same in all of them."""
     columns = {name: pa.chunked_array(part.data.column("label")) for name, part in splits.items()}
@@ -94,7 +119,7 @@ def encode_splits(
         name: dict(zip(found.field(0).to_pylist(), found.field(1).to_pylist(), strict=True))
         for name, found in ((name, column.value_counts()) for name, column in columns.items())
     }
-    class_names, ids = encode_labels(where, counts, options, declared)
+    class_names, ids = encode_labels(where, counts, options, declared, is_rating)
     values = pa.array([*ids], pa.string())
     numbers = np.array([*ids.values(), UNLABELLED])  # the last is that of missing labels
     encoded = {}

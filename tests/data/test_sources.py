@@ -306,7 +306,7 @@ ERRORS: dict[str, tuple[str, bytes, list[str]]] = {
     "no text column": ("a.csv", b"body,label\nx,1\n", ["text, sentence or review", "'body', 'label'"]),
     "no header": ("a.csv", b"a good film,1\nbad,0\n", ["no text column", "'a good film', '1'"]),
     "two text columns": ("a.csv", b"text,review,label\nx,y,1\n", ["'text' and 'review'", "keep one"]),
-    "duplicate column": ("a.csv", b"text,label,label\nx,1,1\n", ["'label' and 'label'"]),
+    "duplicate column": ("a.csv", b"text,label,label\nx,1,1\n", ["2 columns are named 'label'", "rename them"]),
     "misnamed label": (
         "a.csv",
         b"text,sentiment\nx,1\n",
