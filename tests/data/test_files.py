@@ -18,6 +18,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sentiment.config.arguments import DataArguments
+from sentiment.data.columns import ColumnOptions
+from sentiment.data.files import read_rows
+from sentiment.data.finetuning_data import load_split_reviews
 from sentiment.data.sources import load_reviews
 from sentiment.exceptions import InputError
 
@@ -218,6 +222,124 @@ def test_workbooks_that_are_ambiguous_are_refused(tmp_path: Path) -> None:
             rows_of(tmp_path / name)
 
 
+# --- columns and cells that would be lost ---
+
+TWICE = ["id", "text", "note", "label", "note"]
+
+
+def write_twice(path: Path, names: list[str]) -> None:
+    cells = ["1", "good", "a", "1", "b"]
+    if path.suffix == ".xlsx":
+        workbook = openpyxl.Workbook()
+        for row in (names, cells):
+            workbook.active.append(row)
+        workbook.save(path)
+    elif path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_arrays([pa.array([cell]) for cell in cells], names=names), path)
+    else:
+        delimiter = "\t" if path.suffix == ".tsv" else ","
+        path.write_text("".join(delimiter.join(row) + "\n" for row in (names, cells)))
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "xlsx", "parquet"])
+def test_columns_with_the_same_name_are_refused(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a.{suffix}"
+    write_twice(path, TWICE)
+    with pytest.raises(InputError, match=rf"^{path}: 2 columns are named 'note', of which .*: rename them$"):
+        rows_of(path)
+    with pytest.raises(InputError, match="2 columns are named 'note'"):
+        list(read_rows(str(path), ColumnOptions(with_labels=False, with_record=True)))
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "xlsx"])
+def test_columns_without_a_name_get_one_if_there_are_several(suffix: str, tmp_path: Path) -> None:
+    for names, expected in (
+        (["", "text", "", "label", "x"], ["Unnamed: 0", "text", "Unnamed: 2", "label", "x"]),
+        (["", "text", "x", "label", "y"], ["", "text", "x", "label", "y"]),
+    ):
+        write_twice(tmp_path / f"a.{suffix}", names)
+        assert rows_of(tmp_path / f"a.{suffix}") == [("good", 1)]
+        options = ColumnOptions(with_labels=False, with_record=True)
+        (row,) = read_rows(str(tmp_path / f"a.{suffix}"), options)
+        assert row["record"] == dict(zip(expected, ["1", "good", "a", "1", "b"], strict=True))
+    (tmp_path / "trailing.csv").write_text("text,label,,\ngood,1,,\nbad,0,,\n")
+    assert rows_of(tmp_path / "trailing.csv") == [("good", 1), ("bad", 0)]
+
+
+def write_formulas(path: Path, cached: str = "", header: bytes = b"") -> None:
+    """A workbook whose first text, note and label are formulas, with these XML attributes and this value cached."""
+    workbook = openpyxl.Workbook()
+    for row in (("text", "note", "label"), ('="go"&"od"', '="n"', "=1+0"), ("bad", None, 0)):
+        workbook.active.append(row)
+    plain = io.BytesIO()
+    workbook.save(plain)
+    with zipfile.ZipFile(plain) as old, zipfile.ZipFile(path, "w") as new:
+        for name in old.namelist():
+            content = old.read(name)
+            if name == "xl/worksheets/sheet1.xml" and cached:
+                for place in ("A2", "B2", "C2"):
+                    start = f'<c r="{place}"'.encode()
+                    head, _, rest = content.partition(start)
+                    rest = rest.replace(b"<v />", cached.encode(), 1).replace(b"<v/>", cached.encode(), 1)
+                    content = head + start + header + rest
+            if name == "xl/workbook.xml" and cached != "<v>0</v>":
+                content = content.replace(b'fullCalcOnLoad="1"', b"")
+            new.writestr(name, content)
+
+
+@pytest.mark.parametrize(("cached", "found"), [("", "text"), ("<v>0</v>", "text")])
+def test_formulas_that_were_never_computed_are_refused(cached: str, found: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.xlsx"
+    write_formulas(path, cached)
+    with pytest.raises(InputError, match=rf"^{path}: row 1, column '{found}': the formula '=.*' has no value: open and"):
+        rows_of(path)
+    with pytest.raises(InputError, match="row 1, column 'note'"):  # which `predict` keeps
+        list(read_rows(str(path), ColumnOptions(text_column_names="note", with_labels=False)))
+
+
+def test_formulas_with_values_and_unread_ones_are_no_matter(tmp_path: Path) -> None:
+    write_formulas(tmp_path / "a.xlsx", "<v>1</v>", b' t="str"')
+    assert rows_of(tmp_path / "a.xlsx") == [("1", 1), ("bad", 0)]
+    write_formulas(tmp_path / "empty.xlsx", "<v></v>", b' t="str"')  # computed as an empty text
+    assert list(read_rows(str(tmp_path / "empty.xlsx"), ColumnOptions(with_labels=False))) == [
+        {"text": "bad", "label": None}
+    ]
+    workbook = openpyxl.Workbook()
+    for row in (("text", "note", "label"), ("good", "=1", 1)):
+        workbook.active.append(row)
+    workbook.save(tmp_path / "unread.xlsx")
+    assert rows_of(tmp_path / "unread.xlsx") == [("good", 1)]
+    with pytest.raises(InputError, match="row 1, column 'note': the formula '=1' has no value"):
+        list(read_rows(str(tmp_path / "unread.xlsx"), ColumnOptions(with_labels=False, with_record=True)))
+
+
+LABELS_ELSEWHERE = [("good", "gut"), ("bad", "schlecht")] * 10
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet", "a.xlsx", "saved", "folder"])
+@pytest.mark.parametrize("column", ["Bewertung", "标签"])
+def test_a_label_column_in_another_language_is_named_to_a_fine_tuning(name: str, column: str, tmp_path: Path) -> None:
+    frame, path = pd.DataFrame(LABELS_ELSEWHERE, columns=["text", column]), tmp_path / name
+    if name == "folder":
+        path.mkdir()
+        frame.to_csv(path / "train.csv", index=False)
+        (path / "test.jsonl").write_text('{"text": "a", "more": 1}')
+    elif name == "saved":
+        datasets.Dataset.from_pandas(frame).save_to_disk(path)
+    else:
+        write = {".csv": frame.to_csv, ".xlsx": frame.to_excel, ".parquet": frame.to_parquet}.get(path.suffix)
+        if write:
+            write(path, index=False)
+        else:
+            frame.to_json(path, orient="records", lines=True)
+    listing = f"found columns: 'text', '{column}'" + (", 'more'" if name == "folder" else "")
+    with pytest.raises(InputError) as refusal:
+        load_split_reviews(DataArguments(dataset_name=str(path)), seed=1)
+    way_out = "none of the 20 rows is labelled: name the label column with --label_column_name"
+    assert str(refusal.value) == f"{path}: {way_out}; {listing}"
+    assert len(load_reviews(str(path), with_labels=False)["train"]) == 20
+
+
 # --- folders ---
 
 
@@ -266,6 +388,13 @@ def test_files_that_a_readme_configures(tmp_path: Path) -> None:
     assert texts_of(tmp_path) == {"train": ["a", "b"], "test": ["c", "d"]}
     (tmp_path / "README.md").write_text(README.format(name="plain"))
     with pytest.raises(InputError, match=r"several configurations and no default \(plain, other\)"):
+        texts_of(tmp_path)
+
+
+def test_a_readme_with_a_key_twice_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, "first/x.csv", "a")
+    (tmp_path / "README.md").write_text("---\nlicense: mit\nlicense: mit\n---\n")
+    with pytest.raises(InputError, match=r"README\.md does not begin with valid YAML: the key 'license' occurs twice"):
         texts_of(tmp_path)
 
 
