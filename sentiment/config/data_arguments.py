@@ -1,5 +1,6 @@
 """Options of model and data, named as in transformers' run_classification.py and run_mlm.py."""
 
+import re
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -8,6 +9,7 @@ from sentiment.exceptions import require
 SPLITS = ["auto", "stratified", "official", "grouped"]
 SAMPLES = ["first", "random"]
 TRUNCATIONS = ["head", "tail", "head_tail"]
+LANGUAGE_CODE = "[A-Za-z]{2,3}(-[A-Za-z0-9]+)*"
 SEED_RANGE = "an integer from 0 to 4294967295"
 
 
@@ -94,6 +96,11 @@ class DataArguments(SourceArguments):
         "quarter from the start, the rest from the end.",
         choices=TRUNCATIONS,
     )
+    language: str = option(
+        "auto",
+        "Language of the reviews, such as en, de or zh, on which the error analysis depends: word lists, and whether "
+        "spaces separate words. auto: found from the texts; und where that fails.",
+    )
     split: str = option(
         "auto",
         "stratified: published train and validation joined and split 8:1:1. official: published splits as they are; "
@@ -114,6 +121,8 @@ class DataArguments(SourceArguments):
     def __post_init__(self) -> None:
         """Raises InputError for values that no run can use."""
         super().__post_init__()
+        problem = f"--language {self.language}: pass a code such as en, de or zh, or auto"
+        require(self.language == "auto" or re.fullmatch(LANGUAGE_CODE, self.language) is not None, problem)
         require_at_least(self, 3, "max_seq_length")
         require_at_least(self, 1, "max_train_samples")
         require_seed(self, "split_seed")

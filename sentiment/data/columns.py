@@ -99,7 +99,8 @@ def list_names(names: Iterable[str]) -> str:
 def check_distinct(where: str, names: Sequence[str]) -> None:
     """Raises InputError if two columns have the same name."""
     for name, count in Counter(names).items():
-        require(count == 1, f"{where}: {count} columns are named {name!r}, of which only one could be read: rename them")
+        problem = f"{where}: {count} columns are named {name!r}, of which only one could be read: rename them"
+        require(count == 1, problem)
 
 
 def name_unnamed_columns(names: Sequence[str]) -> list[str]:

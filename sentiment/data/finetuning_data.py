@@ -14,6 +14,7 @@ from sentiment.data.audit import audit_splits
 from sentiment.data.columns import list_names
 from sentiment.data.hub import find_revisions
 from sentiment.data.labels import LabelOptions, parse_label_mapping
+from sentiment.data.languages import choose_language
 from sentiment.data.sources import list_columns, load_reviews
 from sentiment.data.splits import SplitReviews, UnlabelledError, add_keys, split_reviews
 from sentiment.data.tokenization import tokenize_reviews
@@ -91,7 +92,9 @@ def load_split_reviews(data_args: DataArguments, seed: int) -> SplitReviews:
 
 def audit_reviews(reviews: SplitReviews, args: DataArguments, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     """The audit of a run's splits, with the options that made them."""
+    language = choose_language(args.language, reviews.splits["train"]["text"])
     options = {"cleaning": args.cleaning, "split": reviews.method, "keep_duplicates": args.keep_duplicates}
+    options |= {"language": language}
     counts = audit_splits(reviews.splits, tokenizer, args.max_seq_length)
     revisions = find_revisions(*reviews.splits.values())
     return options | counts | {"dropped": reviews.dropped, "dataset_revisions": revisions}

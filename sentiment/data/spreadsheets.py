@@ -71,8 +71,7 @@ def find_uncomputed(workbook: Any, values: Any, formulas: Any) -> Iterator[dict[
             for place, (cell, content) in enumerate(zip(cells, contents, strict=True))
             if content is not None
             and (
-                (cell.value is None and cell.data_type != "str")
-                or (is_to_compute and cell.value == 0 and content != 0)
+                (cell.value is None and cell.data_type != "str") or (is_to_compute and cell.value == 0 and content != 0)
             )
         }
 

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from transformers import PreTrainedTokenizerBase
 
 from sentiment.data.labels import PROBABILITY_PREFIX
+from sentiment.data.languages import has_spaces, is_english
 from sentiment.evaluation.significance import compute_proportion_interval, number_clusters
 
 Predictions = Mapping[str, Sequence[Any]]  # columns of a run's predictions.parquet
@@ -30,29 +31,55 @@ WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 
 @dataclass(frozen=True)
 class TextFeatures:
-    """The lower-case words of a text, its length in words, and whether the tokenizer splits a word of it."""
+    """The lower-case words of a text, its length, and whether the tokenizer splits a word of it."""
 
     words: frozenset[str]
     length: int
     has_split_word: bool
 
 
+Slices = Mapping[str, Callable[[TextFeatures], bool]]
 # The five lengths partition the texts; the other slices overlap with them and each other.
-SLICES: Mapping[str, Callable[[TextFeatures], bool]] = {
+WORD_LENGTHS: Slices = {
     "1 word": lambda text: text.length <= 1,
     "2-5 words": lambda text: 2 <= text.length <= 5,
     "6-10 words": lambda text: 6 <= text.length <= 10,
     "11-20 words": lambda text: 11 <= text.length <= 20,
     "over 20 words": lambda text: text.length > 20,
+}
+CHARACTER_LENGTHS: Slices = {  # a word has about two
+    "1-2 characters": lambda text: text.length <= 2,
+    "3-10 characters": lambda text: 3 <= text.length <= 10,
+    "11-20 characters": lambda text: 11 <= text.length <= 20,
+    "21-40 characters": lambda text: 21 <= text.length <= 40,
+    "over 40 characters": lambda text: text.length > 40,
+}
+ENGLISH_SLICES: Slices = {
     "negation (not, never, n't, ...)": lambda text: any(map(NEGATION.fullmatch, text.words)),
     "contrast (but, although, despite, ...)": lambda text: any(map(CONTRAST.fullmatch, text.words)),
+}
+SUBWORD_SLICES: Slices = {
     "a word split into subwords": lambda text: text.has_split_word,
     "no word split into subwords": lambda text: not text.has_split_word,
 }
 
 
-def extract_features(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[TextFeatures]:
-    """The features of each text that `SLICES` depends on; needs a fast tokenizer."""
+def list_slices(language: str) -> Slices:
+    """The slices of texts in a language: lengths in words and words split into subwords, or lengths in characters
+    where words are not separated by spaces; negation and contrast for English only.
+
+    >>> list(list_slices("zh"))[:2], len(list_slices("de")), len(list_slices("en"))
+    (['1-2 characters', '3-10 characters'], 7, 9)
+    """
+    if not has_spaces(language):
+        return CHARACTER_LENGTHS
+    return {**WORD_LENGTHS, **(ENGLISH_SLICES if is_english(language) else {}), **SUBWORD_SLICES}
+
+
+def extract_features(
+    texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, language: str = "en"
+) -> list[TextFeatures]:
+    """The features of each text that the slices depend on; needs a fast tokenizer."""
     if not texts:
         return []
     # Nothing is truncated and no warning about length is due: these ids are not for a model.
@@ -60,8 +87,7 @@ def extract_features(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -
     return [
         TextFeatures(
             words=frozenset(WORD.findall(text.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'"))),
-            # SST-2's free-standing commas do not count, and "street-smart" counts once.
-            length=sum(any(map(str.isalnum, part)) for part in text.split()),
+            length=count_words(text) if has_spaces(language) else sum(map(str.isalnum, text)),
             # Subwords of one word are adjacent and have the same word id.
             has_split_word=any(one == other for one, other in pairwise(encoded.word_ids(row))),
         )
@@ -69,17 +95,31 @@ def extract_features(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -
     ]
 
 
-def assign_slices(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> dict[str, np.ndarray]:
-    """A boolean mask of shape (texts,) for "all texts" and for each of `SLICES`, in their order."""
-    features = extract_features(texts, tokenizer)
-    masks = {name: np.array([belongs(text) for text in features], dtype=bool) for name, belongs in SLICES.items()}
+def count_words(text: str) -> int:
+    """What stands between spaces and has a letter or digit: SST-2's free-standing commas do not count.
+
+    >>> count_words("a street-smart film , but long .")
+    5
+    """
+    return sum(any(map(str.isalnum, part)) for part in text.split())
+
+
+def assign_slices(
+    texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, language: str = "en"
+) -> dict[str, np.ndarray]:
+    """A boolean mask of shape (texts,) for "all texts" and for each of `list_slices`, in their order."""
+    features, slices = extract_features(texts, tokenizer, language), list_slices(language)
+    masks = {name: np.array([belongs(text) for text in features], dtype=bool) for name, belongs in slices.items()}
     return {ALL_TEXTS: np.ones(len(texts), dtype=bool)} | masks
 
 
 def compute_slice_metrics(
-    predictions: Predictions, tokenizer: PreTrainedTokenizerBase, clusters: ArrayLike | None = None
+    predictions: Predictions,
+    tokenizer: PreTrainedTokenizerBase,
+    clusters: ArrayLike | None = None,
+    language: str = "en",
 ) -> list[dict[str, Any]]:
-    """Rows, errors and their rate (None if empty) for all texts and each of `SLICES`."""
+    """Rows, errors and their rate (None if empty) for all texts and each of `list_slices`."""
     wrong = np.not_equal(predictions["label"], predictions["predicted"])
     ids = number_clusters(clusters, len(wrong))
     return [
@@ -88,7 +128,7 @@ def compute_slice_metrics(
             "error_rate": float(wrong[mask].mean()) if mask.any() else None,
             "error_rate_ci95": compute_proportion_interval(wrong[mask], ids[mask]) if mask.any() else None,
         }
-        for name, mask in assign_slices(predictions["text"], tokenizer).items()
+        for name, mask in assign_slices(predictions["text"], tokenizer, language).items()
     ]
 
 

@@ -71,7 +71,10 @@ def compare_finished_runs(run_a: FinishedRun, run_b: FinishedRun, tokenizer: Pre
         "runs": {"a": describe_run(run_a, name_a), "b": describe_run(run_b, name_b)},
         **outcome,
         "metrics": outcome["metrics"] | {"loss": {"a": loss_a, "b": loss_b, "difference": loss_b - loss_a}},
-        "slices": count_fixes_and_regressions(assign_slices(texts, tokenizer), run_a.correct, run_b.correct),
+        "slices": count_fixes_and_regressions(
+            assign_slices(texts, tokenizer, run_a.language), run_a.correct, run_b.correct
+        ),
+        "language": run_a.language,
         "flips": find_most_confident_flips(run_a.predictions, run_b.predictions),
         "cost": compare_costs(*train_seconds, *adaptation_seconds),
         "differences": list_differences(run_a, run_b),

@@ -12,7 +12,7 @@ from sentiment.data.leaks import assign_clusters
 from sentiment.evaluation.error_analysis import compute_slice_metrics, find_most_confident_errors
 from sentiment.reporting import plots
 from sentiment.reporting.rendering import JsonObject, list_scores, write_report_files
-from sentiment.runs.results import read_predictions
+from sentiment.runs.results import get_language, read_predictions
 
 LINE_STYLES = ((plots.BLUE, "o"), (plots.ORANGE, "s"), (plots.GREEN, "^"), (plots.PURPLE, "D"), (plots.GREY, "v"))
 
@@ -26,8 +26,12 @@ def write_report(run_dir: Path, run: JsonObject, metrics: JsonObject, tokenizer:
     context = {"run": run, "metrics": metrics, "errors": None}
     if (path := run_dir / "predictions.parquet").exists():
         predictions = read_predictions(path)
-        slices = compute_slice_metrics(predictions, tokenizer, assign_clusters(predictions["text"]))
-        context["errors"] = {"slices": slices, "most_confident": find_most_confident_errors(predictions)}
+        clusters, language = assign_clusters(predictions["text"]), get_language(run)
+        context["errors"] = {
+            "slices": compute_slice_metrics(predictions, tokenizer, clusters, language),
+            "language": language,
+            "most_confident": find_most_confident_errors(predictions),
+        }
     history, best_epoch, test = metrics.get("history"), metrics.get("best_epoch"), metrics["test"]
     matrices = {f"test, {moment} training": test[moment]["confusion_matrix"] for moment in test if test[moment]}
     figures = {"confusion.png": draw_confusion(matrices, list(test["after"]["per_class"]))}

@@ -291,7 +291,9 @@ def write_formulas(path: Path, cached: str = "", header: bytes = b"") -> None:
 def test_formulas_that_were_never_computed_are_refused(cached: str, found: str, tmp_path: Path) -> None:
     path = tmp_path / "a.xlsx"
     write_formulas(path, cached)
-    with pytest.raises(InputError, match=rf"^{path}: row 1, column '{found}': the formula '=.*' has no value: open and"):
+    with pytest.raises(
+        InputError, match=rf"^{path}: row 1, column '{found}': the formula '=.*' has no value: open and"
+    ):
         rows_of(path)
     with pytest.raises(InputError, match="row 1, column 'note'"):  # which `predict` keeps
         list(read_rows(str(path), ColumnOptions(text_column_names="note", with_labels=False)))

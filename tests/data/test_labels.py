@@ -202,7 +202,9 @@ def test_classes_called_0_and_1_keep_their_names_in_a_model() -> None:
     assert read_class_names("a", {0: "LABEL_0", 1: "LABEL_1"}) == ("negative", "positive")
     assert align_labels(["negative", "positive"], ["0", "1"], "a.csv", "a model") == [0, 1]
     assert align_labels(["1"], ["1", "2", "3"], "a.csv", "a model") == [0]
-    with pytest.raises(InputError, match="the classes of a.csv are 0, 1, and those of a model are negative, positive"):
+    with pytest.raises(
+        InputError, match=r"the classes of a\.csv are 0, 1, and those of a model are negative, positive"
+    ):
         align_labels(["0", "1"], ["negative", "positive"], "a.csv", "a model")
 
 

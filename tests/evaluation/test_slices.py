@@ -1,12 +1,19 @@
 import pytest
 from transformers import BertTokenizerFast
 
-from sentiment.evaluation.error_analysis import SLICES, assign_slices, extract_features
+from sentiment.evaluation.error_analysis import (
+    ALL_TEXTS,
+    CHARACTER_LENGTHS,
+    ENGLISH_SLICES,
+    assign_slices,
+    extract_features,
+    list_slices,
+)
 
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "good", "dull", "##ness", "film", "but", "does"]
 VOCABULARY += ["n", "'", "t", "not", "street", "smart", "-", ",", "."]
-NEGATION = next(name for name in SLICES if name.startswith("negation"))
-CONTRAST = next(name for name in SLICES if name.startswith("contrast"))
+NEGATION, CONTRAST = ENGLISH_SLICES
+SLICES = list_slices("en")
 SPLIT = "a word split into subwords"
 
 
@@ -92,3 +99,41 @@ def test_masks_of_each_slice_in_order(tokenizer: BertTokenizerFast) -> None:
     assert masks["1 word"] == [True, False]
     assert masks[NEGATION] == [False, True]
     assert assign_slices([], tokenizer)["all texts"].shape == (0,)
+
+
+def slices_in(language: str, text: str, tokenizer: BertTokenizerFast) -> list[str]:
+    masks = assign_slices([text], tokenizer, language)
+    return [name for name, mask in masks.items() if mask[0] and name != ALL_TEXTS]
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "name"),
+    [
+        ("zh", "好\uff01\uff01", "1-2 characters"),
+        ("zh-TW", "這部電影\uff0c很好看。", "3-10 characters"),
+        ("ja", "か\u3099" * 10, "3-10 characters"),  # ga, as two code points
+        ("th", "หนังเรื่องนี้ดีมาก", "11-20 characters"),  # vowel signs and tone marks are no letters
+        ("zh", "好 😀" * 21, "21-40 characters"),
+        ("zh", "好" * 41, "over 40 characters"),
+        ("zh", "😀", "1-2 characters"),
+    ],
+)
+def test_lengths_in_characters_where_words_have_no_spaces(
+    language: str, text: str, name: str, tokenizer: BertTokenizerFast
+) -> None:
+    assert slices_in(language, text, tokenizer) == [name]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "😀", "好", "好" * 2, "好" * 3, "好" * 10, "好" * 11, "好" * 20, "好" * 21, "好" * 90]
+)
+def test_lengths_partition_texts_in_characters_too(text: str, tokenizer: BertTokenizerFast) -> None:
+    assert len(slices_in("ja", text, tokenizer)) == 1
+    assert set(slices_in("ja", text, tokenizer)) <= {*CHARACTER_LENGTHS}
+
+
+def test_english_lists_are_for_english_only(tokenizer: BertTokenizerFast) -> None:
+    text = "not good but dull"  # "not" and "but" mean other things in other languages
+    assert {NEGATION, CONTRAST} <= {*slices_in("en-GB", text, tokenizer)}
+    for language in ("de", "ar", "ko", "und"):
+        assert slices_in(language, text, tokenizer) == ["2-5 words", "no word split into subwords"]

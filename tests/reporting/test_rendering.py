@@ -6,6 +6,7 @@ import pytest
 from sentiment.reporting.adaptation_report import smooth, truncate_around_mask
 from sentiment.reporting.model_cards import find_hub_name, shorten_dataset_name
 from sentiment.reporting.rendering import (
+    describe_slices,
     describe_test_rows,
     escape_markdown,
     format_change,
@@ -54,3 +55,19 @@ def test_formats(function: Callable[..., Any], arguments: list[Any], expected: A
 def test_smoothing_keeps_a_straight_line() -> None:
     losses = [9.0, 8.0, 7.0, 6.0, 5.0, 4.0]
     assert smooth(losses) == pytest.approx(losses)
+
+
+@pytest.mark.parametrize(
+    ("language", "sentence"),
+    [
+        ("en", "Language of the texts: en. Negation and contrast are found by lists of English words."),
+        ("de", "Language of the texts: de. Negation and contrast are left out: their lists of words are English."),
+        (
+            "und",
+            "Language of the texts: not determined. Negation and contrast are left out: their lists of words are E",
+        ),
+        ("th", "Language of the texts: th, without spaces between words, so lengths are in letters and digits."),
+    ],
+)
+def test_slices_are_described_by_the_language(language: str, sentence: str) -> None:
+    assert describe_slices(language).startswith(sentence)
