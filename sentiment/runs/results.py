@@ -58,7 +58,7 @@ class FinishedRun:
         return list(self.metrics["test"]["after"]["per_class"])
 
 
-def get_language(record: dict[str, Any]) -> str:
+def get_language(record: Mapping[str, Any]) -> str:
     """The language of a run's texts; English for records of before it was recorded, whose reports took all for it."""
     language: str = ((record.get("data") or {}).get("audit") or {}).get("language", "en")
     return language

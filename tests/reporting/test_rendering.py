@@ -45,6 +45,8 @@ from sentiment.reporting.verdicts import name_budgets
         (shorten_dataset_name, ["my_reviews.csv"], "my_reviews"),
         (name_budgets, [[100, 1000]], "100 and 1,000 labels"),
         (truncate_around_mask, ["a very [MASK] film"], "a very [MASK] film"),
+        (truncate_around_mask, ["好" * 200 + "[MASK]" + "很" * 200], "… " + "好" * 110 + "[MASK]" + "很" * 110 + " …"),
+        (truncate_around_mask, ["word " * 40 + "[MASK]"], "… " + "word " * 21 + "[MASK]"),
         (render_table, [[["test", "rows"], ["accuracy", "7"]]], "test      rows\naccuracy     7"),
     ],
 )
