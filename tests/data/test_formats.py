@@ -119,6 +119,12 @@ def write_lone_quotes(path: Path) -> Case | None:
     return Case([('"Great" film', "good"), ("bad", "bad")])
 
 
+def write_escaped_quotes(path: Path) -> Case | None:
+    pairs = [('a "great" film', "good"), ("bad", "bad")]
+    dialect = {"quoting": csv.QUOTE_ALL, "doublequote": False, "escapechar": "\\"}
+    return write_if(path, DELIMITED, pairs, **dialect)
+
+
 def write_breaks(path: Path) -> Case | None:
     if path.suffix == ".txt":
         return None
@@ -306,6 +312,7 @@ FILE_FEATURES: dict[str, dict[str, Callable[[Path], Case | None]]] = {
     },
     "Faults": {
         "two columns with the same name": write_repeated,
+        "quotes escaped by backslashes": write_escaped_quotes,
         "a number in place of a text": write_numbers,
         "a row with more cells than the header": write_long_row,
         "a formula that was never computed": write_formula,
