@@ -164,11 +164,10 @@ def parse_text(
     where: str, row: int, column: str, text: Any, suggest_encoding: Callable[[str], str] | None = None
 ) -> str:
     """The text of a cell; raises InputError if it is no string or not Unicode, with a suggested encoding."""
-    place = f"{where}: row {row}, column {column!r}"
     if text is None:
         return ""
     if not isinstance(text, str):
-        raise InputError(f"{place}: expected a text, found {shorten(repr(text))}")
+        raise InputError(f"{where}: row {row}, column {column!r}: expected a text, found {shorten(repr(text))}")
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -178,5 +177,6 @@ def parse_text(
         way_out = "save the file as UTF-8"
         if suggest_encoding:
             way_out += f", or pass its encoding, such as --encoding {suggest_encoding(where)}"
+        place = f"{where}: row {row}, column {column!r}"
         raise InputError(f"{place}: {found} at character {position} is not UTF-8; {way_out}") from None
     return text

@@ -61,13 +61,15 @@ def read_files(paths: list[str], stamps: list[tuple[int, int]], options: ColumnO
     """Yield the rows of files one after the other; `stamps` (time and size) are only part of the cache's key."""
     del stamps
     for path in paths:
-        row = None
+        rows = read_rows(path, options)
         try:
-            for row in read_rows(path, options):
-                yield row
+            first = next(rows, None)
+            if first is None:
+                raise InputError(f"{path}: no rows")
+            yield first
+            yield from rows
         except UnicodeError as error:  # of encodings without a place for invalid bytes, such as UTF-16
             raise InputError(f"{path}: {first_line(error)}: save it as UTF-8, or correct --encoding") from error
-        require(row is not None, f"{path}: no rows")
 
 
 def read_labelled_texts(
@@ -84,14 +86,15 @@ def read_labelled_texts(
 def read_rows(path: str, options: ColumnOptions) -> Rows:
     """Yield rows `{"text": str, "label": str or None}`; raises InputError with file, row and column."""
     with open_table(path, options, options.with_record) as table:
-        seen = list(table.names)
-        columns = match_columns(path, seen, options, table.features) if seen else Columns()
+        seen = dict.fromkeys(table.names)
+        columns = match_columns(path, table.names, options, table.features) if table.names else Columns()
         for row, record in table.rows:
-            if not record.keys() <= {*seen}:  # rows of JSON may have columns of their own
-                seen += [name for name in record if name not in seen]
+            if not record.keys() <= seen.keys():  # rows of JSON may have columns of their own
+                seen |= dict.fromkeys(record)
                 columns = match_columns(f"{path}: row {row}", seen, options, table.features)
             for name in columns.texts:
-                require(name in record, f"{path}: row {row} has no column {name!r}, which earlier rows have")
+                if name not in record:
+                    raise InputError(f"{path}: row {row} has no column {name!r}, which earlier rows have")
             yield parse_row(path, row, columns, record, suggest_encoding)
 
 

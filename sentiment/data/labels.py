@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from sentiment.exceptions import InputError, require
@@ -49,13 +50,19 @@ def plain_label(value: Any) -> str | None:
     Raises:
         ValueError: it is no string, number or boolean.
     """
-    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+    if isinstance(value, str):
+        return plain_text_label(value)
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     if isinstance(value, (bool, int, float)) or type(value).__module__ == "numpy":
-        value = str(value)
-    elif not isinstance(value, str):
-        raise ValueError(value)
-    text: str = value.strip()
+        return plain_text_label(str(value))
+    raise ValueError(value)
+
+
+@lru_cache(MAX_CLASSES)
+def plain_text_label(value: str) -> str | None:
+    """`plain_label` of a text."""
+    text = value.strip()
     if match := WHOLE_FLOAT.fullmatch(text):
         text = match[1]
     text = text.lower() if text in ("True", "False") else text
