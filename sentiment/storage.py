@@ -1,4 +1,4 @@
-"""Files and folders that appear whole: written beside their place and renamed. JSON, read with errors of one line."""
+"""Files and folders that appear whole: written beside their place and renamed. JSON and YAML, read with errors."""
 
 import contextlib
 import hashlib
@@ -13,23 +13,6 @@ from typing import Any
 import yaml
 
 from sentiment.exceptions import InputError
-
-
-class UniqueKeyLoader(yaml.SafeLoader):
-    """A loader of YAML that refuses a key that occurs twice, of which PyYAML keeps the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """The mapping of a node; raises ConstructorError for a key that occurs twice."""
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for (key_node, _), key in zip(node.value, keys, strict=True):
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} occurs twice", key_node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-def parse_yaml(text: str) -> Any:
-    """The content of a YAML document; raises yaml.YAMLError if it is malformed or a key occurs twice."""
-    return yaml.load(text, UniqueKeyLoader)
 
 
 @contextmanager
@@ -80,6 +63,29 @@ def read_json(path: Path) -> Any:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:
         raise InputError(f"{path} is not valid JSON: {error}") from error
+
+
+class UniqueKeyLoader(yaml.SafeLoader):
+    """Refuses mappings with the same key twice, of which PyYAML keeps the last."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """The node of a mapping; raises a YAMLError where it repeats a key."""
+        node = super().compose_mapping_node(anchor)
+        keys = set()
+        for key_node, _ in node.value:
+            # Merge keys (`<<`) have no value, and may be repeated by what they merge.
+            if isinstance(key_node, yaml.ScalarNode) and key_node.tag != "tag:yaml.org,2002:merge":
+                key = self.construct_object(key_node)
+                if key in keys:
+                    problem = f"the key {key_node.value!r} occurs twice: keep one of them"
+                    raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
+                keys.add(key)
+        return node
+
+
+def parse_yaml(text: str) -> Any:
+    """The value of a YAML text; raises a YAMLError if it is malformed, or has a key twice."""
+    return yaml.load(text, Loader=UniqueKeyLoader)
 
 
 def list_folder(folder: Path) -> list[Path]:

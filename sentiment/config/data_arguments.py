@@ -1,5 +1,6 @@
 """Options of model and data, named as in transformers' run_classification.py and run_mlm.py."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -16,6 +17,7 @@ TRUNCATIONS = ["head", "tail", "head_tail"]
 # Metrics that can choose a checkpoint and decide a comparison; of two classes only, those of BINARY_METRICS.
 BINARY_METRICS = ("precision", "recall", "f1")
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "mcc", *BINARY_METRICS)
+LANGUAGE_CODE = "[A-Za-z]{2,3}(-[A-Za-z0-9]+)*"
 SEED_RANGE = "an integer from 0 to 4294967295"
 
 
@@ -122,6 +124,11 @@ class DataArguments(SourceArguments):
         "quarter from the start, the rest from the end.",
         choices=TRUNCATIONS,
     )
+    language: str = option(
+        "auto",
+        "Language of the reviews, such as en, de or zh, on which the error analysis depends: word lists, and whether "
+        "spaces separate words. auto: found from the texts; und where that fails.",
+    )
     split: str = option(
         "auto",
         "stratified: published train and validation joined and split 8:1:1. official: published splits as they are; "
@@ -135,11 +142,6 @@ class DataArguments(SourceArguments):
         "Label budget: rows of the training split, sampled with its label shares. Validation and test splits stay "
         "whole. Default: all.",
     )
-    language: str = option(
-        "auto",
-        "Language of the texts, such as en or zh, for the slices of the report: English has lists of words. auto: told "
-        "from the texts.",
-    )
     keep_duplicates: bool = option(
         False, "Split every row by itself, as the lab report did: equal texts may land in two splits."
     )
@@ -152,6 +154,8 @@ class DataArguments(SourceArguments):
             is_free = self.dataset_name in (DEFAULT_DATASET, self.train_file)
             require(is_free, f"--dataset {self.dataset_name} and --train_file contradict each other: pass one of them")
             self.dataset_name = str(self.train_file)
+        problem = f"--language {self.language}: pass a code such as en, de or zh, or auto"
+        require(self.language == "auto" or re.fullmatch(LANGUAGE_CODE, self.language) is not None, problem)
         require_at_least(self, 3, "max_seq_length")
         require_at_least(self, 1, "max_train_samples")
         require_seed(self, "split_seed")

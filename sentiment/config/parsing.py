@@ -164,7 +164,7 @@ def read_yaml(path: Path) -> dict[Any, Any]:
     """The keys and values of a YAML file; an empty one has none.
 
     Raises:
-        InputError: it is missing or malformed, or holds something else than keys with values.
+        InputError: it is missing or malformed, has a key twice, or holds something else than keys with values.
     """
     try:
         values = parse_yaml(find_yaml(path).read_text(encoding="utf-8")) or {}

@@ -1,6 +1,7 @@
 """Text and label columns of a table, and its rows as text and label."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,8 @@ LABEL_LIKE = re.compile(
     "labels?|labels?_.*|.*_labels?|stars?|.*_stars?|ratings?|.*_ratings?|scores?|.*_scores?|sentiments?|.*_sentiments?|"
     "liked|feedback|polarity|class(es)?|.*_class|targets?|category|categories|emotions?|intents?|grade|y"
 )
+
+RATING_LIKE = re.compile("(.*_)?(stars?|ratings?|scores?|grades?)")
 
 
 @dataclass(frozen=True)
@@ -48,17 +51,18 @@ class Columns:
 def match_columns(
     where: str, names: Iterable[str], options: ColumnOptions, features: Mapping[str, Any] | None = None
 ) -> Columns:
-    """Find the text columns and the label column, if any; case and surrounding spaces are ignored."""
+    """Find the text columns and the label column, if any; case and surrounding spaces are ignored.
+
+    Raises:
+        InputError: a column is missing or ambiguous, or two columns have the same name, read or not.
+    """
     found = list(names)
-    if options.with_record:
-        twice = next((name for name in found if found.count(name) > 1), None)
-        problem = f"{where}: column {twice!r} occurs {found.count(str(twice))} times: give each column its own name"
-        require(twice is None, problem)
-    listing = f"found columns: {shorten(', '.join(map(repr, found)), 200) or 'none'}"
+    listing = f"found columns: {list_names(found)}"
 
     def find(candidates: Sequence[str], error: str = "") -> str:
         matches = [name for name in found if name.strip().lower() in candidates]
         several = " and ".join(map(repr, matches))
+        check_distinct(where, matches)
         require(len(matches) < 2, f"{where}: columns {several} are ambiguous: keep one, or pass its name; {listing}")
         require(bool(matches) or not error, f"{where}: {error}; {listing}")
         return matches[0] if matches else ""
@@ -70,6 +74,7 @@ def match_columns(
         texts = [find_option(name, "text_column_names") for name in options.text_column_names.split(",")]
     else:
         texts = [find(TEXT_COLUMNS, "no text column: name it text, sentence or review, or pass --text_column_names")]
+    check_distinct(where, found)
     if not options.with_labels:
         return Columns(tuple(texts), delimiter=options.text_column_delimiter, with_record=options.with_record)
     if options.label_column_name:
@@ -84,6 +89,38 @@ def match_columns(
             )
     names = tuple(getattr((features or {}).get(label), "names", None) or ())
     return Columns(tuple(texts), label, names, options.text_column_delimiter, options.with_record)
+
+
+def list_names(names: Iterable[str]) -> str:
+    """Names of columns for a message."""
+    return shorten(", ".join(map(repr, names)), 200) or "none"
+
+
+def check_distinct(where: str, names: Sequence[str]) -> None:
+    """Raises InputError if two columns have the same name."""
+    for name, count in Counter(names).items():
+        problem = f"{where}: {count} columns are named {name!r}, of which only one could be read: rename them"
+        require(count == 1, problem)
+
+
+def name_unnamed_columns(names: Sequence[str]) -> list[str]:
+    """The names of a header, where several empty ones get those that pandas gives them, by their place.
+
+    >>> name_unnamed_columns(["", "text", " ", ""]), name_unnamed_columns(["", "text"])
+    (['Unnamed: 0', 'text', 'Unnamed: 2', 'Unnamed: 3'], ['', 'text'])
+    """
+    if sum(not name.strip() for name in names) < 2:
+        return list(names)
+    return [name if name.strip() else f"Unnamed: {place}" for place, name in enumerate(names)]
+
+
+def looks_like_rating(name: str) -> bool:
+    """Whether a column, or the end of a nested column's path, has the name of a rating: 1 is a bad one.
+
+    >>> looks_like_rating("review.stars"), looks_like_rating("overall_rating"), looks_like_rating("label")
+    (True, True, False)
+    """
+    return RATING_LIKE.fullmatch(name.strip().lower().rpartition(".")[2]) is not None
 
 
 def looks_like_label(name: str) -> bool:
@@ -127,11 +164,10 @@ def parse_text(
     where: str, row: int, column: str, text: Any, suggest_encoding: Callable[[str], str] | None = None
 ) -> str:
     """The text of a cell; raises InputError if it is no string or not Unicode, with a suggested encoding."""
-    place = f"{where}: row {row}, column {column!r}"
     if text is None:
         return ""
     if not isinstance(text, str):
-        raise InputError(f"{place}: expected a text, found {shorten(repr(text))}")
+        raise InputError(f"{where}: row {row}, column {column!r}: expected a text, found {shorten(repr(text))}")
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -141,5 +177,6 @@ def parse_text(
         way_out = "save the file as UTF-8"
         if suggest_encoding:
             way_out += f", or pass its encoding, such as --encoding {suggest_encoding(where)}"
+        place = f"{where}: row {row}, column {column!r}"
         raise InputError(f"{place}: {found} at character {position} is not UTF-8; {way_out}") from None
     return text

@@ -43,12 +43,13 @@ def read_cells(path: str, lines: Iterable[str], delimiter: str) -> Iterator[tupl
     it is if it has as many cells as the header.
 
     Raises:
-        InputError: other quotes, or another number of cells than in the header.
+        InputError: other quotes, a text that begins with an unquoted line break, or another number of cells than in
+            the header.
     """
     csv.field_size_limit(2**31 - 1)  # the default is 131,072 characters
     feed = LineFeed(lines)
     reader = csv.reader(feed, delimiter=delimiter, strict=True)
-    row, width = 0, 0
+    row, width, has_bare_returns = 0, 0, False
     while True:
         feed.record = []
         try:
@@ -62,13 +63,21 @@ def read_cells(path: str, lines: Iterable[str], delimiter: str) -> Iterator[tupl
                 is_open = "unexpected end" in str(error) or len(feed.record) > LONGEST_QUOTE_LINES
                 cause = "a quote is not closed" if is_open else f"malformed ({error})"
                 raise InputError(f"{path}: row {row}: {cause}; double the quotes inside a quoted text") from None
+            is_escaped = any(cell[:1] == cell[-1:] == '"' and '\\"' in cell[1:-1] for cell in cells)
+            problem = f"{path}: row {row}: a quote is escaped by a backslash; double the quotes inside a quoted text"
+            require(not is_escaped, problem)
             feed.push_back(rest)
             reader = csv.reader(feed, delimiter=delimiter, strict=True)
         if not cells:
+            # Where lines end otherwise, this is the start of an unquoted text rather than a blank line.
+            is_text = width > 0 and feed.record == ["\r"] and not has_bare_returns
+            problem = f"{path}: row {row} begins with a carriage return; quote the texts that contain a line break"
+            require(not is_text, problem)
             continue
         if delimiter == "\t" and width and len(feed.record) > 1:
             check_swallowed_rows(path, row, feed.record, width)
-        width = width or len(cells)
+        if not width:
+            width, has_bare_returns = len(cells), feed.record[-1].endswith("\r")
         require(
             len(cells) == width,
             f"{path}: row {row} has {len(cells)} fields where the header has {width}; quote the texts that contain a "

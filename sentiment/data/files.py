@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Features
 
-from sentiment.data.columns import ColumnOptions, Columns, match_columns, parse_row
+from sentiment.data.columns import ColumnOptions, Columns, match_columns, name_unnamed_columns, parse_row
 from sentiment.data.delimited import TAB_SUFFIXES, find_delimiter, read_cells, split_off_separator_line
 from sentiment.data.json_files import Record, read_json_records
 from sentiment.data.spreadsheets import open_spreadsheet
@@ -28,7 +28,6 @@ from sentiment.exceptions import InputError, first_line, require
 TABLE_SUFFIXES = (".csv", *TAB_SUFFIXES, ".json", ".jsonl", ".ndjson", ".parquet", ".xlsx")
 SUFFIXES = (*TABLE_SUFFIXES, ".txt")
 PARQUET, SPREADSHEET, OLD_SPREADSHEET = b"PAR1", b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
-LARGEST_SPREADSHEET = 2_000_000_000  # bytes of its parts when unpacked
 Rows = Iterator[dict[str, Any]]
 
 
@@ -62,13 +61,15 @@ def read_files(paths: list[str], stamps: list[tuple[int, int]], options: ColumnO
     """Yield the rows of files one after the other; `stamps` (time and size) are only part of the cache's key."""
     del stamps
     for path in paths:
-        row = None
+        rows = read_rows(path, options)
         try:
-            for row in read_rows(path, options):
-                yield row
+            first = next(rows, None)
+            if first is None:
+                raise InputError(f"{path}: no rows")
+            yield first
+            yield from rows
         except UnicodeError as error:  # of encodings without a place for invalid bytes, such as UTF-16
             raise InputError(f"{path}: {first_line(error)}: save it as UTF-8, or correct --encoding") from error
-        require(row is not None, f"{path}: no rows")
 
 
 def read_labelled_texts(
@@ -85,15 +86,22 @@ def read_labelled_texts(
 def read_rows(path: str, options: ColumnOptions) -> Rows:
     """Yield rows `{"text": str, "label": str or None}`; raises InputError with file, row and column."""
     with open_table(path, options, options.with_record) as table:
-        seen = list(table.names)
-        columns = match_columns(path, seen, options, table.features) if seen else Columns()
+        seen = dict.fromkeys(table.names)
+        columns = match_columns(path, table.names, options, table.features) if table.names else Columns()
         for row, record in table.rows:
-            if not record.keys() <= {*seen}:  # rows of JSON may have columns of their own
-                seen += [name for name in record if name not in seen]
+            if not record.keys() <= seen.keys():  # rows of JSON may have columns of their own
+                seen |= dict.fromkeys(record)
                 columns = match_columns(f"{path}: row {row}", seen, options, table.features)
             for name in columns.texts:
-                require(name in record, f"{path}: row {row} has no column {name!r}, which earlier rows have")
+                if name not in record:
+                    raise InputError(f"{path}: row {row} has no column {name!r}, which earlier rows have")
             yield parse_row(path, row, columns, record, suggest_encoding)
+
+
+def list_file_columns(path: str, encoding: str | None = None) -> list[str]:
+    """The names of the columns of a file, for JSON those of its first object."""
+    with open_table(path, ColumnOptions(encoding=encoding), all_columns=True) as table:
+        return list(table.names) or [*next(table.rows, (0, {}))[1]]
 
 
 def open_table(path: str, options: ColumnOptions, all_columns: bool = False) -> Table:
@@ -106,7 +114,9 @@ def open_table(path: str, options: ColumnOptions, all_columns: bool = False) -> 
     if sample.startswith(PARQUET) or suffix == ".parquet":
         return open_parquet(path, options, all_columns)
     if sample.startswith(SPREADSHEET):
-        names, rows = open_spreadsheet(path)
+        names, rows = open_spreadsheet(
+            path, lambda names: names if all_columns else match_columns(path, names, options).names
+        )
         return Table(rows, names=names)
     require(not sample.startswith(OLD_SPREADSHEET), f"{path}: an Excel file of before 2007: save it as .xlsx")
     require(suffix != ".xlsx", f"{path}: not an Excel workbook, or damaged: save it again")
@@ -136,7 +146,7 @@ def open_delimited(path: str, suffix: str, options: ColumnOptions) -> Table:
         header = next(lines, "")
         delimiter = delimiter or find_delimiter(header, suffix, options.text_column_names)
         cells = read_cells(path, (line for part in ([header], lines) for line in part), delimiter)
-        _, names = next(cells, (0, []))
+        names = name_unnamed_columns(next(cells, (0, []))[1])
         rows = ((row, dict(zip(names, values, strict=True))) for row, values in cells)
         return Table(rows, names=names, resources=stack.pop_all())
 

@@ -11,12 +11,15 @@ from transformers import PreTrainedTokenizerBase
 from sentiment.config.arguments import DataArguments
 from sentiment.data.assignment import sample_training_rows
 from sentiment.data.audit import audit_splits
+from sentiment.data.columns import list_names
 from sentiment.data.hub import find_revisions
 from sentiment.data.labels import LabelOptions, parse_label_mapping
-from sentiment.data.sources import load_reviews
-from sentiment.data.splits import SplitReviews, add_keys, split_reviews
+from sentiment.data.languages import choose_language
+from sentiment.data.sources import list_columns, load_reviews
+from sentiment.data.splits import SplitReviews, UnlabelledError, add_keys, split_reviews
 from sentiment.data.tokenization import tokenize_reviews
 from sentiment.environment import is_main_process
+from sentiment.exceptions import InputError
 
 SHOWN_CLASSES = 10  # in a line
 
@@ -73,7 +76,16 @@ def load_published_reviews(data_args: DataArguments) -> DatasetDict:
 
 def load_split_reviews(data_args: DataArguments, seed: int) -> SplitReviews:
     """The reviews of `split_reviews`; of its training rows, `seed` samples `max_train_samples`."""
-    reviews = split_reviews(load_published_reviews(data_args), data_args, seed)
+    try:
+        reviews = split_reviews(load_published_reviews(data_args), data_args, seed)
+    except UnlabelledError as error:
+        columns = list_columns(
+            data_args.dataset_name, data_args.data_dir, data_args.encoding, data_args.dataset_revision
+        )
+        raise InputError(
+            f"{data_args.dataset_name}: {error}: name the label column with --label_column_name; found columns: "
+            f"{list_names(columns)}"
+        ) from None
     if data_args.max_train_samples is not None:
         reviews.splits["train"] = sample_training_rows(reviews.splits["train"], data_args.max_train_samples, seed)
     return reviews
@@ -81,7 +93,9 @@ def load_split_reviews(data_args: DataArguments, seed: int) -> SplitReviews:
 
 def audit_reviews(reviews: SplitReviews, args: DataArguments, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     """The audit of a run's splits, with the options that made them."""
+    language = choose_language(args.language, reviews.splits["train"]["text"])
     options = {"cleaning": args.cleaning, "split": reviews.method, "keep_duplicates": args.keep_duplicates}
+    options |= {"language": language}
     counts = audit_splits(reviews.splits, tokenizer, args.max_seq_length)
     revisions = find_revisions(*reviews.splits.values())
     return options | counts | {"dropped": reviews.dropped, "dataset_revisions": revisions}

@@ -11,7 +11,7 @@ import yaml
 from sentiment.data.files import is_data_file
 from sentiment.data.labels import shorten
 from sentiment.data.streams import COMPRESSED_SUFFIXES
-from sentiment.exceptions import InputError, first_line, require
+from sentiment.exceptions import InputError, require
 from sentiment.storage import parse_yaml
 
 SPLIT_ORDER = ("train", "validation", "test", "unsupervised")
@@ -138,7 +138,7 @@ def find_configured_files(folder: Path) -> dict[str, SplitFiles]:
     try:
         header = parse_yaml(match[1]) if match else {}
     except yaml.YAMLError as error:
-        raise InputError(f"{readme} does not begin with valid YAML: {first_line(error)}") from error
+        raise InputError(f"{readme} does not begin with valid YAML: {' '.join(str(error).split())}") from error
     found = header.get("configs") if isinstance(header, dict) else None
     configs: list[dict[str, Any]] = [one for one in found or [] if isinstance(one, dict) and one.get("data_files")]
     if not configs:

@@ -30,23 +30,33 @@ def load_hub_dataset(
     repo_id: str, options: ColumnOptions, revision: str | None, streaming: bool
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The splits of a dataset with `text` and `label` as strings, and its class names; raises as `load_reviews`."""
+    return normalise_splits(repo_id, open_hub_dataset(repo_id, revision, streaming), options, streaming)
+
+
+def open_hub_dataset(repo_id: str, revision: str | None = None, streaming: bool = False) -> Mapping[str, Any]:
+    """The splits of a dataset as published."""
     online = check_hub(repo_id, "dataset", revision)
     try:
         with nullcontext() if online else offline_datasets():
-            published = load_dataset(repo_id, revision=revision, streaming=streaming and online)
+            published: Mapping[str, Any] = load_dataset(repo_id, revision=revision, streaming=streaming and online)
+            return published
     except LOADING_ERRORS as error:
         reason = shorten(first_line(error), 200)
         raise InputError(f"cannot load dataset {repo_id} from the Hugging Face Hub: {reason}") from error
-    return normalise_splits(repo_id, published, options, streaming)
 
 
 def load_saved_dataset(folder: str, options: ColumnOptions, streaming: bool) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The splits of a dataset saved by `save_to_disk`, a single one as `train`; returns as `load_hub_dataset`."""
+    return normalise_splits(folder, open_saved_dataset(folder), options, streaming)
+
+
+def open_saved_dataset(folder: str) -> Mapping[str, Any]:
+    """The splits of a dataset saved by `save_to_disk` as they are."""
     try:
         saved = load_from_disk(folder)
     except LOADING_ERRORS as error:
         raise InputError(f"cannot load the dataset in {folder}: {shorten(first_line(error), 200)}") from error
-    return normalise_splits(folder, saved if isinstance(saved, DatasetDict) else {"train": saved}, options, streaming)
+    return saved if isinstance(saved, DatasetDict) else {"train": saved}
 
 
 def normalise_splits(

@@ -1,6 +1,7 @@
 """JSON files: one object per line, an array of objects, or an object with such an array; nested fields by path."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, TextIO
 
@@ -11,6 +12,13 @@ from sentiment.exceptions import InputError, require
 Record = dict[str, Any]
 CHUNK_CHARACTERS = 1_000_000
 LONGEST_ROW = 100_000_000  # characters
+
+
+class RepeatedNameError(ValueError):
+    """Two columns of an object have the same name, of which only one could be read."""
+
+    def __init__(self, name: str):
+        super().__init__(f"has two columns named {shorten(name)!r}: rename one of them")
 
 
 def read_json_records(path: str, encoding: str | None = None) -> Iterator[tuple[int, Record]]:
@@ -56,7 +64,7 @@ def read_wrapped_array(path: str, encoding: str | None) -> Iterator[tuple[int, R
         "array of objects, or one object per line",
     )
     for number, record in enumerate(content[lists[0]], start=1):
-        yield number, flatten(record)
+        yield number, flatten(record, f"{path}: object {number} of {lists[0]!r}")
 
 
 def read_array(path: str, encoding: str | None) -> Iterator[tuple[int, Record]]:
@@ -76,6 +84,8 @@ def read_array(path: str, encoding: str | None) -> Iterator[tuple[int, Record]]:
                 return
             try:
                 record, end = decoder.raw_decode(buffer)
+            except RepeatedNameError as error:
+                raise InputError(f"{path}: object {number + 1} of the array {error}") from None
             except (ValueError, RecursionError) as error:
                 more = read_more(path, stream, buffer)
                 if len(more) == len(buffer):
@@ -86,7 +96,7 @@ def read_array(path: str, encoding: str | None) -> Iterator[tuple[int, Record]]:
             number += 1
             found = shorten(repr(record))
             require(isinstance(record, dict), f"{path}: element {number} of the array is no object, but {found}")
-            yield number, flatten(record)
+            yield number, flatten(record, f"{path}: object {number} of the array")
             buffer = buffer[end:]
 
 
@@ -97,33 +107,39 @@ def read_more(path: str, stream: TextIO, buffer: str) -> str:
 
 
 def build_object(pairs: list[tuple[str, Any]]) -> Record:
-    """An object; raises ValueError if it names a key twice."""
-    if len(dict(pairs)) < len(pairs):
-        raise ValueError("it names a column twice")
-    return dict(pairs)
+    """An object; raises RepeatedNameError if two of its columns have the same name."""
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        raise RepeatedNameError(next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1))
+    return record
 
 
 def parse_object(where: str, text: str) -> Record:
-    """The JSON object in a text; raises InputError if it is none, or names a column twice."""
+    """The JSON object in a text; raises InputError if it is none, or has two columns with the same name."""
     try:
         record = json.loads(text, object_pairs_hook=build_object)
+    except RepeatedNameError as error:
+        raise InputError(f"{where} {error}") from None
     except (ValueError, RecursionError) as error:
         reason = shorten(error.msg if isinstance(error, json.JSONDecodeError) else str(error))
         raise InputError(f"{where} is not JSON: {reason}; one object per line is needed") from None
     if not isinstance(record, dict):
         raise InputError(f"{where} is not a JSON object with columns, but {shorten(repr(record))}")
-    return flatten(record)
+    return flatten(record, where)
 
 
-def flatten(record: Record, prefix: str = "") -> Record:
-    """The object with the fields of nested objects under their paths.
+def flatten(record: Record, where: str, prefix: str = "") -> Record:
+    """The object with the fields of nested objects under their paths; raises InputError if two have the same.
 
-    >>> flatten({"id": 1, "review": {"text": "good", "votes": {"up": 3}}})
+    >>> flatten({"id": 1, "review": {"text": "good", "votes": {"up": 3}}}, "a.json: object 1")
     {'id': 1, 'review.text': 'good', 'review.votes.up': 3}
     """
     if not any(isinstance(value, dict) for value in record.values()):
         return {prefix + name: value for name, value in record.items()} if prefix else record
     flat: Record = {}
     for name, value in record.items():
-        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+        found = flatten(value, where, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+        if repeated := flat.keys() & found.keys():
+            raise InputError(f"{where} {RepeatedNameError(min(repeated))}")
+        flat |= found
     return flat

@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from sentiment.exceptions import InputError, require
@@ -14,6 +15,7 @@ BINARY_VALUES = {
     **dict.fromkeys(("negative", "neg", "0", "false"), 0),
     **dict.fromkeys(("positive", "pos", "1", "true"), 1),
 }
+DIGITS = ("0", "1")  # the names of classes of a rating, as they are
 UNLABELLED = -1
 LEFT_OUT = -2  # by --label_mapping
 MASKED = "-1"  # the label of every row of a test split whose labels are not published
@@ -49,13 +51,19 @@ def plain_label(value: Any) -> str | None:
     Raises:
         ValueError: it is no string, number or boolean.
     """
-    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+    if isinstance(value, str):
+        return plain_text_label(value)
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     if isinstance(value, (bool, int, float)) or type(value).__module__ == "numpy":
-        value = str(value)
-    elif not isinstance(value, str):
-        raise ValueError(value)
-    text: str = value.strip()
+        return plain_text_label(str(value))
+    raise ValueError(value)
+
+
+@lru_cache(MAX_CLASSES)
+def plain_text_label(value: str) -> str | None:
+    """`plain_label` of a text."""
+    text = value.strip()
     if match := WHOLE_FLOAT.fullmatch(text):
         text = match[1]
     text = text.lower() if text in ("True", "False") else text
@@ -98,6 +106,7 @@ def encode_labels(
     counts: Mapping[str, Mapping[str | None, int]],
     options: LabelOptions,
     declared: Sequence[str] = (),
+    is_rating: bool = False,
 ) -> tuple[tuple[str, ...], dict[str, int]]:
     """The names of the classes, and the number of the class of each plain label.
 
@@ -109,6 +118,7 @@ def encode_labels(
         counts: rows by split and plain label.
         options: a mapping to classes, and the value of unlabelled rows.
         declared: names of a `ClassLabel`, whose classes may have no rows.
+        is_rating: the labels are ratings, of which 0 and 1 are no names for negative and positive.
 
     Raises:
         InputError: over `MAX_CLASSES` classes, a label that the mapping lacks, or -1 beside other labels.
@@ -141,7 +151,8 @@ def encode_labels(
     )
     classes: tuple[str, ...] = LABEL_NAMES
     number = {name: BINARY_VALUES.get(name, 0) for name in names}
-    if not names.keys() <= BINARY_VALUES.keys():
+    is_rated = is_rating and not options.mapping and names.keys() <= {*DIGITS}
+    if is_rated or not names.keys() <= BINARY_VALUES.keys():
         classes = order_classes(names.values(), declared)
         number = {name.casefold(): place for place, name in enumerate(classes)}
     for label in found:
@@ -189,7 +200,10 @@ def align_labels(class_names: Sequence[str], checkpoint_names: Sequence[str], wh
     """
     exact = {name: number for number, name in enumerate(checkpoint_names)}
     folded = {name.strip().casefold(): number for name, number in exact.items()}
-    found = [exact.get(name, folded.get(name.strip().casefold())) for name in canonical_names(class_names)]
+    if tuple(checkpoint_names) == DIGITS:
+        exact |= {name: number for number, name in enumerate(LABEL_NAMES)}
+    names = class_names if tuple(class_names) == DIGITS else canonical_names(class_names)
+    found = [exact.get(name, folded.get(name.strip().casefold())) for name in names]
     listed = [shorten(", ".join(names), 200) for names in (class_names, checkpoint_names)]
     require(
         None not in found,

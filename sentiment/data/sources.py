@@ -1,9 +1,8 @@
 """Sources of reviews: the Hub or a local copy, a folder, a file, the embedded sentences."""
 
-import logging
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +13,21 @@ from datasets import ClassLabel, Dataset, DatasetDict
 
 from sentiment.config.data_arguments import CorpusArguments, DataArguments
 from sentiment.data.caching import generate_rows
-from sentiment.data.columns import ColumnOptions
+from sentiment.data.columns import LABEL_COLUMN, ColumnOptions, looks_like_rating
 from sentiment.data.files import (
     SUFFIXES,
     find_class_names,
     is_data_file,
-    read_column_names,
+    list_file_columns,
     read_files,
     read_labelled_texts,
 )
 from sentiment.data.folders import SplitFiles, find_splits, is_saved_dataset, suggest_file
-from sentiment.data.hub import load_hub_dataset, load_saved_dataset
-from sentiment.data.labels import LABEL_NAMES, UNLABELLED, LabelOptions, encode_labels, shorten
+from sentiment.data.hub import load_hub_dataset, load_saved_dataset, open_hub_dataset, open_saved_dataset
+from sentiment.data.labels import LABEL_NAMES, UNLABELLED, LabelOptions, encode_labels
 from sentiment.demo.embedded import fetch_snippets
 from sentiment.exceptions import InputError, require
 
-logger = logging.getLogger(__name__)
 HUB_IDS = {"sst2": "stanfordnlp/sst2", "imdb": "stanfordnlp/imdb"}
 SNIPPETS = {
     "snippets": "movieReviewSnippets_GroundTruth.txt",
@@ -66,10 +64,8 @@ def load_reviews(
     splits, declared = load_splits(dataset, data_dir, options, revision, streaming, given)
     if not options.with_labels:
         return DatasetDict({name: part.select_columns(["text"]) for name, part in splits.items()})
-    reviews = encode_splits(dataset, splits, labels or LabelOptions(), declared)
-    if all(max(part["label"][:], default=UNLABELLED) < 0 for part in reviews.values()):
-        logger.warning("%s: no row is labelled%s", dataset, describe_columns(dataset, data_dir, options, given))
-    return reviews
+    is_rating = looks_like_rating(options.label_column_name or LABEL_COLUMN)
+    return encode_splits(dataset, splits, labels or LabelOptions(), declared, is_rating)
 
 
 def load_splits(
@@ -106,18 +102,25 @@ def load_splits(
     return splits, find_class_names([path for split in files.values() for path in split.paths], options)
 
 
-def describe_columns(dataset: str, data_dir: str | None, options: ColumnOptions, given: dict[str, SplitFiles]) -> str:
-    """The columns of the first file of a source, for a warning; nothing of a source without columns."""
-    files = given or ({} if dataset in SNIPPETS or is_saved_dataset(Path(dataset)) else find_files(dataset, data_dir))
-    path = next((path for split in (files or {}).values() for path in split.paths if split.labels is None), None)
-    if path is None or path.suffix == ".txt":
-        return ""
-    names = ", ".join(map(repr, read_column_names(str(path), options)))
-    return f": the columns of {path.name} are {shorten(names, 200)}; name that of the labels with --label_column_name"
+def list_columns(
+    dataset: str, data_dir: str | None = None, encoding: str | None = None, revision: str | None = None
+) -> list[str]:
+    """The names of the columns of a source, those of all its splits; none for texts without columns."""
+    if is_saved_dataset(Path(dataset)):
+        tables: Iterable[Iterable[str]] = (part.column_names for part in open_saved_dataset(dataset).values())
+    elif dataset in SNIPPETS:
+        return []
+    elif files := find_files(dataset, data_dir):
+        paths = [str(path) for split in files.values() if split.labels is None for path in split.paths]
+        tables = (list_file_columns(path, encoding) for path in paths)
+    else:
+        published = open_hub_dataset(HUB_IDS.get(dataset, dataset), revision)
+        tables = (part.column_names for part in published.values())
+    return [*dict.fromkeys(name for names in tables for name in names)]
 
 
 def encode_splits(
-    where: str, splits: dict[str, Dataset], options: LabelOptions, declared: tuple[str, ...]
+    where: str, splits: dict[str, Dataset], options: LabelOptions, declared: tuple[str, ...], is_rating: bool
 ) -> DatasetDict:
     """The splits with numbers of classes as labels, the same in all of them."""
     columns = {name: pa.chunked_array(part.data.column("label")) for name, part in splits.items()}
@@ -125,7 +128,7 @@ def encode_splits(
         name: dict(zip(found.field(0).to_pylist(), found.field(1).to_pylist(), strict=True))
         for name, found in ((name, column.value_counts()) for name, column in columns.items())
     }
-    class_names, ids = encode_labels(where, counts, options, declared)
+    class_names, ids = encode_labels(where, counts, options, declared, is_rating)
     values = pa.array([*ids], pa.string())
     numbers = np.array([*ids.values(), UNLABELLED])  # the last is that of missing labels
     encoded = {}

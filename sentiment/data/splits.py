@@ -18,6 +18,10 @@ from sentiment.exceptions import InputError, require
 SPLIT_NAMES = ("train", "validation", "test")
 
 
+class UnlabelledError(InputError):
+    """The rows to be split have no label."""
+
+
 @dataclass(frozen=True)
 class SplitReviews:
     """Train, validation and test with `text` (cleaned), `label`, `row` and `key`; dropped rows by reason; the method.
@@ -136,8 +140,8 @@ def join_labelled(reviews: DatasetDict, names: Iterable[str], first_row: int = 0
     joined = concatenate_datasets(parts)
     joined = joined.add_column("row", np.arange(first_row, first_row + len(joined)))
     labelled = np.flatnonzero(np.asarray(joined["label"][:]) >= 0)
-    message = f"none of the {len(joined):,} rows is labelled: name the label column with --label_column_name"
-    require(len(labelled) > 0, message)
+    if len(labelled) == 0:
+        raise UnlabelledError(f"none of the {len(joined):,} rows is labelled")
     return joined if len(labelled) == len(joined) else joined.select(labelled)
 
 

@@ -1,25 +1,31 @@
 """Excel workbooks: the rows of the only sheet with cells."""
 
 import io
-import re
+import itertools
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
+from sentiment.data.columns import name_unnamed_columns
 from sentiment.data.labels import plain_label, shorten
 from sentiment.data.streams import open_bytes
 from sentiment.exceptions import InputError, first_line, require
 
+SCANNED_BYTES = 1_000_000  # at a time
 LARGEST_WORKBOOK = 2_000_000_000  # bytes of its parts when unpacked
 NUMBERS = (bool, int, float)
-FORMULA = re.compile(rb"<f[ >/]")
 
 
-def open_spreadsheet(path: str) -> tuple[list[str], Iterator[tuple[int, dict[str, Any]]]]:
+def open_spreadsheet(
+    path: str, choose: Callable[[list[str]], Collection[str]]
+) -> tuple[list[str], Iterator[tuple[int, dict[str, Any]]]]:
     """The names of the columns, from the first row, and number and cells of each row below; numbers are plain text.
 
+    `choose` returns those of the columns that are read, whose formulas must have values.
+
     Raises:
-        InputError: a damaged workbook, several sheets with cells, a cell without a column name, or no openpyxl.
+        InputError: a damaged workbook, several sheets with cells, a cell without a column name, a formula without a
+            value, or no openpyxl.
     """
     workbook, formulas = load_workbook(path)
     sheets = [sheet for sheet in workbook.worksheets if any(map(any, sheet.iter_rows(max_row=2, values_only=True)))]
@@ -29,12 +35,19 @@ def open_spreadsheet(path: str) -> tuple[list[str], Iterator[tuple[int, dict[str
     header = ["" if cell is None else str(cell) for cell in next(rows)]
     while header and not header[-1]:
         header.pop()
-    written = formulas[sheets[0].title].iter_rows(min_row=2) if formulas else None
+    header = name_unnamed_columns(header)
+    chosen = {place for name in choose(header) for place, other in enumerate(header) if other == name}
+    uncomputed: Iterator[dict[int, str]] = itertools.repeat({})
+    if formulas:
+        uncomputed = find_uncomputed(workbook, sheets[0], formulas[sheets[0].title])
 
     def iterate() -> Iterator[tuple[int, dict[str, Any]]]:
-        for row, cells in enumerate(rows, start=1):
-            if written:
-                check_computed(path, row, header, cells, next(written))
+        for row, (cells, missing) in enumerate(zip(rows, uncomputed, strict=False), start=1):
+            for place in sorted(missing.keys() & chosen):
+                raise InputError(
+                    f"{path}: row {row}, column {header[place]!r}: the formula {shorten(missing[place], 40)!r} has no "
+                    "value: open and save the workbook in a spreadsheet program, which computes it"
+                )
             if any(cell is not None for cell in cells):
                 extra = [cell for cell in cells[len(header) :] if cell is not None]
                 require(not extra, f"{path}: row {row} has a cell without a column name: {shorten(repr(extra[:1]))}")
@@ -44,18 +57,40 @@ def open_spreadsheet(path: str) -> tuple[list[str], Iterator[tuple[int, dict[str
     return header, iterate()
 
 
-def check_computed(path: str, row: int, header: list[str], cells: Any, written: Any) -> None:
-    """Raise InputError if a cell is a formula that was never computed."""
-    for name, value, cell in zip(header, cells, written, strict=False):
-        require(
-            value is not None or cell.data_type != "f",
-            f"{path}: row {row}, column {name!r} is a formula without a value: open the file in a spreadsheet program "
-            "and save it again",
-        )
+def find_uncomputed(workbook: Any, values: Any, formulas: Any) -> Iterator[dict[int, str]]:
+    """For each row below the header, the formulas without a value by their place.
+
+    Libraries write formulas without a value, or with 0 and a note that all are to be computed when the file is opened;
+    a text that was computed as empty has a type.
+    """
+    is_to_compute = bool(workbook.calculation.fullCalcOnLoad)
+    pairs = zip(values.iter_rows(min_row=2), formulas.iter_rows(min_row=2, values_only=True), strict=True)
+    for cells, contents in pairs:
+        yield {
+            place: str(getattr(content, "text", content))  # an array formula has its text as attribute
+            for place, (cell, content) in enumerate(zip(cells, contents, strict=True))
+            if content is not None
+            and (
+                (cell.value is None and cell.data_type != "str") or (is_to_compute and cell.value == 0 and content != 0)
+            )
+        }
+
+
+def has_formulas(archive: zipfile.ZipFile) -> bool:
+    """Whether a cell of a workbook has a formula, by the start of its element."""
+    for name in archive.namelist():
+        if name.startswith("xl/worksheets/"):
+            with archive.open(name) as sheet:
+                end = b""
+                while piece := sheet.read(SCANNED_BYTES):
+                    if b"<f>" in end + piece or b"<f " in end + piece:
+                        return True
+                    end = piece[-2:]
+    return False
 
 
 def load_workbook(path: str) -> tuple[Any, Any]:
-    """The workbook with the values of formulas as last computed, and if it has formulas, the workbook with these."""
+    """The workbook with the values of formulas as last computed, and with the formulas; None if it has none."""
     try:
         import openpyxl
     except ModuleNotFoundError as error:
@@ -66,10 +101,9 @@ def load_workbook(path: str) -> tuple[Any, Any]:
         with zipfile.ZipFile(content) as archive:
             size = sum(entry.file_size for entry in archive.infolist())
             require(size <= LARGEST_WORKBOOK, f"{path}: over {LARGEST_WORKBOOK:,} bytes when unpacked: save it as .csv")
-            sheets = [name for name in archive.namelist() if name.startswith("xl/worksheets/")]
-            has_formulas = any(FORMULA.search(archive.read(name)) for name in sheets)
-        values = openpyxl.load_workbook(content, read_only=True, data_only=True)
-        return values, openpyxl.load_workbook(content, read_only=True) if has_formulas else None
+            with_formulas = has_formulas(archive)
+        formulas = openpyxl.load_workbook(content, read_only=True) if with_formulas else None
+        return openpyxl.load_workbook(content, read_only=True, data_only=True), formulas
     except InputError:
         raise
     except Exception as error:  # parsers of damaged files raise exceptions of many types

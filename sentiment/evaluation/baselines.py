@@ -11,7 +11,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from sentiment.data.words import is_spaceless
+from sentiment.data.languages import find_language, has_spaces
 from sentiment.evaluation.metrics import compute_metrics
 from sentiment.evaluation.significance import compare_predictions
 
@@ -26,7 +26,9 @@ def build_tfidf_features(texts: Mapping[str, Sequence[str]]) -> dict[str, spmatr
     """TF-IDF of words and pairs of words, or of up to three characters in scripts without spaces, for each split."""
     characters: dict[str, Any] = {"analyzer": "char", "ngram_range": (1, 3)}
     words: dict[str, Any] = {"ngram_range": (1, 2), "token_pattern": r"(?u)\b\w+\b"}
-    vectorizer = TfidfVectorizer(sublinear_tf=True, **(characters if is_spaceless(texts["train"]) else words))
+    vectorizer = TfidfVectorizer(
+        sublinear_tf=True, **(words if has_spaces(find_language(texts["train"])) else characters)
+    )
     vectorizer.fit(texts["train"])
     return {name: vectorizer.transform(part) for name, part in texts.items()}
 

@@ -1,7 +1,7 @@
 """Where classifiers err: slices of the texts, error rates, confident errors, and what another model fixes or breaks."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from transformers import PreTrainedTokenizerBase
 
 from sentiment.data.labels import PROBABILITY_PREFIX
-from sentiment.data.words import is_english, is_spaceless
+from sentiment.data.languages import has_spaces, is_english
 from sentiment.evaluation.significance import compute_proportion_interval, number_clusters
 
 Predictions = Mapping[str, Sequence[Any]]  # columns of a run's predictions.parquet
@@ -31,29 +31,28 @@ WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 
 @dataclass(frozen=True)
 class TextFeatures:
-    """The lower-case words of a text, its length in words and tokens, and whether the tokenizer splits a word of it."""
+    """The lower-case words of a text, its length, and whether the tokenizer splits a word of it."""
 
     words: frozenset[str]
     length: int
-    tokens: int
     has_split_word: bool
 
 
 Slices = Mapping[str, Callable[[TextFeatures], bool]]
-# The lengths partition the texts; the other slices overlap with them and each other.
-LENGTHS_IN_WORDS: Slices = {
+# The five lengths partition the texts; the other slices overlap with them and each other.
+WORD_LENGTHS: Slices = {
     "1 word": lambda text: text.length <= 1,
     "2-5 words": lambda text: 2 <= text.length <= 5,
     "6-10 words": lambda text: 6 <= text.length <= 10,
     "11-20 words": lambda text: 11 <= text.length <= 20,
     "over 20 words": lambda text: text.length > 20,
 }
-LENGTHS_IN_TOKENS: Slices = {
-    "1-5 tokens": lambda text: text.tokens <= 5,
-    "6-15 tokens": lambda text: 6 <= text.tokens <= 15,
-    "16-30 tokens": lambda text: 16 <= text.tokens <= 30,
-    "31-60 tokens": lambda text: 31 <= text.tokens <= 60,
-    "over 60 tokens": lambda text: text.tokens > 60,
+CHARACTER_LENGTHS: Slices = {  # a word has about two
+    "1-2 characters": lambda text: text.length <= 2,
+    "3-10 characters": lambda text: 3 <= text.length <= 10,
+    "11-20 characters": lambda text: 11 <= text.length <= 20,
+    "21-40 characters": lambda text: 21 <= text.length <= 40,
+    "over 40 characters": lambda text: text.length > 40,
 }
 ENGLISH_SLICES: Slices = {
     "negation (not, never, n't, ...)": lambda text: any(map(NEGATION.fullmatch, text.words)),
@@ -65,29 +64,22 @@ SUBWORD_SLICES: Slices = {
 }
 
 
-def choose_slices(texts: Sequence[str], language: str = "auto") -> Slices:
-    """The slices for texts in a language: a code such as `en`, or `auto`, which tells English from others.
+def list_slices(language: str) -> Slices:
+    """The slices of texts in a language: lengths in words and words split into subwords, or lengths in characters
+    where words are not separated by spaces; negation and contrast for English only.
 
-    Lengths are in tokens where most letters are of scripts without spaces; lists of words are for English only.
+    >>> list(list_slices("zh"))[:2], len(list_slices("de")), len(list_slices("en"))
+    (['1-2 characters', '3-10 characters'], 7, 9)
     """
-    lengths = LENGTHS_IN_TOKENS if is_spaceless(texts) else LENGTHS_IN_WORDS
-    has_english_lists = language == "en" or (language == "auto" and is_english(texts))
-    subwords = SUBWORD_SLICES if lengths is LENGTHS_IN_WORDS else {}
-    return {**lengths, **(ENGLISH_SLICES if has_english_lists else {}), **subwords}
+    if not has_spaces(language):
+        return CHARACTER_LENGTHS
+    return {**WORD_LENGTHS, **(ENGLISH_SLICES if is_english(language) else {}), **SUBWORD_SLICES}
 
 
-def describe_slices(names: Iterable[str]) -> str:
-    """A sentence on the word lists and lengths behind slices of these names."""
-    found = {*names}
-    unit = "tokens of the model's tokenizer" if found & LENGTHS_IN_TOKENS.keys() else "words"
-    lists = "Negation and contrast are found by lists of English words."
-    if not found & ENGLISH_SLICES.keys():
-        lists = "Lists of words for negation and contrast are for English only, and were not used."
-    return f"Lengths are in {unit}. {lists}"
-
-
-def extract_features(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[TextFeatures]:
-    """The features of each text that slices depend on; needs a fast tokenizer."""
+def extract_features(
+    texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, language: str = "en"
+) -> list[TextFeatures]:
+    """The features of each text that the slices depend on; needs a fast tokenizer."""
     if not texts:
         return []
     # Nothing is truncated and no warning about length is due: these ids are not for a model.
@@ -95,9 +87,7 @@ def extract_features(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -
     return [
         TextFeatures(
             words=frozenset(WORD.findall(text.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'"))),
-            # SST-2's free-standing commas do not count, and "street-smart" counts once.
-            length=sum(any(map(str.isalnum, part)) for part in text.split()),
-            tokens=len(encoded.word_ids(row)),
+            length=count_words(text) if has_spaces(language) else sum(map(str.isalnum, text)),
             # Subwords of one word are adjacent and have the same word id.
             has_split_word=any(one == other for one, other in pairwise(encoded.word_ids(row))),
         )
@@ -105,11 +95,20 @@ def extract_features(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -
     ]
 
 
+def count_words(text: str) -> int:
+    """What stands between spaces and has a letter or digit: SST-2's free-standing commas do not count.
+
+    >>> count_words("a street-smart film , but long .")
+    5
+    """
+    return sum(any(map(str.isalnum, part)) for part in text.split())
+
+
 def assign_slices(
-    texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, language: str = "auto"
+    texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, language: str = "en"
 ) -> dict[str, np.ndarray]:
-    """A boolean mask of shape (texts,) for "all texts" and for each of `choose_slices`, in their order."""
-    features, slices = extract_features(texts, tokenizer), choose_slices(texts, language)
+    """A boolean mask of shape (texts,) for "all texts" and for each of `list_slices`, in their order."""
+    features, slices = extract_features(texts, tokenizer, language), list_slices(language)
     masks = {name: np.array([belongs(text) for text in features], dtype=bool) for name, belongs in slices.items()}
     return {ALL_TEXTS: np.ones(len(texts), dtype=bool)} | masks
 
@@ -118,9 +117,9 @@ def compute_slice_metrics(
     predictions: Predictions,
     tokenizer: PreTrainedTokenizerBase,
     clusters: ArrayLike | None = None,
-    language: str = "auto",
+    language: str = "en",
 ) -> list[dict[str, Any]]:
-    """Rows, errors and their rate (None if empty) for all texts and each of `choose_slices`."""
+    """Rows, errors and their rate (None if empty) for all texts and each of `list_slices`."""
     wrong = np.not_equal(predictions["label"], predictions["predicted"])
     ids = number_clusters(clusters, len(wrong))
     return [

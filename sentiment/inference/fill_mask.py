@@ -1,18 +1,19 @@
 """Masked words and a model's predictions for them, as examples in a report."""
 
+import itertools
 import random
-import re
+import unicodedata
 from collections.abc import Sequence
 
 import torch
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from sentiment.data.words import SPACELESS, is_spaceless
+from sentiment.data.languages import SPACELESS, find_words
 
 CONTEXT_WORDS = (15, 8, 4, 2)  # on each side of the mask: the most that the model's length allows
 MASK = "[MASK]"  # in excerpts, whatever token the model has for it
-CONTENT_WORD = re.compile(r"[^\W\d_]{4,}")
+SHORTEST_WORD = 4  # letters
 
 
 def mask_words(
@@ -20,33 +21,53 @@ def mask_words(
 ) -> list[dict[str, str]]:
     """Excerpts in which one content word is masked: `text` with [MASK] in it, and the true `word`.
 
-    A content word has at least four letters, is no English stop word, and is a single token; in scripts without spaces,
-    it is one character. Texts are drawn at random and give one excerpt each; those without a content word are skipped.
+    A content word is a single token: a word between spaces that has at least four letters and is no English stop word,
+    or characters of a script without spaces. Texts are drawn at random and give one excerpt each; texts without a
+    content word are skipped. Needs a fast tokenizer.
     """
     generator = random.Random(seed)
     found: list[dict[str, str]] = []
     for text in generator.sample(texts, len(texts)):
-        separator = "" if is_spaceless([text]) else " "
-        words = text.split() if separator else list(text)
-        positions = [position for position, word in enumerate(words) if is_content_word(word, tokenizer)]
-        if positions:
-            position = generator.choice(positions)
-            masked = [*words[:position], MASK, *words[position + 1 :]]
-            excerpts = [separator.join(masked[max(0, position - size) : position + 1 + size]) for size in CONTEXT_WORDS]
-            fitting = [text for text in excerpts if len(encode_masked(text, tokenizer)) <= tokenizer.model_max_length]
-            found += [{"text": text, "word": words[position]} for text in fitting[:1]]
+        spans = find_content_words(text, tokenizer)
+        if spans:
+            start, end = generator.choice(spans)
+            excerpts = (mask_span(text, start, end, size) for size in CONTEXT_WORDS)
+            fitting = (text for text in excerpts if len(encode_masked(text, tokenizer)) <= tokenizer.model_max_length)
+            found += [{"text": excerpt, "word": text[start:end]} for excerpt in itertools.islice(fitting, 1)]
         if len(found) == count:
             break
     return found
 
 
-def is_content_word(word: str, tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether a word is one to mask, see `mask_words`."""
-    is_word = CONTENT_WORD.fullmatch(word) or SPACELESS.fullmatch(word)
-    if not is_word or word.lower() in ENGLISH_STOP_WORDS:
+def find_content_words(text: str, tokenizer: PreTrainedTokenizerBase) -> list[tuple[int, int]]:
+    """Start and end of each word to mask, see `mask_words`."""
+    encoded = tokenizer(text, add_special_tokens=False, truncation=False, return_offsets_mapping=True, verbose=False)
+    tokens = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
+    # The tokens of some tokenizers begin with the space before them.
+    spans = [
+        (end - len(text[start:end].lstrip()), end) for token, (start, end) in tokens if token != tokenizer.unk_token_id
+    ]
+    return [(start, end) for start, end in spans if is_content_word(text, start, end)]
+
+
+def is_content_word(text: str, start: int, end: int) -> bool:
+    """Whether the token between these places is a word to mask, see `mask_words`."""
+    word, before, after = text[start:end], text[max(0, start - 1) : start], text[end : end + 1]
+    categories = [unicodedata.category(character)[0] for character in word]
+    if not word or categories[0] != "L" or not {*categories} <= {"L", "M"}:  # letters and their combining marks
         return False
-    tokens = tokenizer.tokenize(f" {word}")  # as within a text: RoBERTa has other tokens for its first word
-    return len(tokens) == 1 and tokens[0] != tokenizer.unk_token
+    if all(map(SPACELESS.match, word)):
+        return not after or unicodedata.category(after)[0] != "M"
+    return not f"{before}{after}".strip() and len(word) >= SHORTEST_WORD and word.lower() not in ENGLISH_STOP_WORDS
+
+
+def mask_span(text: str, start: int, end: int, size: int) -> str:
+    """The text with [MASK] in place of the span, and `size` words on each side, in one line."""
+    words = find_words(text)
+    first = [place for place, _ in words if place < start][-size:]
+    last = [place for _, place in words if place > end][:size]
+    masked = text[first[0] if first else start : start] + MASK + text[end : last[-1] if last else end]
+    return " ".join(masked.split())
 
 
 def encode_masked(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:

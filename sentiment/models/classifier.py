@@ -87,7 +87,7 @@ def load_classifier(
     model_class = build_classifier_class(config)
     is_classifier = model_class.plain_class.__name__ in (config.architectures or [])
     saved_names = canonical_names(name for _, name in sorted((config.id2label or {}).items()))
-    has_head_for_classes = is_classifier and saved_names == tuple(class_names)
+    has_head_for_classes = is_classifier and saved_names == canonical_names(class_names)
     config.id2label = dict(enumerate(class_names))
     config.label2id = {name: index for index, name in enumerate(class_names)}
     for name in HEAD_DROPOUTS:

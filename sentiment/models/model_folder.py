@@ -8,7 +8,7 @@ from typing import Any
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from sentiment.data.labels import canonical_names
+from sentiment.data.labels import DIGITS, canonical_names
 from sentiment.demo.embedded import fetch_minilm
 from sentiment.exceptions import InputError, first_line, require
 
@@ -41,7 +41,7 @@ def read_class_names(where: str, id2label: Mapping[Any, Any]) -> tuple[str, ...]
     require(sorted(by_id) == [*range(len(by_id))], f"{where}: the ids of its labels are not 0 to {len(by_id) - 1}")
     names = [by_id[number] for number in sorted(by_id)]
     require(len({*names}) == len(names), f"{where} has two labels with the same name: {', '.join(names)}")
-    return canonical_names(names)
+    return DIGITS if tuple(names) == DIGITS else canonical_names(names)
 
 
 def check_task(where: str, config: Mapping[str, Any]) -> None:

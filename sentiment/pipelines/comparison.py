@@ -10,7 +10,6 @@ from sentiment.data.leaks import assign_clusters
 from sentiment.evaluation.error_analysis import (
     assign_slices,
     count_fixes_and_regressions,
-    describe_slices,
     find_most_confident_flips,
 )
 from sentiment.evaluation.significance import compare_predictions, compute_proportion_interval
@@ -97,7 +96,6 @@ def compare_finished_runs(
         outcome["metrics"]["accuracy"][key] = compute_proportion_interval(run.correct, clusters)
     loss_a, loss_b = (run.metrics["test"]["after"]["loss"] for run in (run_a, run_b))
     train_seconds = (run.metrics["resources"]["train_seconds"] for run in (run_a, run_b))
-    slices = assign_slices(texts, tokenizer, run_a.options.get("language", "auto"))
     adaptation_seconds = ((run.adaptation or {}).get("train_seconds", 0.0) for run in (run_a, run_b))
     return {
         "sentence": describe_comparison(name_a, name_b, outcome),
@@ -111,8 +109,10 @@ def compare_finished_runs(
         "runs": {"a": describe_run(run_a, name_a), "b": describe_run(run_b, name_b)},
         **outcome,
         "metrics": outcome["metrics"] | {"loss": {"a": loss_a, "b": loss_b, "difference": loss_b - loss_a}},
-        "slices": count_fixes_and_regressions(slices, run_a.correct, run_b.correct),
-        "slice_notes": describe_slices(slices),
+        "slices": count_fixes_and_regressions(
+            assign_slices(texts, tokenizer, run_a.language), run_a.correct, run_b.correct
+        ),
+        "language": run_a.language,
         "flips": find_most_confident_flips(run_a.predictions, run_b.predictions),
         "cost": compare_costs(*train_seconds, *adaptation_seconds),
         "differences": list_differences(run_a, run_b),

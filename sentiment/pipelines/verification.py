@@ -13,6 +13,7 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 
 from sentiment.config.parsing import build_arguments
 from sentiment.data.finetuning_data import load_split_reviews
+from sentiment.data.languages import choose_language
 from sentiment.data.tokenization import tokenize_reviews
 from sentiment.evaluation.calibration import scale_probabilities
 from sentiment.exceptions import require
@@ -23,7 +24,7 @@ from sentiment.pipelines import adaptation, finetuning
 from sentiment.pipelines.adaptation import AdaptationRun
 from sentiment.pipelines.finetuning import evaluate
 from sentiment.runs.folder import ADAPTATION_STRATEGY, read_run
-from sentiment.runs.results import read_predictions, stack_probabilities
+from sentiment.runs.results import get_language, read_predictions, stack_probabilities
 from sentiment.storage import compute_sha256, read_json
 from sentiment.training.hardware import describe_hardware, list_versions
 
@@ -75,6 +76,8 @@ def verify_finetuning(
     reviews = load_split_reviews(data_args, options["seed"])
     splits = reviews.splits
     differences = list(compare_values(record["data"]["fingerprints"], reviews.fingerprints, "fingerprint", 0.0))
+    language = choose_language(data_args.language, splits["train"]["text"])
+    differences += compare_values(get_language(record), language, "language", 0.0)
     model_dir = str(run_dir / "model")
     model = load_trained_classifier(model_dir, torch.device(find_device()))
     tokenizer = load_tokenizer(model_dir, data_args.max_seq_length)

@@ -32,14 +32,16 @@ def write_adaptation_report(run_dir: Path, run: JsonObject, metrics: JsonObject)
 
 
 def truncate_around_mask(text: str) -> str:
-    """The text near its mask, truncated between words; as it is without one."""
+    """The text near its mask, truncated between words, if spaces separate them; as it is without a mask."""
     if MASK not in text:
         return text
     left, mask, right = text.partition(MASK)
     if len(left) > LONGEST_CONTEXT:
-        left = "… " + left[-LONGEST_CONTEXT:].partition(" ")[2]
+        near = left[-LONGEST_CONTEXT:]
+        left = "… " + (near.partition(" ")[2] or near)
     if len(right) > LONGEST_CONTEXT:
-        right = right[:LONGEST_CONTEXT].rpartition(" ")[0] + " …"
+        near = right[:LONGEST_CONTEXT]
+        right = (near.rpartition(" ")[0] or near) + " …"
     return left + mask + right
 
 

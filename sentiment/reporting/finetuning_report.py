@@ -10,15 +10,11 @@ from transformers import PreTrainedTokenizerBase
 
 from sentiment.data.labels import shorten
 from sentiment.data.leaks import assign_clusters
-from sentiment.evaluation.error_analysis import (
-    compute_slice_metrics,
-    describe_slices,
-    find_most_confident_errors,
-)
+from sentiment.evaluation.error_analysis import compute_slice_metrics, find_most_confident_errors
 from sentiment.reporting import plots
 from sentiment.reporting.rendering import JsonObject, list_scores, write_report_files
 from sentiment.reporting.trust_plots import draw_calibration, draw_coverage, draw_curves
-from sentiment.runs.results import read_predictions, stack_probabilities
+from sentiment.runs.results import get_language, read_predictions, stack_probabilities
 
 LINE_STYLES = ((plots.BLUE, "o"), (plots.ORANGE, "s"), (plots.GREEN, "^"), (plots.PURPLE, "D"), (plots.GREY, "v"))
 
@@ -33,13 +29,11 @@ def write_report(run_dir: Path, run: JsonObject, metrics: JsonObject, tokenizer:
     figures: dict[str, Figure] = {}
     if (path := run_dir / "predictions.parquet").exists():
         predictions = read_predictions(path)
-        language = run["options"].get("language", "auto")
-        slices = compute_slice_metrics(predictions, tokenizer, assign_clusters(predictions["text"]), language)
-        notes = describe_slices(found["name"] for found in slices)
         figures |= draw_trust(metrics, predictions)
+        clusters, language = assign_clusters(predictions["text"]), get_language(run)
         context["errors"] = {
-            "slices": slices,
-            "notes": notes,
+            "slices": compute_slice_metrics(predictions, tokenizer, clusters, language),
+            "language": language,
             "most_confident": find_most_confident_errors(predictions),
         }
     history, best_epoch, test = metrics.get("history"), metrics.get("best_epoch"), metrics["test"]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import ChainableUndefined, Environment, PackageLoader, Undefined
 
+from sentiment.data.languages import UNDETERMINED, has_spaces, is_english
 from sentiment.storage import write_atomically
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ def build_environment(markup: str) -> Environment:
     }
     constants = {"drop_reasons": DROP_REASONS}
     functions = (
-        *(describe_baseline, describe_test_rows, compare_before_after, compare_side_by_side),
+        *(describe_baseline, describe_slices, describe_test_rows, compare_before_after, compare_side_by_side),
         *(describe_best_baseline, list_baselines),
         *(list_scores, list_headline_metrics, list_class_counts, list_confused_pairs),
     )
@@ -240,6 +241,16 @@ def format_change(value: float) -> str:
     """A difference with its sign, or without one if it is rounded to 0."""
     text = f"{value:+.4f}"
     return text if float(text) else text[1:]
+
+
+def describe_slices(language: str) -> str:
+    """How the slices of an error analysis depend on the language, in a sentence."""
+    name = "not determined" if language == UNDETERMINED else language
+    if not has_spaces(language):
+        return f"Language of the texts: {name}, without spaces between words, so lengths are in letters and digits."
+    if is_english(language):
+        return f"Language of the texts: {name}. Negation and contrast are found by lists of English words."
+    return f"Language of the texts: {name}. Negation and contrast are left out: their lists of words are English."
 
 
 def describe_test_rows(rows: int, clusters: int | None) -> str:

@@ -48,9 +48,20 @@ class FinishedRun:
         return np.equal(self.predictions["label"], self.predictions["predicted"])
 
     @property
+    def language(self) -> str:
+        """The language of the texts, as the run found it."""
+        return get_language(self.record)
+
+    @property
     def class_names(self) -> list[str]:
         """The names of the classes, in the order of their ids."""
         return list(self.metrics["test"]["after"]["per_class"])
+
+
+def get_language(record: Mapping[str, Any]) -> str:
+    """The language of a run's texts; English for records of before it was recorded, whose reports took all for it."""
+    language: str = ((record.get("data") or {}).get("audit") or {}).get("language", "en")
+    return language
 
 
 def read_finished_run(folder: Path) -> FinishedRun:

@@ -107,6 +107,9 @@ def test_default_words_are_those_of_the_command_line(monkeypatch: pytest.MonkeyP
     [
         ("learning_rat: 1\n", ["unknown key 'learning_rat' (did you mean 'learning_rate'?)"]),
         ("lr: 1e-5\nlearning_rate: 2e-5\n", ["'lr' and 'learning_rate' are the same option"]),
+        ("lr: 1e-5\nseed: 1\nlr: 2e-5\n", ["the key 'lr' occurs twice", "line 3"]),
+        ("label_mapping:\n  1: bad\n  2: good\n  1: good\n", ["the key '1' occurs twice", "line 4"]),
+        ("label_mapping: {true: bad, True: good}\n", ["the key 'True' occurs twice"]),
         ("zzz: 5\n", ["unknown key 'zzz'; the keys are"]),
         ("5: 5\n", ["unknown key '5'"]),
         ("lr: [1, 2]\n", ["'lr' must be a single value"]),

@@ -25,6 +25,7 @@ from sentiment.data.labels import (
 )
 from sentiment.data.sources import load_reviews
 from sentiment.exceptions import InputError
+from sentiment.models.model_folder import read_class_names
 
 FORMATS = ("csv", "tsv", "jsonl", "parquet")
 
@@ -164,8 +165,47 @@ def test_a_column_that_looks_like_a_label_is_never_unlabelled(name: str, tmp_pat
     path = write_table(tmp_path / "a.csv", **{"id": [1, 2], "text": ["a", "b"], name: [0, 1]})
     with pytest.raises(InputError, match=rf"no column 'label', but '{name}': pass --label_column_name {name}"):
         load_reviews(str(path))
-    assert load_labels(path, label_column_name=name) == (["negative", "positive"], [0, 1])
+    is_rating = name in ("stars", "rating", "Score", "overall_rating")
+    names = ["0", "1"] if is_rating else ["negative", "positive"]
+    assert load_labels(path, label_column_name=name) == (names, [0, 1])
     assert load_reviews(str(path), with_labels=False)["train"].column_names == ["text"]
+
+
+@pytest.mark.parametrize(
+    ("values", "names", "ids"),
+    [
+        ([1, 0], ["0", "1"], [1, 0]),
+        ([1, 1], ["1"], [0, 0]),
+        ([1.0, None], ["1"], [0, -1]),
+        ([1, 5], ["1", "5"], [0, 1]),
+        (["neg", "1"], ["negative", "positive"], [0, 1]),
+        ([False, True], ["negative", "positive"], [0, 1]),
+    ],
+)
+def test_ratings_of_0_and_1_are_not_negative_and_positive(
+    values: list[Any], names: list[str], ids: list[int], tmp_path: Path
+) -> None:
+    path = write_table(tmp_path / "a.csv", text=["a", "b"], stars=values)
+    assert load_labels(path, label_column_name="stars") == (names, ids)
+    mapping = LabelOptions(parse_label_mapping("0=bad,1=bad,5=good,neg=bad,false=bad,true=good"))
+    assert set(load_labels(path, label_column_name="stars", labels=mapping)[0]) <= {"bad", "good"}
+
+
+@pytest.mark.parametrize("values", [[1, 0], [1, 1], ["1", "0"], [True, False]])
+def test_0_and_1_of_a_label_are_negative_and_positive(values: list[Any], tmp_path: Path) -> None:
+    path = write_table(tmp_path / "a.csv", text=["a", "b"], label=values)
+    assert load_labels(path) == (["negative", "positive"], [int(value) for value in values])
+
+
+def test_classes_called_0_and_1_keep_their_names_in_a_model() -> None:
+    assert read_class_names("a", {0: "0", 1: "1"}) == ("0", "1")
+    assert read_class_names("a", {0: "LABEL_0", 1: "LABEL_1"}) == ("negative", "positive")
+    assert align_labels(["negative", "positive"], ["0", "1"], "a.csv", "a model") == [0, 1]
+    assert align_labels(["1"], ["1", "2", "3"], "a.csv", "a model") == [0]
+    with pytest.raises(
+        InputError, match=r"the classes of a\.csv are 0, 1, and those of a model are negative, positive"
+    ):
+        align_labels(["0", "1"], ["negative", "positive"], "a.csv", "a model")
 
 
 def test_names_of_checkpoints_and_of_data_share_one_vocabulary() -> None:

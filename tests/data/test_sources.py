@@ -243,8 +243,8 @@ def test_named_columns_are_read_and_several_texts_joined_by_a_space(folder: Path
 
 
 def test_a_named_column_wins_over_the_usual_ones(folder: Path) -> None:
-    (folder / "a.csv").write_text("text,review,label,stars\nshort,long,0,1\n")
-    loaded = load_reviews(str(folder / "a.csv"), text_column_names="review", label_column_name="stars")
+    (folder / "a.csv").write_text("text,review,label,liked\nshort,long,0,1\n")
+    loaded = load_reviews(str(folder / "a.csv"), text_column_names="review", label_column_name="liked")
     assert loaded["train"].to_dict() == {"text": ["long"], "label": [1]}
 
 
@@ -306,7 +306,7 @@ ERRORS: dict[str, tuple[str, bytes, list[str]]] = {
     "no text column": ("a.csv", b"body,label\nx,1\n", ["text, sentence or review", "'body', 'label'"]),
     "no header": ("a.csv", b"a good film,1\nbad,0\n", ["no text column", "'a good film', '1'"]),
     "two text columns": ("a.csv", b"text,review,label\nx,y,1\n", ["'text' and 'review'", "keep one"]),
-    "duplicate column": ("a.csv", b"text,label,label\nx,1,1\n", ["'label' and 'label'"]),
+    "duplicate column": ("a.csv", b"text,label,label\nx,1,1\n", ["2 columns are named 'label'", "rename them"]),
     "misnamed label": (
         "a.csv",
         b"text,sentiment\nx,1\n",
@@ -335,7 +335,11 @@ ERRORS: dict[str, tuple[str, bytes, list[str]]] = {
     "json number": ("a.jsonl", b'{"text": "x"}\n7\n', ["line 2", "not a JSON object"]),
     "open array": ("a.json", b'[{"text": "x"}, {"text": "y"', ["object 2 of the array is not JSON"]),
     "cut off array": ("a.json", b'[{"text": "x"}, ', ["not closed after object 1"]),
-    "json twice": ("a.jsonl", b'{"text": "x", "text": "y"}\n', ["line 1", "twice"]),
+    "json twice": ("a.jsonl", b'{"text": "x", "text": "y"}\n', ["line 1", "two columns named 'text'", "rename one"]),
+    "json array twice": ("a.json", b'[{"text": "x"}, {"id": 1, "id": 2}]', ["object 2", "two columns named 'id'"]),
+    "json path twice": ("a.jsonl", b'{"text": "x", "a": {"b": 1}, "a.b": 2}\n', ["line 1", "'a.b'"]),
+    "unread column twice": ("a.csv", b"note,text,note\nx,1,1\n", ["2 columns are named 'note'", "rename them"]),
+    "named column twice": ("a.tsv", b"text\ttext\nx\ty\n", ["2 columns are named 'text'"]),
     "json lost column": ("a.jsonl", b'{"text": "x"}\n{"review": "y"}\n', ["row 2", "'text'"]),
     "deep json": ("a.jsonl", b'{"text": ' + b"[" * 100_000 + b"\n", ["line 1", "not JSON"]),
     "no parquet": ("a.parquet", b"text,label\nx,1\n", ["not a Parquet file"]),

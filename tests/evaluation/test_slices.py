@@ -2,20 +2,18 @@ import pytest
 from transformers import BertTokenizerFast
 
 from sentiment.evaluation.error_analysis import (
+    ALL_TEXTS,
+    CHARACTER_LENGTHS,
     ENGLISH_SLICES,
-    LENGTHS_IN_WORDS,
-    SUBWORD_SLICES,
     assign_slices,
-    choose_slices,
-    describe_slices,
     extract_features,
+    list_slices,
 )
 
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "good", "dull", "##ness", "film", "but", "does"]
 VOCABULARY += ["n", "'", "t", "not", "street", "smart", "-", ",", "."]
-SLICES = {**LENGTHS_IN_WORDS, **ENGLISH_SLICES, **SUBWORD_SLICES}
-NEGATION = next(name for name in SLICES if name.startswith("negation"))
-CONTRAST = next(name for name in SLICES if name.startswith("contrast"))
+NEGATION, CONTRAST = ENGLISH_SLICES
+SLICES = list_slices("en")
 SPLIT = "a word split into subwords"
 
 
@@ -103,38 +101,39 @@ def test_masks_of_each_slice_in_order(tokenizer: BertTokenizerFast) -> None:
     assert assign_slices([], tokenizer)["all texts"].shape == (0,)
 
 
-ENGLISH = ["The plot is thin, but it is funny.", "not for me"]
-GERMAN = ["Der Film ist gut, aber viel zu lang.", "Das war nichts für mich"]
-CHINESE = ["这部电影很好看。", "ok 剧情太差"]
-FRENCH_AND_RUSSIAN = ["Un film très émouvant et drôle", "Очень скучный фильм"]
+def slices_in(language: str, text: str, tokenizer: BertTokenizerFast) -> list[str]:
+    masks = assign_slices([text], tokenizer, language)
+    return [name for name, mask in masks.items() if mask[0] and name != ALL_TEXTS]
 
 
 @pytest.mark.parametrize(
-    ("texts", "language", "has_english_lists", "length"),
+    ("language", "text", "name"),
     [
-        (ENGLISH, "auto", True, "6-10 words"),
-        (ENGLISH, "de", False, "6-10 words"),
-        (GERMAN, "auto", False, "6-10 words"),
-        (GERMAN, "en", True, "6-10 words"),
-        (FRENCH_AND_RUSSIAN, "auto", False, "6-10 words"),
-        (CHINESE, "auto", False, "6-15 tokens"),
+        ("zh", "好\uff01\uff01", "1-2 characters"),
+        ("zh-TW", "這部電影\uff0c很好看。", "3-10 characters"),
+        ("ja", "か\u3099" * 10, "3-10 characters"),  # ga, as two code points
+        ("th", "หนังเรื่องนี้ดีมาก", "11-20 characters"),  # vowel signs and tone marks are no letters
+        ("zh", "好 😀" * 21, "21-40 characters"),
+        ("zh", "好" * 41, "over 40 characters"),
+        ("zh", "😀", "1-2 characters"),
     ],
 )
-def test_lists_of_words_are_for_english_and_lengths_in_tokens_for_scripts_without_spaces(
-    texts: list[str], language: str, has_english_lists: bool, length: str
+def test_lengths_in_characters_where_words_have_no_spaces(
+    language: str, text: str, name: str, tokenizer: BertTokenizerFast
 ) -> None:
-    slices = choose_slices(texts, language)
-    assert (NEGATION in slices) == has_english_lists
-    assert length in slices
-    assert (SPLIT in slices) == ("words" in length)
-    notes = describe_slices(["all texts", *slices])
-    assert notes.startswith(f"Lengths are in {'words' if 'words' in length else 'tokens'}")
-    assert ("English only" in notes) != has_english_lists
+    assert slices_in(language, text, tokenizer) == [name]
 
 
-def test_lengths_in_tokens_partition_texts_without_spaces(tokenizer: BertTokenizerFast) -> None:
-    masks = assign_slices(["好" * tokens for tokens in (1, 5, 6, 15, 16, 30, 31, 60, 61)], tokenizer)
-    counts = {name: int(mask.sum()) for name, mask in masks.items()}
-    assert counts == {
-        "all texts": 9, "1-5 tokens": 2, "6-15 tokens": 2, "16-30 tokens": 2, "31-60 tokens": 2, "over 60 tokens": 1
-    }  # fmt: skip
+@pytest.mark.parametrize(
+    "text", ["", "😀", "好", "好" * 2, "好" * 3, "好" * 10, "好" * 11, "好" * 20, "好" * 21, "好" * 90]
+)
+def test_lengths_partition_texts_in_characters_too(text: str, tokenizer: BertTokenizerFast) -> None:
+    assert len(slices_in("ja", text, tokenizer)) == 1
+    assert set(slices_in("ja", text, tokenizer)) <= {*CHARACTER_LENGTHS}
+
+
+def test_english_lists_are_for_english_only(tokenizer: BertTokenizerFast) -> None:
+    text = "not good but dull"  # "not" and "but" mean other things in other languages
+    assert {NEGATION, CONTRAST} <= {*slices_in("en-GB", text, tokenizer)}
+    for language in ("de", "ar", "ko", "und"):
+        assert slices_in(language, text, tokenizer) == ["2-5 words", "no word split into subwords"]

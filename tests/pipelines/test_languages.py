@@ -3,6 +3,7 @@
 import csv
 import json
 import random
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,10 @@ from sentiment.inference.checkpoint import load_checkpoint
 from sentiment.inference.predictor import Predictor
 from sentiment.models.loading import load_tokenizer
 from sentiment.pipelines.adaptation import adapt
+from sentiment.pipelines.comparison import compare
 from sentiment.pipelines.finetuning import finetune
+from sentiment.pipelines.verification import verify_run
+from sentiment.storage import read_json, write_json
 
 CHARACTERS = "这部电影故事演员音乐画面的很非常太我觉得真是不但结局和好棒赞美差烂糟闷"
 WORDS = [
@@ -112,6 +116,28 @@ def test_plain_transformers_answers_the_same(run_dir: Path) -> None:
     for scores, prediction in zip(classify(texts), Predictor.from_pretrained(str(run_dir)).predict(texts), strict=True):
         assert prediction is not None
         assert prediction.probabilities == pytest.approx({s["label"]: s["score"] for s in scores}, abs=1e-5)
+
+
+def test_reports_use_the_language_that_the_run_found(run_dir: Path, tmp_path: Path) -> None:
+    assert read_json(run_dir / "run.json")["data"]["audit"]["language"] == "zh"
+    report = (run_dir / "report.md").read_text(encoding="utf-8")
+    assert "Language of the texts: zh, without spaces between words, so lengths are in letters and digits." in report
+    assert "| 3-10 characters |" in report
+    assert "negation" not in report
+    other = shutil.copytree(run_dir, tmp_path / "other")
+    verdict = compare(run_dir, other, tmp_path / "comparison")
+    assert verdict["language"] == "zh"
+    assert {"3-10 characters", "11-20 characters"} <= {found["name"] for found in verdict["slices"] if found["rows"]}
+    assert "Language of the texts: zh" in (tmp_path / "comparison/report.md").read_text(encoding="utf-8")
+
+
+def test_verification_finds_the_language_again(run_dir: Path, tmp_path: Path) -> None:
+    assert verify_run(run_dir).differences == []
+    other = shutil.copytree(run_dir, tmp_path / "other")
+    record = read_json(other / "run.json")
+    record["data"]["audit"]["language"] = "en"
+    write_json(other / "run.json", record)
+    assert verify_run(other).differences == ["language: zh, on record en"]
 
 
 def test_characters_are_tokens(model: Path) -> None:

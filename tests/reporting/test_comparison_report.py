@@ -59,6 +59,7 @@ def build_comparison(
             for key, name, adaptation in zip("ab", ("e2e", "finetune"), adaptations, strict=True)
         },
         **outcome,
+        "language": "en",
         "slices": count_fixes_and_regressions(
             {"all texts": np.ones(40, dtype=bool), "1 word": np.zeros(40, dtype=bool)}, *correct
         ),

@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
@@ -13,6 +14,8 @@ import yaml
 from transformers import BertTokenizerFast
 
 from sentiment.data.labels import LABEL_NAMES
+from sentiment.evaluation.abstention import evaluate_abstention
+from sentiment.evaluation.calibration import compare_calibration
 from sentiment.evaluation.metrics import compute_metrics
 from sentiment.reporting.finetuning_report import write_report
 from sentiment.reporting.model_cards import write_model_card
@@ -114,16 +117,31 @@ class Page(HTMLParser):
         self.words += data
 
 
-def test_both_reports_and_four_figures_are_written(
+def test_both_reports_and_seven_figures_are_written(
     tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any], tokenizer: BertTokenizerFast
 ) -> None:
+    labels = np.array([0, 1, 1, 0] * 10)
+    chances = np.where(labels[:, np.newaxis] == [0, 1], 0.9, 0.1)
+    baseline = {"accuracy": 0.5, "accuracy_ci95": [0.3, 0.7], "macro_f1": 0.3}
+    metrics |= {
+        "calibration": compare_calibration(chances, labels, 1.5),
+        "abstention": evaluate_abstention(chances.max(axis=1), np.ones(40), 0.8, 0.95),
+        "baselines": {
+            "scores": {"majority": baseline}, "best": "majority", "metric": "accuracy", "outcome": "better",
+            "difference": 0.2, "difference_ci95": [0.1, 0.3], "rows": 320,
+        },
+    }  # fmt: skip
     write_run(tmp_path, run, metrics)
     markdown, html = report_of(tmp_path, tokenizer)
     figures = {"loss.png", "metrics.png", "confusion.png", "before_after.png"}
+    figures |= {"calibration.png", "coverage.png", "curves.png"}
     given = {"run.json", "metrics.json", "predictions.parquet"}
     assert {path.name for path in tmp_path.iterdir()} == figures | given | {"report.md", "report.html"}
     assert set(re.findall(r"\]\((.*?)\)", markdown)) == figures
     for text in (markdown, Page(html).words):
+        words = " ".join(text.split())
+        assert "the model beats always answering the most frequent class (50.0%), by 20.0 points" in words
+        assert "expected calibration error" in words
         assert "accuracy rose from 50.0% to 75.0%" in " ".join(text.split())
         for number in [
             "8,000",

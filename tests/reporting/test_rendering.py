@@ -6,6 +6,7 @@ import pytest
 from sentiment.reporting.adaptation_report import smooth, truncate_around_mask
 from sentiment.reporting.model_cards import find_hub_name, shorten_dataset_name
 from sentiment.reporting.rendering import (
+    describe_slices,
     describe_test_rows,
     escape_markdown,
     format_change,
@@ -44,6 +45,8 @@ from sentiment.reporting.verdicts import name_budgets
         (shorten_dataset_name, ["my_reviews.csv"], "my_reviews"),
         (name_budgets, [[100, 1000]], "100 and 1,000 labels"),
         (truncate_around_mask, ["a very [MASK] film"], "a very [MASK] film"),
+        (truncate_around_mask, ["好" * 200 + "[MASK]" + "很" * 200], "… " + "好" * 110 + "[MASK]" + "很" * 110 + " …"),
+        (truncate_around_mask, ["word " * 40 + "[MASK]"], "… " + "word " * 21 + "[MASK]"),
         (render_table, [[["test", "rows"], ["accuracy", "7"]]], "test      rows\naccuracy     7"),
     ],
 )
@@ -54,3 +57,19 @@ def test_formats(function: Callable[..., Any], arguments: list[Any], expected: A
 def test_smoothing_keeps_a_straight_line() -> None:
     losses = [9.0, 8.0, 7.0, 6.0, 5.0, 4.0]
     assert smooth(losses) == pytest.approx(losses)
+
+
+@pytest.mark.parametrize(
+    ("language", "sentence"),
+    [
+        ("en", "Language of the texts: en. Negation and contrast are found by lists of English words."),
+        ("de", "Language of the texts: de. Negation and contrast are left out: their lists of words are English."),
+        (
+            "und",
+            "Language of the texts: not determined. Negation and contrast are left out: their lists of words are E",
+        ),
+        ("th", "Language of the texts: th, without spaces between words, so lengths are in letters and digits."),
+    ],
+)
+def test_slices_are_described_by_the_language(language: str, sentence: str) -> None:
+    assert describe_slices(language).startswith(sentence)
