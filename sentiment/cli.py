@@ -3,17 +3,16 @@
 import argparse
 import errno
 import os
-import re
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import sentiment
 from sentiment import commands
 from sentiment.config.data_arguments import METRICS
-from sentiment.environment import get_rank
+from sentiment.environment import disable_progress_bars_in_logs, get_rank
 from sentiment.exceptions import (
     FULL_DISK,
     DivergenceError,
@@ -64,32 +63,65 @@ EXIT_CODES = (
 )
 
 
+class CommandParser(argparse.ArgumentParser):
+    """A parser whose errors are one line, and which names the nearest known option before it asks for missing ones.
+
+    One without options of its own leaves them to another parser.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self.option_strings: list[str] = []
+        super().__init__(*args, **options)
+
+    def add_argument(self, *args: Any, **options: Any) -> argparse.Action:
+        """As argparse's; keeps the names of the option."""
+        action = super().add_argument(*args, **options)
+        self.option_strings += action.option_strings
+        return action
+
+    def check_options(self, words: Sequence[str]) -> None:
+        """Ends the command at an option that is unknown."""
+        for word in words[: words.index("--")] if "--" in words else words:
+            name = word.partition("=")[0]
+            is_option = name.startswith("--") and " " not in name  # else a text
+            if self.option_strings and is_option and name not in self.option_strings:
+                self.error(f"unknown option '{name}'{suggest_name(name, self.option_strings)}")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse's, after `check_options`: of all commands, the words before the command."""
+        self.check_options(args[:1] if args and args[0] in COMMANDS else args or [])
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """Prints one line, and exits with code 2."""
+        print_error(f"{message}: see {self.prog} --help")
+        sys.exit(InputError.exit_code)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """The `sentiment` command."""
     parser = build_parser()
     words = list(sys.argv[1:] if argv is None else argv)
-    if words[:1] in ([], ["help"]):
-        parser.print_help(sys.stdout if words else sys.stderr)
-        sys.exit(0 if words else 2)
+    if words[:1] == ["help"]:
+        words = [*words[1:2], "--help"]
+    if not words:
+        parser.print_help(sys.stderr)
+        sys.exit(InputError.exit_code)
     if not words[0].startswith("-") and words[0] not in COMMANDS:
-        parser.error(f"unknown command '{words[0]}'{suggest_name(words[0], COMMANDS)}: see sentiment --help")
+        parser.error(f"unknown command '{words[0]}'{suggest_name(words[0], COMMANDS)}")
     known, rest = parser.parse_known_args(words)
     options = vars(known)
-    command, own_parser = options.pop("command"), options.pop("parser")
+    command = options.pop("command")
     if command in RUN_COMMANDS:
         options["flags"] = rest
     elif rest:
-        flags = re.findall(r"--[a-z][\w-]*", own_parser.format_help())
-        own_parser.error(
-            f"unknown option '{' '.join(rest)}'{suggest_name(rest[0].partition('=')[0], flags)}: see --help"
-        )
+        parser.error(f"unknown argument '{' '.join(rest)}'")
     run_command(command, **options)
 
 
 def run_command(command: Callable[..., Any], **options: Any) -> None:
     """Runs a command; an error that the user can fix ends it with one line on stderr and an exit code."""
-    if not sys.stderr.isatty():
-        disable_progress_bars()
+    disable_progress_bars_in_logs()
     try:
         command(**options)
         sys.stdout.flush()
@@ -115,13 +147,6 @@ def run_command(command: Callable[..., Any], **options: Any) -> None:
         sys.exit(1)
 
 
-def disable_progress_bars() -> None:
-    """Keep the progress bars of `datasets`, which may not be imported yet, out of a log."""
-    os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
-    if "datasets" in sys.modules:
-        sys.modules["datasets"].disable_progress_bars()
-
-
 def print_error(message: str, is_common: bool = False) -> None:
     """Prints an error; those of other ranks with their number, unless every rank has the same one."""
     rank = get_rank()
@@ -137,14 +162,15 @@ def build_parser() -> argparse.ArgumentParser:
         f"\n{step}:\n" + "\n".join(f"  {name:10}{text}" for name, text in found.items())
         for step, found in STEPS.items()
     )
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         "sentiment",
+        usage="%(prog)s COMMAND [arguments]",
         description=f"{(sentiment.__doc__ or '').partition(chr(10))[0]}\n{steps}",
         epilog=textwrap.fill(f"sentiment COMMAND --help lists the options of a command; {EXIT_CODES}", 100),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"sentiment {sentiment.__version__}")
-    parsers = parser.add_subparsers(required=True, metavar="COMMAND", help=argparse.SUPPRESS)
+    parsers = parser.add_subparsers(required=True, metavar="COMMAND", help=argparse.SUPPRESS, prog="sentiment")
     fetching = add_command(parsers, commands.fetch)
     fetching.add_argument("name", choices=["minilm", "snippets"])
     for command in RUN_COMMANDS:
@@ -161,7 +187,7 @@ def add_command(parsers: Any, command: Callable[..., Any], **options: Any) -> ar
     parser: argparse.ArgumentParser = parsers.add_parser(
         name, description=COMMANDS[name], allow_abbrev=False, **options
     )
-    parser.set_defaults(command=command, parser=parser)
+    parser.set_defaults(command=command)
     return parser
 
 

@@ -1,9 +1,10 @@
-"""What the environment gives a process: cores, threads, number formats, and its rank among the processes of a run.
+"""What the environment gives a process: cores, threads, number formats, its rank, and whether it may draw bars.
 
 Imports torch only where it is needed: serving with ONNX Runtime does without.
 """
 
 import os
+import sys
 
 from sentiment.exceptions import InputError
 
@@ -39,6 +40,24 @@ def get_rank() -> int:
 def is_main_process() -> bool:
     """Whether this process writes and prints: rank 0."""
     return get_rank() == 0
+
+
+def disable_progress_bars_in_logs() -> None:
+    """Turns the bars of datasets, huggingface_hub and transformers off if stderr is no terminal.
+
+    By variables where they are not imported yet, also in processes started from here, and by functions where they are.
+    """
+    if sys.stderr.isatty():
+        return
+    for name in ("HF_DATASETS_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_PROGRESS_BARS"):
+        os.environ.setdefault(name, "1")
+    for name, function in (
+        ("datasets", "disable_progress_bars"),
+        ("huggingface_hub.utils", "disable_progress_bars"),
+        ("transformers.utils.logging", "disable_progress_bar"),
+    ):
+        if name in sys.modules:
+            getattr(sys.modules[name], function)()
 
 
 def choose_precision(requested: str = "auto", use_cpu: bool = False) -> str:

@@ -33,6 +33,7 @@ def refused(capsys: Capture) -> Callable[..., str]:
         assert end.value.code == 2
         printed = capsys.readouterr()
         assert "Traceback" not in printed.err
+        assert "usage:" not in printed.err
         last = printed.err.splitlines()[-1]
         assert "error: " in last
         return last
@@ -290,13 +291,35 @@ def test_version(capsys: Capture) -> None:
 def test_no_command_and_unknown_words(refused: Callable[..., str]) -> None:
     assert "unknown command 'xyzzy': see sentiment --help" in refused("xyzzy")
     assert "unknown command 'evalute' (did you mean 'evaluate'?)" in refused("evalute", "outputs/e2e")
-    assert "unknown option '--datset a.csv' (did you mean '--dataset'?)" in refused(
-        "evaluate", "x", "--datset", "a.csv", "--dataset", "b"
-    )
+    assert "unknown option '--versoin' (did you mean '--version'?)" in refused("--versoin")
+    for words in (["evaluate", "x", "--datset=a.csv"], ["export", "x", "--datset", "a.csv", "--int8"]):
+        line = refused(*words)  # and not that --dataset is missing
+        assert line == f"error: unknown option '--datset' (did you mean '--dataset'?): see sentiment {words[0]} --help"
+    assert "unknown argument 'c'" in refused("compare", "a", "b", "c")
     assert "--nonsense" in refused("fetch", "minilm", "--nonsense")
     assert "unknown option '--max_seqlength 8' (did you mean 'max_seq_length'?)" in refused(
         "train", "--max_seqlength", 8
     )
+
+
+def test_a_text_may_look_like_an_option(tiny_classifier: Path, capsys: Capture) -> None:
+    texts = ["--a good film", "--bad"]
+    call("predict", tiny_classifier, texts[0], "--", texts[1])
+    assert [text for text, *_ in rows_of(capsys.readouterr().out)[1:]] == texts
+
+
+def test_help_of_a_command(capsys: Capture) -> None:
+    shown = []
+    for words in (["help", "evaluate"], ["evaluate", "--help"]):
+        with pytest.raises(SystemExit) as end:
+            call(*words)
+        assert not end.value.code
+        shown.append(capsys.readouterr().out)
+    assert shown[0] == shown[1]
+    assert shown[0].startswith("usage: sentiment evaluate ")
+    with pytest.raises(SystemExit):
+        call("help", "train")
+    assert capsys.readouterr().out.startswith("usage: sentiment train ")
 
 
 def test_help_lists_every_command_by_step(capsys: Capture) -> None:

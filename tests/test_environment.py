@@ -1,8 +1,10 @@
 import os
+import subprocess
+import sys
 
 import pytest
 
-from sentiment.environment import choose_num_proc
+from sentiment.environment import choose_num_proc, disable_progress_bars_in_logs
 
 
 @pytest.mark.parametrize(
@@ -29,3 +31,21 @@ def test_without_affinity_the_cores_count(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 3)
     assert choose_num_proc(1_000_000, None) == 3
+
+
+@pytest.mark.parametrize("imported_before", [False, True])
+def test_libraries_draw_no_bars_in_a_log(imported_before: bool) -> None:
+    imports = "import datasets, huggingface_hub.utils as hub, transformers.utils.logging as logging"
+    call = "from sentiment.environment import disable_progress_bars_in_logs as off; off()"
+    check = "print(datasets.are_progress_bars_disabled(), hub.are_progress_bars_disabled(),"
+    check += " not logging.is_progress_bar_enabled())"
+    code = "\n".join([imports, call, check] if imported_before else [call, imports, check])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "True True True\n", done.stderr
+
+
+def test_a_terminal_keeps_its_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.delenv("HF_DATASETS_DISABLE_PROGRESS_BARS", raising=False)
+    disable_progress_bars_in_logs()
+    assert "HF_DATASETS_DISABLE_PROGRESS_BARS" not in os.environ

@@ -22,8 +22,13 @@ from sentiment.exceptions import InputError, first_line
 RepoType = Literal["dataset", "model"]
 LOADING_ERRORS = (DatasetsError, OSError, ValueError)
 TIMEOUT_SECONDS = 5.0
-# Options that need no Hub, by script.
-OFFLINE_YAML = {"train_e2e.py": "offline", "train_mlm.py": "offline_mlm", "train_finetune.py": "offline_finetune"}
+# Ready-made options that need no Hub, by script and by command of `sentiment`.
+OFFLINE_YAML = {
+    **dict.fromkeys(("train_e2e.py", "train"), "offline.yaml"),
+    **dict.fromkeys(("train_mlm.py", "adapt"), "offline_mlm.yaml"),
+    **dict.fromkeys(("train_finetune.py", "finetune"), "offline_finetune.yaml"),
+    "study": "offline_study.yaml",
+}
 
 
 def load_hub_dataset(
@@ -119,15 +124,19 @@ def check_hub(repo_id: str, repo_type: RepoType, revision: str | None = None) ->
         reason = f"{what} is gated on the Hugging Face Hub (log in with access to it)"
     elif isinstance(problem, RepositoryNotFoundError | RevisionNotFoundError):
         reason = f"{what} is not on the Hugging Face Hub, or is private (check the name)"
-    script = Path(sys.argv[0]).name
-    script = script if script in OFFLINE_YAML else "train_e2e.py"
     local = "--dataset snippets (embedded), a file of your own, or --data_dir with a local copy"
     if repo_type == "model":
         local = "--model minilm (embedded) or a local folder (and a --dataset that is not on the Hub either)"
-    raise InputError(
-        f"{reason}: pass {local}, or run `python {script} sentiment/config/{OFFLINE_YAML[script]}.yaml`, which needs "
-        "no Hub"
-    )
+    raise InputError(f"{reason}: pass {local}, or run `{name_offline_run()}`, which needs no Hub")
+
+
+def name_offline_run() -> str:
+    """The running script or command with options that need no Hub; for other commands, strategy A."""
+    script, command = Path(sys.argv[0]).name, next(iter(sys.argv[1:]), "")
+    if script in OFFLINE_YAML:
+        return f"python {script} {OFFLINE_YAML[script]}"
+    command = command if command in OFFLINE_YAML else "train"
+    return f"sentiment {command} {OFFLINE_YAML[command]}"
 
 
 def ask_hub(repo_id: str, repo_type: RepoType, revision: str | None) -> Exception | None:

@@ -2,6 +2,8 @@
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -39,7 +41,20 @@ class PlainCheckpointMixin(PreTrainedModel):
             options["state_dict"] = self.state_dict()
         # Transformers 5.23 lets rank 0 alone write weights, and leaves other nodes without (--save_on_each_node).
         plain.should_save_on_this_rank = lambda is_main_process: is_main_process  # type: ignore[method-assign]
-        plain.save_pretrained(save_directory, *args, **options)
+        with without_progress_bar():
+            plain.save_pretrained(save_directory, *args, **options)
+
+
+@contextmanager
+def without_progress_bar() -> Iterator[None]:
+    """No bars of transformers, which for the single file of an encoder say nothing."""
+    was_enabled = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            transformers_logging.enable_progress_bar()
 
 
 def load_tokenizer(
@@ -102,26 +117,23 @@ def load_weights(
     """
     encoder = f"{model_class.base_model_prefix}."
     verbosity = transformers_logging.get_verbosity()
-    has_progress_bar = transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
     try:
-        loaded: Any = model_class.from_pretrained(
-            model_path,
-            config=config,
-            revision=revision or "main",
-            dtype=torch.float32,
-            attn_implementation=choose_attention(config),
-            output_loading_info=True,
-            use_safetensors=True,  # other formats are pickles, which may run code
-            ignore_mismatched_sizes=not is_trained,  # a head of other classes
-        )
+        with without_progress_bar():
+            loaded: Any = model_class.from_pretrained(
+                model_path,
+                config=config,
+                revision=revision or "main",
+                dtype=torch.float32,
+                attn_implementation=choose_attention(config),
+                output_loading_info=True,
+                use_safetensors=True,  # other formats are pickles, which may run code
+                ignore_mismatched_sizes=not is_trained,  # a head of other classes
+            )
     except Exception as error:  # errors of safetensors and of shapes share no base class
         raise InputError(f"cannot load the weights of {model_path}: {first_line(error)}") from error
     finally:
         transformers_logging.set_verbosity(verbosity)
-        if has_progress_bar:
-            transformers_logging.enable_progress_bar()
     model, info = loaded
     mismatched = {name for name, *_ in info["mismatched_keys"]}
     wrong = sorted(name for name in mismatched if name.startswith(encoder))

@@ -28,7 +28,7 @@ from sentiment.environment import choose_precision, is_main_process
 from sentiment.exceptions import InputError, SaveError, first_line, is_disk_full
 from sentiment.models.loading import load_tokenizer
 from sentiment.models.model_folder import count_positions, get_model_revision, resolve_model
-from sentiment.runs.folder import check_same_data, lock_run_dir, remove_previous_run
+from sentiment.runs.folder import check_same_data, lock_run_dir, remove_checkpoints, remove_previous_run
 from sentiment.runs.record import build_run_record, load_finished_metrics, merge_previous_record
 from sentiment.storage import compute_sha256, read_json, replace_folder, write_json
 from sentiment.training.batches import EpochTracker
@@ -134,6 +134,8 @@ class Run(ABC):
                 lambda: load_finished_metrics(self.run_dir, self.options, self.args, self.compute_fingerprints)
             )
             metrics = self.train() if finished is None else finished
+            if not self.args.keep_checkpoints and self.args.local_process_index == 0:  # each node may have its own
+                remove_checkpoints(self.run_dir)
             if self.args.push_to_hub:
                 run_on_main(lambda: push_model(self.run_dir, self.args))
             return metrics
@@ -185,8 +187,6 @@ class Run(ABC):
             self.write_reports(record, metrics, tokenizer)
             write_json(self.run_dir / "metrics.json", metrics)  # last: with it, the run is finished
         trainer.accelerator.wait_for_everyone()
-        if not self.args.keep_checkpoints and trainer.accelerator.is_local_main_process:
-            shutil.rmtree(self.run_dir / "checkpoints", ignore_errors=True)
         return run_on_main(lambda: read_json(self.run_dir / "metrics.json"))
 
     def build_trainer(self, model: PreTrainedModel, data: Any, tokenizer: PreTrainedTokenizerBase) -> SentimentTrainer:
@@ -205,7 +205,7 @@ class Run(ABC):
         trainer.add_callback(EpochTimerCallback())
         trainer.remove_callback(ProgressCallback)
         if not self.args.disable_tqdm:
-            trainer.add_callback(build_progress_callback(self.progress_metric))
+            trainer.add_callback(build_progress_callback(self.progress_metric, lambda: trainer.step_loss))
         if len(report_to) < len(self.args.report_to) and is_main_process():
             from torch.utils.tensorboard import SummaryWriter
 

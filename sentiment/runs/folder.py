@@ -10,7 +10,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from sentiment.exceptions import InputError, require
-from sentiment.storage import list_folder, read_json
+from sentiment.storage import flush_to_disk, list_folder, read_json
 
 LOCK_FILE = ".lock"
 ADAPTATION_STRATEGY = "mlm"  # name of the strategy in run.json, whatever the objective of the adaptation
@@ -152,3 +152,14 @@ def remove_previous_run(run_dir: Path) -> None:
         shutil.rmtree(run_dir / name, ignore_errors=True)
     for name in WRITTEN_FILES:
         (run_dir / name).unlink(missing_ok=True)
+
+
+def remove_checkpoints(run_dir: Path) -> None:
+    """Removes the checkpoints of a finished run, when its results are on the disk: the machine may lose power."""
+    if not (run_dir / "checkpoints").exists():
+        return
+    written = [run_dir / name for name in WRITTEN_FILES] + [*(run_dir / "model").rglob("*"), run_dir / "model", run_dir]
+    for path in written:
+        if path.exists():
+            flush_to_disk(path)
+    shutil.rmtree(run_dir / "checkpoints", ignore_errors=True)

@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar
 
 from tqdm import tqdm
 
-from sentiment.environment import count_cores
+from sentiment.environment import count_cores, disable_progress_bars_in_logs
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -87,6 +87,7 @@ def redirect_output(path: Path) -> Iterator[None]:
     handlers = [handler for handler in found if isinstance(handler, logging.StreamHandler)]
     with path.open("a", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
         streams = [handler.setStream(log) for handler in handlers]
+        disable_progress_bars_in_logs()
         try:
             yield
         finally:

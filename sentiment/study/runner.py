@@ -1,6 +1,5 @@
 """The steps of `sentiment study`: plan, checks, adaptations, fine-tunings, verdict, report."""
 
-import shutil
 import sys
 import time
 import traceback
@@ -20,7 +19,7 @@ from sentiment.models.model_folder import resolve_model
 from sentiment.reporting.rendering import format_duration
 from sentiment.reporting.study_report import FIGURES, write_study_report
 from sentiment.reporting.verdicts import describe_study
-from sentiment.runs.folder import check_output_dir
+from sentiment.runs.folder import check_output_dir, remove_checkpoints
 from sentiment.storage import write_json
 from sentiment.study.arguments import LAUNCHERS
 from sentiment.study.launchers import LauncherError, redirect_output
@@ -131,7 +130,7 @@ def train(run: Run) -> tuple[Run, bool, str]:
 
 def remove_large_files(run_dir: Path, keep_model: bool) -> None:
     """Remove a finished run's checkpoints and, unless `keep_model`, its weights, but not the tokenizer."""
-    shutil.rmtree(run_dir / "checkpoints", ignore_errors=True)
+    remove_checkpoints(run_dir)
     if not keep_model:
         for weights in (run_dir / "model").glob("*.safetensors"):
             weights.unlink()

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from tqdm.auto import tqdm
@@ -10,6 +11,7 @@ from transformers import ProgressCallback, TrainerCallback, TrainerControl, Trai
 from sentiment.training.history import build_history
 
 LINE_SECONDS = 30
+LINES = 10  # of a training, at least
 
 
 def describe_evaluation(state: TrainerState, metrics: dict[str, Any], metric: str) -> str:
@@ -47,41 +49,81 @@ class BarProgressCallback(ProgressCallback):
 
 
 class LineProgressCallback(TrainerCallback):
-    """One line per evaluation, and one every `LINE_SECONDS` between them."""
+    """One line per evaluation, and between them one every `LINE_SECONDS` and at each tenth of the training.
 
-    def __init__(self, metric: str = "accuracy") -> None:
+    Args:
+        metric: shown with each evaluation.
+        get_loss: the training loss of the last step, or None.
+    """
+
+    def __init__(self, metric: str, get_loss: Callable[[], float | None]) -> None:
         self._metric = metric
-        self._first: tuple[float, int] | None = None  # time and step from which the remaining time is estimated
-        self._printed = 0.0
+        self._get_loss = get_loss
+        self._losses: list[float] = []  # since the last line
+        self._first_step = self._batches = 0
+        self._started = self._printed = time.monotonic()
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Starts the clock."""
-        self._printed = time.monotonic()
-        self._first = (self._printed, state.global_step)
+        self._first_step = state.global_step  # of a resumed run
+        self._started = self._printed = time.monotonic()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Prints the step and the estimated minutes left, if the last line is old."""
-        now = time.monotonic()
-        if not state.is_world_process_zero or now - self._printed < LINE_SECONDS or self._first is None:
+        """Prints step, epoch, mean loss since the last line, and the estimated time left."""
+        loss, step, steps = self._get_loss(), state.global_step, state.max_steps
+        self._losses += [] if loss is None else [loss]
+        is_tenth = step * LINES // steps > (step - 1) * LINES // steps
+        if not state.is_world_process_zero or not (is_tenth or self._is_due()):
             return
-        self._printed = now
-        begun, step = self._first
-        minutes = (now - begun) / (state.global_step - step) * (state.max_steps - state.global_step) / 60
-        where = f"step {state.global_step:,} of {state.max_steps:,}, epoch {state.epoch or 0:.2f}"
-        print(f"{where}, about {minutes:.0f} minutes left", file=sys.stderr, flush=True)
+        parts = [f"step {step:,} of {steps:,}", f"epoch {state.epoch or 0:.1f}"]
+        if self._losses:
+            parts.append(f"loss {sum(self._losses) / len(self._losses):.2f}")
+        if step < steps:
+            seconds = (time.monotonic() - self._started) / (step - self._first_step) * (steps - step)
+            parts.append(f"{describe_seconds(seconds)} left")
+        self._print(", ".join(parts))
+        self._losses = []
+
+    def on_prediction_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Prints a line if an evaluation takes long."""
+        self._batches += 1
+        if state.is_world_process_zero and self._is_due():
+            self._print(f"evaluation: batch {self._batches:,}")
 
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, metrics: Any = None, **_: Any
     ) -> None:
         """Prints the line, in the main process."""
+        self._batches = 0
         if state.is_world_process_zero:
-            print(describe_evaluation(state, metrics, self._metric), file=sys.stderr, flush=True)
-            self._printed = time.monotonic()
+            self._print(describe_evaluation(state, metrics, self._metric))
 
     def close(self) -> None:
         """Leaves nothing open."""
 
+    def _is_due(self) -> bool:
+        return time.monotonic() - self._printed >= LINE_SECONDS
 
-def build_progress_callback(metric: str) -> BarProgressCallback | LineProgressCallback:
+    def _print(self, line: str) -> None:
+        self._printed = time.monotonic()
+        print(line, file=sys.stderr, flush=True)
+
+
+def build_progress_callback(
+    metric: str, get_loss: Callable[[], float | None]
+) -> BarProgressCallback | LineProgressCallback:
     """A bar if stderr is a terminal, else lines."""
-    return BarProgressCallback(metric) if sys.stderr.isatty() else LineProgressCallback(metric)
+    return BarProgressCallback(metric) if sys.stderr.isatty() else LineProgressCallback(metric, get_loss)
+
+
+def describe_seconds(seconds: float) -> str:
+    """A time that is an estimate, in one unit.
+
+    >>> [describe_seconds(seconds) for seconds in (1, 89, 500, 9000)]
+    ['1 second', '89 seconds', '8 minutes', '2.5 hours']
+    """
+    if seconds < 90:
+        return f"{max(1, round(seconds))} second{'s' if round(seconds) > 1 else ''}"
+    return f"{round(seconds / 60)} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

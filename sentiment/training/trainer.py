@@ -59,6 +59,7 @@ class SentimentTrainer(Trainer):
         self.row_numbers = row_numbers
         self.head_warmup_ratio = head_warmup_ratio
         self.adversarial_epsilon: float = getattr(args, "adversarial_epsilon", 0.0)
+        self.step_loss: float | None = None  # of the last step, in this process
         self._loss = torch.zeros(())
         self._skipped_steps = 0
         self.add_callback(self.tracker)
@@ -168,7 +169,7 @@ class SentimentTrainer(Trainer):
         """
         norm = super()._clip_grad_norm(model)
         loss, found = torch.stack([self._loss, norm]).tolist()  # one synchronisation with the GPU, not two
-        self._loss = torch.zeros(())
+        self.step_loss, self._loss = loss, torch.zeros(())
         step = self.state.global_step
         if not math.isfinite(loss):
             raise self.build_divergence_error(f"the loss is {loss}", self.find_rows(step))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import time
 from collections import Counter
 from pathlib import Path
@@ -16,6 +17,7 @@ from datasets.packaged_modules.parquet.parquet import Parquet
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
 from sentiment.config.arguments import AdaptationArguments, CorpusArguments, DataArguments
+from sentiment.config.parsing import find_yaml
 from sentiment.data import hub, sources
 from sentiment.data.adaptation_data import prepare_adaptation_data
 from sentiment.data.columns import ColumnOptions
@@ -587,7 +589,7 @@ def test_unreachable_missing_and_gated_have_their_own_messages(
 ) -> None:
     if kind is not None:
         answer["error"] = kind("no", response=Response())
-    assert_refused("sst2", [expected, "--data_dir", "sentiment/config/offline.yaml"])
+    assert_refused("sst2", [expected, "--dataset snippets", "a file of your own", "offline.yaml`"])
     assert answer["calls"] == 1
 
 
@@ -595,6 +597,25 @@ def test_unreachable_model_has_its_own_message(answer: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="model google-bert/bert-base-uncased: pass --model minilm"):
         check_hub("google-bert/bert-base-uncased", "model")
     assert answer["calls"] == 1
+
+
+@pytest.mark.usefixtures("answer")
+@pytest.mark.parametrize(
+    ("words", "way_out"),
+    [
+        (["/somewhere/train_e2e.py", "--lr", "1"], "python train_e2e.py offline.yaml"),
+        (["train_mlm.py"], "python train_mlm.py offline_mlm.yaml"),
+        (["/bin/sentiment", "finetune"], "sentiment finetune offline_finetune.yaml"),
+        (["/sentiment/__main__.py", "study", "--jobs", "2"], "sentiment study offline_study.yaml"),
+        (["/bin/sentiment", "evaluate", "x"], "sentiment train offline.yaml"),
+        (["notebook"], "sentiment train offline.yaml"),
+    ],
+)
+def test_the_way_out_without_a_hub_can_be_run(words: list[str], way_out: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", words)
+    with pytest.raises(InputError, match=f"or run `{re.escape(way_out)}`, which needs no Hub"):
+        check_hub("google-bert/bert-base-uncased", "model")
+    assert (find_yaml(Path(way_out.split()[-1]))).is_file()  # from any folder
 
 
 def test_silent_hub_times_out(answer: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

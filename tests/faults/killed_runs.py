@@ -72,7 +72,8 @@ def run_and_kill(command: list[str], run_dir: Path, seconds: float, tally: Tally
             process.wait()
             tally.kills += 1
             after = find_steps(run_dir)
-            tally.lost += bool(before) and (not after or after[-1] < before[-1])
+            is_finished = (run_dir / "metrics.json").exists()  # its checkpoints are removed
+            tally.lost += not is_finished and bool(before) and (not after or after[-1] < before[-1])
             return False
         if process.returncode:
             tally.failed += 1

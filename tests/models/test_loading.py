@@ -18,6 +18,7 @@ from transformers import (
     Trainer,
     TrainingArguments,
 )
+from transformers.utils import logging as transformers_logging
 
 from sentiment.exceptions import InputError
 from sentiment.models.classifier import load_classifier
@@ -157,3 +158,15 @@ def test_revision_reaches_every_download(
     load_masked_lm(str(tiny_bert), revision=revision)
     assert {value or "main" for value in asked} == {revision or "main"}
     assert len(asked) == 6  # the tokenizer is found by the config
+
+
+def test_loading_and_saving_draw_no_bars(tiny_bert: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    was_enabled = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.enable_progress_bar()
+    try:
+        load_classifier(str(tiny_bert)).save_pretrained(tmp_path)
+        assert capsys.readouterr().err == ""
+        assert transformers_logging.is_progress_bar_enabled()  # of other libraries' calls
+    finally:
+        if not was_enabled:
+            transformers_logging.disable_progress_bar()

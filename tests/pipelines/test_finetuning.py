@@ -112,6 +112,39 @@ def test_a_finished_run_is_not_run_again(run: Callable[..., Path]) -> None:
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
+def test_checkpoints_are_kept_only_if_asked_for(run: Callable[..., Path]) -> None:
+    checkpoints = run(keep_checkpoints=True) / "checkpoints"
+    assert list(checkpoints.glob("checkpoint-*"))
+    run(keep_checkpoints=True)
+    assert list(checkpoints.glob("checkpoint-*"))
+    run()  # the same run, which is not trained again
+    assert not checkpoints.exists()
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_checkpoints_outlive_the_results_and_go_with_the_next_command(
+    run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, resume: bool
+) -> None:
+    folder = tmp_path / "run"
+
+    def check_and_die(run_dir: Path) -> None:
+        assert read(run_dir / "metrics.json")["best_epoch"]
+        assert (run_dir / "model" / "model.safetensors").exists()
+        (newest, *_) = sorted((run_dir / "checkpoints").glob("checkpoint-*"), reverse=True)
+        (newest / "manifest.json").unlink()  # killed while it removed them
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sentiment.pipelines.run.remove_checkpoints", check_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            run()
+    assert list((folder / "checkpoints").glob("checkpoint-*"))
+    weights = hash_file(folder / "model/model.safetensors")
+    run(resume=resume)
+    assert not (folder / "checkpoints").exists()
+    assert hash_file(folder / "model/model.safetensors") == weights
+
+
 def test_a_run_on_data_that_changed_since_is_not_taken_for_finished(
     run: Callable[..., Path], reviews_csv: Path, tmp_path: Path
 ) -> None:

@@ -158,18 +158,18 @@ def test_two_nodes_without_a_shared_disk(
     """Two processes in two working folders: the second one has no metrics.json, and its own checkpoints."""
     flags = build_flags(tiny_bert, reviews_csv, Path("run"))
     flags += ["--target_dataset", "none"] if script == "train_mlm.py" else []
-    flags += ["--save_on_each_node", "--keep_checkpoints", "--resume"]
+    flags += ["--save_on_each_node", "--resume"]
     nodes = [tmp_path / "first", tmp_path / "second"]
     for node in nodes:
         node.mkdir()
 
-    def launch() -> list[str]:
+    def launch(*more: str) -> list[str]:
         port = str(find_free_port())
         processes = [
             subprocess.Popen(
                 [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--node_rank", str(rank)]
                 + ["--nproc_per_node", "1", "--master_addr", "127.0.0.1", "--master_port", port]
-                + [str(ROOT / script), *flags],
+                + [str(ROOT / script), *flags, *more],
                 cwd=node,
                 env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)},
                 stderr=subprocess.PIPE,
@@ -182,13 +182,26 @@ def test_two_nodes_without_a_shared_disk(
         assert [process.returncode for process in processes] == [0, 0], said
         return said
 
-    launch()
+    launch("--keep_checkpoints")
     metrics = read(nodes[0] / "run" / "metrics.json")
     assert not (nodes[1] / "run" / "metrics.json").exists()
     assert list((nodes[1] / "run" / "checkpoints").glob("checkpoint-*/rng_state_1.pth"))
     (nodes[0] / "run" / "metrics.json").unlink()
     assert "Resuming from run/checkpoints/checkpoint-" in launch()[0]
     assert read(nodes[0] / "run" / "metrics.json")["history"] == metrics["history"]
+    assert not any((node / "run" / "checkpoints").exists() for node in nodes)
+
+
+def test_a_log_has_lines_and_no_bars(tiny_bert: Path, reviews_csv: Path, tmp_path: Path) -> None:
+    command = [*SCRIPT, *build_flags(tiny_bert, reviews_csv, tmp_path / "run")]
+    cache = {"HF_DATASETS_CACHE": str(tmp_path / "cache")}  # with rows from it, datasets shows no bars anyway
+    done = subprocess.run(command, env=os.environ | cache, capture_output=True, check=False)
+    shown = done.stderr.decode()
+    assert done.returncode == 0, shown
+    assert "\r" not in shown
+    assert "%|" not in shown
+    assert "step 1 of 5, epoch 0.2, loss 0." in shown
+    assert "epoch 1: train loss 0." in shown
 
 
 def test_an_error_of_another_rank_reaches_the_terminal() -> None:

@@ -59,6 +59,7 @@ def test_options_that_change_no_number_do_not_count(run_dir: Path) -> None:
     assert is_finished(
         run_dir, OPTIONS | {"preprocessing_num_workers": 4, "output_dir": "./here", "data_dir": "/x", "resume": True}
     )
+    assert is_finished(run_dir, OPTIONS | {"keep_checkpoints": True})
 
 
 def test_a_run_of_an_earlier_version_has_the_defaults_of_later_options(run_dir: Path) -> None:
