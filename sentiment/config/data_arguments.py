@@ -109,8 +109,10 @@ class DataArguments(SourceArguments):
         "--dataset",
     )
     train_file: str | None = option(None, "File with training rows, an alternative to --dataset.")
-    validation_file: str | None = option(None, "With --train_file: file with validation rows. Default: a part of it.")
-    test_file: str | None = option(None, "With --train_file: file with test rows. Default: a part of it.")
+    validation_file: str | None = option(
+        None, "With --train_file and --test_file: file with validation rows. Default: a part of train."
+    )
+    test_file: str | None = option(None, "With --train_file: file with test rows. Default: a part of train.")
     label_column_name: str | None = option(None, "Label column. Default: label.")
     label_mapping: dict | str | None = option(  # type: ignore[type-arg]
         None,
@@ -154,6 +156,11 @@ class DataArguments(SourceArguments):
             is_free = self.dataset_name in (DEFAULT_DATASET, self.train_file)
             require(is_free, f"--dataset {self.dataset_name} and --train_file contradict each other: pass one of them")
             self.dataset_name = str(self.train_file)
+            require(bool(self.test_file) or not self.validation_file, "--validation_file: pass --test_file too")
+            uses_own_splits = self.split in ("auto", "official") and self.preset == "auto"
+            require(
+                uses_own_splits or not self.test_file, "--test_file: without --split and --preset, which split train"
+            )
         problem = f"--language {self.language}: pass a code such as en, de or zh, or auto"
         require(self.language == "auto" or re.fullmatch(LANGUAGE_CODE, self.language) is not None, problem)
         require_at_least(self, 3, "max_seq_length")

@@ -96,7 +96,9 @@ def parse_label_mapping(value: str | Mapping[Any, Any] | None) -> dict[str, str 
     for label, name in pairs:
         key, target = plain_label(label), plain_label(name)
         require(key is not None, "--label_mapping: a missing label cannot be mapped, it is unlabelled")
-        require(key not in mapping, f"--label_mapping names {key} twice")
+        require(
+            str(key).casefold() not in {other.casefold() for other in mapping}, f"--label_mapping names {key} twice"
+        )
         mapping[str(key)] = None if target is None or target.lower() in ("null", "none") else target
     return mapping
 

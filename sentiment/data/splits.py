@@ -69,7 +69,7 @@ def split_reviews(reviews: DatasetDict, args: DataArguments, seed: int) -> Split
     keyed = add_keys(concatenate_datasets(parts), args.cleaning, args.preprocessing_num_workers)
     ends = np.cumsum([len(part) for part in parts])
     pool, dropped = drop_unusable(keyed.select(range(ends[0])), keep_duplicates)
-    dropped |= count_left_out(reviews, pool_names)
+    dropped |= count_left_out(reviews, [*pool_names, *published.values()])
     dropped["over_max_rows"] = len(labelled_pool) - len(parts[0])
     splits: dict[str, Dataset] = {}
     held_out: set[str] = set()
@@ -99,6 +99,9 @@ def split_reviews(reviews: DatasetDict, args: DataArguments, seed: int) -> Split
 
 def choose_split(reviews: DatasetDict, args: DataArguments) -> str:
     """The method of `split_reviews` that `--split` stands for."""
+    if "test" in args.files:
+        require(is_labelled(reviews, "test"), f"--test_file {args.test_file}: no row has a label")
+        return "official"
     if args.split != "auto":
         return args.split
     has_own_test = not args.has_lab_values and "train" in reviews and is_labelled(reviews, "test")

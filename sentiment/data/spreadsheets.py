@@ -28,6 +28,8 @@ def open_spreadsheet(
             value, or no openpyxl.
     """
     workbook, formulas = load_workbook(path)
+    for sheet in [*workbook.worksheets, *(formulas.worksheets if formulas else [])]:
+        sheet.reset_dimensions()  # as some programs write them, they leave out rows and columns
     sheets = [sheet for sheet in workbook.worksheets if any(map(any, sheet.iter_rows(max_row=2, values_only=True)))]
     names = ", ".join(sheet.title for sheet in sheets) or "none"
     require(len(sheets) == 1, f"{path}: has {len(sheets)} sheets with cells ({names}): keep the one with the reviews")
@@ -68,7 +70,7 @@ def find_uncomputed(workbook: Any, values: Any, formulas: Any) -> Iterator[dict[
     for cells, contents in pairs:
         yield {
             place: str(getattr(content, "text", content))  # an array formula has its text as attribute
-            for place, (cell, content) in enumerate(zip(cells, contents, strict=True))
+            for place, (cell, content) in enumerate(zip(cells, contents, strict=False))
             if content is not None
             and (
                 (cell.value is None and cell.data_type != "str") or (is_to_compute and cell.value == 0 and content != 0)

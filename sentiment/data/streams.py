@@ -132,6 +132,8 @@ def open_text(path: str, encoding: str | None = None, newline: str | None = "") 
             f"--encoding {encoding}: Python knows no such encoding; try utf-8, cp1252 or gb18030"
         ) from error
     codec = "utf-8-sig" if codec == "utf-8" else codec
+    if codec.startswith("utf-16-") and read_sample(path).startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        codec = "utf-16"  # which takes the mark off
     return io.TextIOWrapper(open_bytes(path), encoding=codec, errors="surrogateescape", newline=newline)
 
 

@@ -88,7 +88,7 @@ def evaluate_baselines(
         test, answers[best], predicted, clusters, num_classes=len(class_names), metric=metric
     )
     outcome = {"b": "better", "a": "worse", None: "inconclusive"}[compared["better"]]
-    if compared["collapsed"] == ["a"]:  # the majority class: a constant answer is no collapse here
+    if compared["collapsed"]:  # no verdict on two models, but the majority class is one, and may win or lose
         low, high = compared["metrics"][metric]["difference_ci95"]
         outcome = "better" if low > 0 else "worse" if high < 0 else "inconclusive"
     difference = {name: compared["metrics"][metric][name] for name in ("difference", "difference_ci95")}

@@ -35,6 +35,7 @@ WRITTEN_FILES = (
 WRITTEN_FOLDERS = ("model", "model.part", "model.previous", "checkpoints", "tensorboard")
 # Options of later versions, and the values that stand for earlier ones.
 ADDED_OPTIONS: dict[str, Any] = {"truncation": "head", "class_weights": "none", "preset": "auto", "language": "auto"}
+ADDED_OPTIONS["text_column_delimiter"] = " "
 ADDED_OPTIONS |= {"target_accuracy": 0.95, "baselines": True}
 ADDED_OPTIONS |= dict.fromkeys(("train_file", "validation_file", "test_file"))
 # Options that change neither the rows nor the weights of a run.

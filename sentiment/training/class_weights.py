@@ -22,14 +22,15 @@ def build_class_weights(class_weights: str, labels: Sequence[int], class_names: 
     """
     if class_weights == "none":
         return None
-    true, classes = np.asarray(labels), np.arange(len(class_names))
+    true, weights = np.asarray(labels), np.ones(len(class_names))
     if class_weights == "balanced":
-        weights = compute_class_weight("balanced", classes=classes, y=true)
+        present = np.unique(true)  # a declared class may have no rows
+        weights[present] = compute_class_weight("balanced", classes=present, y=true)
     else:
         weights = np.array(parse_weights(class_weights))
         require(
-            len(weights) == len(classes),
-            f"--class_weights {class_weights}: {len(weights)} weights for {len(classes)} classes "
+            len(weights) == len(class_names),
+            f"--class_weights {class_weights}: {len(weights)} weights for {len(class_names)} classes "
             f"({', '.join(class_names)})",
         )
     scaled: list[float] = (weights / weights[true].mean()).tolist()

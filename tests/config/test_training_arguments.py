@@ -4,9 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from transformers import TrainingArguments
+from transformers import EvalPrediction, TrainingArguments
 from transformers.integrations.integration_utils import TensorBoardCallback
 
 from sentiment.config.arguments import REFUSED, DataArguments, FinetuningArguments, ModelArguments
@@ -109,8 +110,8 @@ EFFECTS: list[tuple[str, Callable[[SentimentTrainer], object]]] = [
         lambda trainer: trainer.train() and sum("loss" in entry for entry in trainer.state.log_history) == 4,
     ),
     ("--max_steps 3 --logging_strategy steps --logging_steps 3", lambda trainer: "grad_norm" in train_and_log(trainer)),
-    ("--metric_for_best_model f1", lambda trainer: trainer.args.greater_is_better is True),
-    ("--metric_for_best_model loss", lambda trainer: trainer.args.greater_is_better is False),
+    ("--metric_for_best_model f1", lambda trainer: abs(select(trainer)["selection"] - select(trainer)["f1"]) < 1e-8),
+    ("--metric_for_best_model loss", lambda trainer: select(trainer)["selection"] == -select(trainer)["loss"]),
     ("--save_total_limit 5", lambda trainer: find(trainer, ManifestCallback).save_total_limit == 5),
     ("--report_to tensorboard", lambda trainer: find(trainer, TensorBoardCallback) is not None),
     ("--disable_tqdm true", lambda trainer: find(trainer, LineProgressCallback) is None),
@@ -160,6 +161,13 @@ REFUSALS = [
 
 def get_evaluations(trainer: SentimentTrainer) -> list[dict[str, Any]]:
     return [entry for entry in trainer.state.log_history if "eval_loss" in entry]
+
+
+def select(trainer: SentimentTrainer) -> dict[str, Any]:
+    """The metrics of four rows, one of them wrong, among them what chooses the best checkpoint."""
+    logits, labels = np.array([[2.0, 0.0], [0.0, 2.0], [0.0, 1.0], [3.0, 0.0]]), np.array([0, 1, 0, 0])
+    assert trainer.compute_metrics is not None
+    return trainer.compute_metrics(EvalPrediction(logits, labels))
 
 
 def train_and_log(trainer: SentimentTrainer) -> dict[str, Any]:

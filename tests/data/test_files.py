@@ -571,3 +571,22 @@ def test_workbooks_written_by_pandas_are_read_back_or_refused(
     pd.DataFrame(rows, columns=list(NAMES)).to_excel(tmp_path / "a.xlsx", index=False)
     is_formula = any(text.startswith("=") and len(text) > 1 for text, _ in rows)  # in a workbook, not in the frame
     check_read_back(pack(tmp_path / "a.xlsx", compression), rows, is_refused=is_formula)
+
+
+@pytest.mark.parametrize("dimension", ["A1:B10", "A1:A51", "A1"])
+def test_wrong_dimensions_of_a_sheet_lose_nothing(dimension: str, tmp_path: Path) -> None:
+    workbook = openpyxl.Workbook()
+    for row in (NAMES, *((f"film {number}", number % 2) for number in range(50))):
+        workbook.active.append(row)
+    workbook.save(tmp_path / "right.xlsx")
+    with zipfile.ZipFile(tmp_path / "right.xlsx") as source, zipfile.ZipFile(tmp_path / "a.xlsx", "w") as target:
+        for name in source.namelist():
+            content = source.read(name).replace(b'<dimension ref="A1:B51"', f'<dimension ref="{dimension}"'.encode())
+            target.writestr(name, content)
+    assert rows_of(tmp_path / "a.xlsx") == [(f"film {number}", number % 2) for number in range(50)]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_a_named_utf16_with_a_mark(encoding: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes("\ufefftext,label\ngood,1\nbad,0\n".encode(encoding))
+    assert rows_of(tmp_path / "a.csv", encoding=encoding) == [("good", 1), ("bad", 0)]

@@ -66,3 +66,9 @@ def test_texts_without_spaces_have_features_of_characters() -> None:
     texts = {name: ["这部电影很好看", "故事很差"] for name in ("train", "validation", "test")}
     features = build_tfidf_features(texts)
     assert features["test"].shape[1] > 20
+
+
+def test_a_collapsed_model_loses_to_a_baseline(parts: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    texts, labels = parts
+    found = evaluate_baselines({"tfidf": build_tfidf_features(texts)}, labels, np.zeros(300, int), CLASSES)
+    assert (found["best"], found["outcome"]) == ("tfidf", "worse")

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from sentiment.inference.export import export_model
 from sentiment.inference.predictor import Predictor
 from sentiment.pipelines.adaptation import adapt
 from sentiment.pipelines.finetuning import finetune
+from sentiment.pipelines.trust import write_calibration
 from sentiment.pipelines.verification import verify_run
 from sentiment.serving.arguments import ServingArguments
 from sentiment.serving.service import load_service
@@ -73,9 +75,11 @@ def test_predictor_repeats_the_test_predictions(run_dir: Path) -> None:
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_pipeline_of_plain_transformers_gives_the_same(run_dir: Path) -> None:
+def test_pipeline_of_plain_transformers_gives_the_same(run_dir: Path, tmp_path: Path) -> None:
     texts = ["a good film", "bad", "not a very dull story"]
     classify = pipeline("text-classification", model=str(run_dir / "model"), device="cpu", top_k=None)
+    run_dir = shutil.copytree(run_dir, tmp_path / "uncalibrated")
+    write_calibration(run_dir / "model", 1.0)  # which plain transformers does not know
     for scores, prediction in zip(classify(texts), Predictor.from_pretrained(str(run_dir)).predict(texts), strict=True):
         assert prediction is not None
         found = {score["label"]: score["score"] for score in scores}

@@ -52,10 +52,12 @@ def test_a_run_leaves_what_is_promised_and_its_numbers_agree(run: Callable[..., 
     promised = {
         "model", "run.json", "metrics.json", "predictions.parquet", "report.md", "report.html",
         "loss.png", "metrics.png", "confusion.png", "before_after.png", "text_keys.npy",
+        "calibration.png", "coverage.png", "curves.png",
     }  # fmt: skip
     assert {path.name for path in folder.iterdir()} == promised
     metrics, record = read(folder / "metrics.json"), read(folder / "run.json")
-    assert set(metrics) == {"test", "validation", "history", "best_epoch", "resources"}
+    parts = {"test", "validation", "calibration", "abstention", "baselines", "history", "best_epoch", "resources"}
+    assert set(metrics) == parts
     assert set(metrics["test"]) == {"before", "after"}
     after = metrics["test"]["after"]
     assert after["accuracy"] > 0.75 > metrics["test"]["before"]["accuracy"]

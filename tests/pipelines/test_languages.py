@@ -17,6 +17,7 @@ from sentiment.models.loading import load_tokenizer
 from sentiment.pipelines.adaptation import adapt
 from sentiment.pipelines.comparison import compare
 from sentiment.pipelines.finetuning import finetune
+from sentiment.pipelines.trust import write_calibration
 from sentiment.pipelines.verification import verify_run
 from sentiment.storage import read_json, write_json
 
@@ -109,7 +110,9 @@ def test_odd_texts_are_encoded_as_in_training(run_dir: Path, text: str) -> None:
     assert checkpoint.encode([text]) == expected
 
 
-def test_plain_transformers_answers_the_same(run_dir: Path) -> None:
+def test_plain_transformers_answers_the_same(run_dir: Path, tmp_path: Path) -> None:
+    run_dir = shutil.copytree(run_dir, tmp_path / "uncalibrated")
+    write_calibration(run_dir / "model", 1.0)
     texts = [text for text in ODD_TEXTS if load_checkpoint(str(run_dir)).clean(text) == text]
     assert len(texts) > 10
     classify = pipeline("text-classification", model=str(run_dir / "model"), device="cpu", top_k=None, truncation=True)
@@ -144,19 +147,6 @@ def test_characters_are_tokens(model: Path) -> None:
     assert AutoTokenizer.from_pretrained(model).tokenize("这部电影很好\uff01") == [*"这部电影很好", "\uff01"]
 
 
-def load_texts(path: Path) -> list[str]:
-    with path.open(encoding="utf-8", newline="") as stream:
-        return [row["text"] for row in csv.DictReader(stream)]
-
-
-def test_the_report_has_slices_for_chinese(run_dir: Path) -> None:
-    report = (run_dir / "report.md").read_text(encoding="utf-8")
-    assert "6-15 tokens" in report
-    assert "Lengths are in tokens" in report
-    assert "2-5 words" not in report
-    assert "| negation" not in report
-
-
 def test_adaptation_to_texts_without_spaces(model: Path, reviews: Path, tmp_path: Path) -> None:
     metrics = adapt(
         model_name_or_path=str(model), dataset_name=[str(reviews)], target_dataset=str(reviews), max_steps=2,
@@ -164,7 +154,4 @@ def test_adaptation_to_texts_without_spaces(model: Path, reviews: Path, tmp_path
     )  # fmt: skip
     assert metrics["validation"]["after"]["masked_tokens"] > 20
     assert metrics["examples"]
-    for example in metrics["examples"]:  # one character is masked, and no spaces are added
-        assert len(example["word"]) == 1
-        assert example["text"].replace("[MASK]", example["word"]) in "\n".join(load_texts(reviews))
     assert (tmp_path / "mlm/report.html").is_file()

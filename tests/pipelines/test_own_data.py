@@ -64,6 +64,9 @@ def test_files_of_splits_are_used_as_they_are(train: Callable[..., Any], tmp_pat
     ("flags", "message"),
     [
         (["--test_file", "c.csv"], "--validation_file and --test_file: pass --train_file too"),
+        (["--train_file", "a.csv", "--validation_file", "b.csv"], "--validation_file: pass --test_file too"),
+        (["--train_file", "a.csv", "--test_file", "c.csv", "--preset", "lab"], "--test_file: without --split and"),
+        (["--train_file", "a.csv", "--test_file", "c.csv", "--split", "grouped"], "--test_file: without --split and"),
         (["--train_file", "a.csv", "--dataset", "imdb"], "--dataset imdb and --train_file contradict each other"),
         (["--train_file", "a.csv"], "no such file: a.csv"),
     ],

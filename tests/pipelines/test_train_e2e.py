@@ -7,10 +7,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet
 import pytest
 
 from sentiment.demo.embedded import MINILM, SNIPPETS, cached_package
+from sentiment.evaluation.calibration import scale_probabilities
 from sentiment.inference.predictor import Predictor
 
 ROOT = Path(__file__).parents[2]
@@ -46,15 +48,18 @@ def test_the_offline_run_and_its_checkpoint_in_plain_transformers(tmp_path: Path
     assert "\r" not in done.stderr  # no progress bars in a log
 
     table = pyarrow.parquet.read_table(tmp_path / "run" / "predictions.parquet").to_pydict()
+    predictor = Predictor.from_pretrained(str(tmp_path / "run"))
+    calibrated = np.stack([table["p_negative"], table["p_positive"]], axis=1)
+    uncalibrated = scale_probabilities(calibrated, 1 / predictor.checkpoint.temperature)[:, 1]
     # Longer than the model takes: both must truncate it at the same token.
     long_text = "a film of some charm , but " * 60
     *answers, of_long_text = ask_pipeline(tmp_path / "run" / "model", [*table["text"], long_text])
-    for answer, probability, predicted in zip(answers, table["p_positive"], table["predicted"], strict=True):
+    for answer, probability, predicted in zip(answers, uncalibrated, table["predicted"], strict=True):
         assert answer["positive"] == pytest.approx(probability, abs=1e-6)
         assert max(answer, key=lambda name: answer[name]) == ("negative", "positive")[predicted]
 
-    predictor = Predictor.from_pretrained(str(tmp_path / "run"))
-    assert of_long_text["positive"] == pytest.approx(predictor.predict_probabilities([long_text])[0, 1], abs=1e-6)
+    found = scale_probabilities(predictor.predict_probabilities([long_text]), 1 / predictor.checkpoint.temperature)
+    assert of_long_text["positive"] == pytest.approx(found[0, 1], abs=1e-6)
 
 
 def ask_pipeline(model: Path, texts: list[str]) -> list[dict[str, float]]:

@@ -607,7 +607,7 @@ def test_health(open_service: Callable[..., Any]) -> None:
 def test_info(client: TestClient, tiny_classifier: Path) -> None:
     info = client.get("/info").json()
     model = {"name": tiny_classifier.name, "backend": "torch", "precision": "fp32"}
-    assert info["models"] == [model | {"cleaning": "light", "max_seq_length": 16}]
+    assert info["models"] == [model | {"cleaning": "light", "max_seq_length": 16, "temperature": 1.0}]
     assert info["labels"] == ["negative", "positive"]
     assert info["limits"] == {
         "max_sentences": 128,

@@ -32,3 +32,7 @@ def test_micro_batches_add_up_to_the_loss_of_the_step() -> None:
     loss = build_weighted_loss([0.7, 1.7])
     parts = [loss({"logits": logits[rows]}, labels[rows], 10) for rows in (slice(0, 4), slice(4, 10))]
     assert sum(parts).item() == pytest.approx(loss({"logits": logits}, labels).item(), abs=1e-6)  # type: ignore[union-attr]
+
+
+def test_a_declared_class_without_rows_is_no_error() -> None:
+    assert build_class_weights("balanced", [0] * 6 + [1] * 3, ["a", "b", "c"]) == pytest.approx([0.75, 1.5, 1.0])
