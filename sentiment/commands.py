@@ -92,12 +92,15 @@ def evaluate(
 ) -> None:
     """Prints the metrics of a checkpoint on the labelled rows of a split."""
     from sentiment.data.labelled_rows import load_labelled_rows
+    from sentiment.inference.checkpoint import load_checkpoint
     from sentiment.pipelines.evaluation import evaluate_model
     from sentiment.reporting.terminal import render_metrics
     from sentiment.runs.lineage import describe_seen_texts
     from sentiment.storage import write_json
 
-    labelled = load_labelled_rows(dataset, data_dir, split, **build_reading_options(columns))
+    labelled = load_labelled_rows(
+        dataset, load_checkpoint(model).labels, data_dir, split, **build_reading_options(columns)
+    )
     metrics, _ = evaluate_model(model, labelled)
     warnings = describe_seen_texts(model, labelled.texts)
     for warning in warnings:

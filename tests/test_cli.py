@@ -380,3 +380,19 @@ def test_predict_withholds_uncertain_labels(tiny_classifier: Path, capsys: Captu
         assert prediction is not None
         assert float(score) == pytest.approx(prediction.score, abs=1e-6)
         assert label == ("uncertain" if prediction.score == scores[0] else prediction.label)
+
+
+def test_rows_of_two_of_the_classes_of_a_model_are_evaluated(
+    build_classifier: Callable[..., Path], tmp_path: Path, capsys: Capture
+) -> None:
+    model, data = build_classifier(["0", "1", "2"]), tmp_path / "rows.csv"
+    for labels, rows in ((("0", "1", "1"), [1, 2, 0]), (("1", "1", "1"), [0, 3, 0])):
+        data.write_text("text,label\n" + "".join(f"good film {row},{label}\n" for row, label in enumerate(labels)))
+        call("evaluate", model, "--dataset", data, "--output", tmp_path / "found.json")
+        found = json.loads((tmp_path / "found.json").read_text())["per_class"]
+        assert {name: scores["support"] for name, scores in found.items()} == dict(zip("012", rows, strict=True))
+    data.write_text("text,label\ngood film,neg\nbad film,pos\n")
+    with pytest.raises(SystemExit) as refusal:
+        call("evaluate", model, "--dataset", data)
+    assert refusal.value.code == 2
+    assert "the classes of" in capsys.readouterr().err

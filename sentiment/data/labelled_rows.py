@@ -1,13 +1,13 @@
 """Labelled rows of any dataset, with the labels of a trained classifier."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from datasets import Dataset
 
-from sentiment.data.labels import align_labels
+from sentiment.data.labels import LabelOptions, align_labels
 from sentiment.data.sources import load_reviews
 from sentiment.data.splits import choose_labelled_split, join_labelled
 from sentiment.exceptions import require
@@ -41,13 +41,20 @@ class LabelledRows:
 
 
 def load_labelled_rows(
-    dataset: str, data_dir: str | None = None, split: str | None = None, **reading: Any
+    dataset: str,
+    class_names: Sequence[str],
+    data_dir: str | None = None,
+    split: str | None = None,
+    labels: LabelOptions | None = None,
+    **reading: Any,
 ) -> LabelledRows:
     """The labelled rows with a text of a split, by default of the first of `DEFAULT_SPLITS` that has some.
 
-    `reading` are further arguments of `load_reviews`. Raises InputError if there are none.
+    `class_names` are those of the model that the rows are for, `reading` further arguments of `load_reviews`. Raises
+    InputError if there are none.
     """
-    reviews = load_reviews(dataset, data_dir, **reading)
+    options = replace(labels or LabelOptions(), known=tuple(class_names))
+    reviews = load_reviews(dataset, data_dir, labels=options, **reading)
     name = choose_labelled_split(reviews, [split] if split else DEFAULT_SPLITS)
     rows = join_labelled(reviews, [name])
     filled = np.flatnonzero([bool(text.strip()) for text in rows["text"][:]])

@@ -39,10 +39,14 @@ def canonical_names(names: Iterable[str]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class LabelOptions:
-    """What label values mean: `mapping` to classes (None: leave the row out), and the value of unlabelled rows."""
+    """What label values mean: `mapping` to classes (None: leave the row out), and the value of unlabelled rows.
+
+    `known` are the classes of a model: labels that are all among them keep their names, also 0 and 1.
+    """
 
     mapping: Mapping[str, str | None] | None = None
     unlabelled_value: str | None = None
+    known: tuple[str, ...] = ()
 
 
 def plain_label(value: Any) -> str | None:
@@ -154,8 +158,9 @@ def encode_labels(
     classes: tuple[str, ...] = LABEL_NAMES
     number = {name: BINARY_VALUES.get(name, 0) for name in names}
     is_rated = is_rating and not options.mapping and names.keys() <= {*DIGITS}
-    if is_rated or not names.keys() <= BINARY_VALUES.keys():
-        classes = order_classes(names.values(), declared)
+    is_known = bool(names) and names.keys() <= {name.strip().casefold() for name in options.known}
+    if is_rated or is_known or not names.keys() <= BINARY_VALUES.keys():
+        classes = order_classes(names.values(), declared or options.known)
         number = {name.casefold(): place for place, name in enumerate(classes)}
     for label in found:
         if label not in ids:

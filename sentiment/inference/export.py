@@ -95,7 +95,7 @@ def load_labelled_texts(
 ) -> tuple[str, list[list[int]], np.ndarray]:
     """Source, token ids and labels of a dataset, as chosen by `sentiment evaluate`, or of the run's test rows."""
     if dataset is not None:
-        labelled = load_labelled_rows(dataset, data_dir, split, **columns)
+        labelled = load_labelled_rows(dataset, checkpoint.labels, data_dir, split, **columns)
         labels = labelled.align_labels(checkpoint.labels, model_dir)
         return f"{dataset}, split {labelled.split}", checkpoint.encode(labelled.texts), labels
     options = {"split": split, "data_dir": data_dir} | columns

@@ -55,7 +55,7 @@ def compare(
         from sentiment.pipelines.evaluation import evaluate_run  # imports torch
 
         check_same_classes(first, second)
-        labelled = load_labelled_rows(dataset, **reading)
+        labelled = load_labelled_rows(dataset, first.class_names, **reading)
         first, second = evaluate_run(first, labelled), evaluate_run(second, labelled)
     else:
         check_same_test(first, second)
