@@ -130,12 +130,6 @@ def open_table(path: str, options: ColumnOptions, all_columns: bool = False) -> 
     return open_delimited(path, suffix, options)
 
 
-def read_column_names(path: str, options: ColumnOptions) -> list[str]:
-    """The names of all columns of a file; of JSON, those of its first object."""
-    with open_table(path, options, all_columns=True) as table:
-        return [*table.names] or list(next(table.rows, (0, {}))[1])
-
-
 def open_delimited(path: str, suffix: str, options: ColumnOptions) -> Table:
     """The rows of a table whose first line names the columns."""
     # Not by pandas, which fills short rows and drops fields of long ones, nor by pyarrow, which does not say in which
