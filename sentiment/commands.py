@@ -12,11 +12,16 @@ from typing import Any
 from sentiment.exceptions import InputError, require
 
 
+def select_given(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that are given; the others have the defaults of what takes them."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
 def build_reading_options(options: dict[str, Any]) -> dict[str, Any]:
     """The arguments of `load_reviews` for `COLUMN_OPTIONS`; those that are not given have their defaults."""
     from sentiment.data.labels import LabelOptions, parse_label_mapping
 
-    given = {name: value for name, value in options.items() if value is not None}
+    given = select_given(options)
     labels = LabelOptions(parse_label_mapping(given.pop("label_mapping", None)), given.pop("unlabelled_value", None))
     return given | {"labels": labels}
 
@@ -128,7 +133,7 @@ def predict(
 
     if texts and file:
         raise InputError("pass either texts or --file, not both")
-    given = {name: value for name, value in columns.items() if value is not None}
+    given = select_given(columns)
     require(bool(file) or not given, f"--{', --'.join(given)}: for --file only")
     file_prediction.check_output(output, file or (None if texts else 0))  # 0 is stdin
     require(0 <= abstain_below <= 1, f"--abstain_below {abstain_below}: a probability")
@@ -158,11 +163,8 @@ def compare(
     from sentiment.pipelines.comparison import compare as compare_runs
     from sentiment.reporting.terminal import render_comparison
 
-    given = {name: value for name, value in columns.items() if value is not None}
-    require(
-        bool(dataset) or not given | ({"split": split} if split else {}),
-        "options of columns and splits: for --dataset only",
-    )
+    given = select_given(columns)
+    require(bool(dataset) or not (given or split), "options of columns and splits: for --dataset only")
     comparison = compare_runs(
         folder_a, folder_b, output_dir, dataset, metric, data_dir=data_dir, split=split, **build_reading_options(given)
     )
@@ -204,7 +206,7 @@ def export(
     """Writes ONNX files beside the weights and prints the comparison with torch; exit code 1 if one is refused."""
     from sentiment.inference.export import export_model, render_export
 
-    given = {name: value for name, value in columns.items() if value is not None}
+    given = select_given(columns)
     require(bool(dataset) or not given, f"--{', --'.join(given)}: for --dataset only")
     report = export_model(model, int8, dataset, split, data_dir, **(build_reading_options(given) if given else {}))
     print(render_export(report))
@@ -217,4 +219,4 @@ def serve(**options: Any) -> None:
     from sentiment.serving.arguments import ServingArguments
     from sentiment.serving.server import serve as serve_http
 
-    serve_http(ServingArguments(**{name: value for name, value in options.items() if value is not None}))
+    serve_http(ServingArguments(**select_given(options)))

@@ -8,7 +8,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 BINS = 15
-FEWEST_PER_BIN = 20
+MIN_ROWS_PER_BIN = 20
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.05, 20.0
 RESAMPLES = 200
 
@@ -32,8 +32,8 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
 
 
 def count_bins(rows: int) -> int:
-    """The number of bins for so many rows: `BINS`, or fewer of `FEWEST_PER_BIN` rows each."""
-    return max(1, min(BINS, rows // FEWEST_PER_BIN))
+    """The number of bins: `BINS`, or fewer if they would have under `MIN_ROWS_PER_BIN` rows."""
+    return max(1, min(BINS, rows // MIN_ROWS_PER_BIN))
 
 
 def bin_confidences(probabilities: np.ndarray, labels: ArrayLike) -> list[dict[str, float]]:

@@ -26,8 +26,8 @@ from sentiment.inference.backends import predict_probabilities
 from sentiment.inference.batching import compute_probabilities
 from sentiment.models.classifier import SentimentClassifier, load_classifier, load_trained_classifier
 from sentiment.pipelines.baselines import compute_baselines
+from sentiment.pipelines.calibration import calibrate_model, write_calibration
 from sentiment.pipelines.run import Run
-from sentiment.pipelines.trust import evaluate_trust, write_calibration
 from sentiment.reporting.finetuning_report import write_report
 from sentiment.reporting.model_cards import write_model_card
 from sentiment.reporting.terminal import render_before_after
@@ -191,13 +191,13 @@ class FinetuningRun(Run):
         # The saved model, not the Trainer's: that one's forward pass keeps rounding to the precision of training.
         trained = load_trained_classifier(str(self.run_dir / "model"), trainer.args.device)
         after, probabilities = evaluate(trained, data.tokenized["test"], tokenizer, data.splits["test"])
-        calibrated, trust = evaluate_trust(trained, data, tokenizer, probabilities, self.args.target_accuracy)
-        write_calibration(self.run_dir / "model", trust["calibration"]["temperature"])
+        calibrated, evaluated = calibrate_model(trained, data, tokenizer, probabilities, self.args.target_accuracy)
+        write_calibration(self.run_dir / "model", evaluated["calibration"]["temperature"])
         write_predictions(self.run_dir / "predictions.parquet", data.splits["test"], calibrated)
         if self.args.baselines:
             metric, seed = self.args.metric_for_best_model, self.args.seed
             predicted = choose_labels(probabilities)
-            trust["baselines"] = compute_baselines(data, *self.start, predicted, metric, seed)
+            evaluated["baselines"] = compute_baselines(data, *self.start, predicted, metric, seed)
         history = build_history(trainer.state.log_history)
         best = get_best_evaluation(trainer, history)
         lengths = data.tokenized["train"]["length"][:]
@@ -207,7 +207,7 @@ class FinetuningRun(Run):
         return {
             "test": {"before": before, "after": after},
             "validation": best["validation"],
-            **trust,
+            **evaluated,
             "history": history,
             "best_epoch": best["epoch"],
             "resources": summarize_resources(trainer, len(lengths) * epochs, tokens)

@@ -12,8 +12,8 @@ from sentiment.data.labels import shorten
 from sentiment.data.leaks import assign_clusters
 from sentiment.evaluation.error_analysis import compute_slice_metrics, find_most_confident_errors
 from sentiment.reporting import plots
+from sentiment.reporting.calibration_plots import draw_calibration, draw_coverage, draw_curves
 from sentiment.reporting.rendering import JsonObject, list_scores, write_report_files
-from sentiment.reporting.trust_plots import draw_calibration, draw_coverage, draw_curves
 from sentiment.runs.results import get_language, read_predictions, stack_probabilities
 
 LINE_STYLES = ((plots.BLUE, "o"), (plots.ORANGE, "s"), (plots.GREEN, "^"), (plots.PURPLE, "D"), (plots.GREY, "v"))
@@ -29,7 +29,7 @@ def write_report(run_dir: Path, run: JsonObject, metrics: JsonObject, tokenizer:
     figures: dict[str, Figure] = {}
     if (path := run_dir / "predictions.parquet").exists():
         predictions = read_predictions(path)
-        figures |= draw_trust(metrics, predictions)
+        figures |= draw_calibration_figures(metrics, predictions)
         clusters, language = assign_clusters(predictions["text"]), get_language(run)
         context["errors"] = {
             "slices": compute_slice_metrics(predictions, tokenizer, clusters, language),
@@ -46,7 +46,7 @@ def write_report(run_dir: Path, run: JsonObject, metrics: JsonObject, tokenizer:
     write_report_files(run_dir, "finetuning.j2", context, figures)
 
 
-def draw_trust(metrics: JsonObject, predictions: Mapping[str, Sequence[Any]]) -> dict[str, Figure]:
+def draw_calibration_figures(metrics: JsonObject, predictions: Mapping[str, Sequence[Any]]) -> dict[str, Figure]:
     """Figures on calibration and abstention, if these were evaluated, and ROC and precision-recall curves."""
     figures = {}
     if calibration := metrics.get("calibration"):

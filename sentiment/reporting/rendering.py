@@ -173,15 +173,14 @@ def list_confused_pairs(metrics: JsonObject, limit: int = 10) -> list[tuple[str,
 
 def describe_baseline(metrics: JsonObject) -> str:
     """The accuracy of always answering with the most frequent label, and whether the model does little else."""
-    rows = {name: scores["support"] for name, scores in metrics["per_class"].items()}
-    frequent, total = max(rows, key=lambda name: rows[name]), sum(rows.values())
-    predicted = dict(zip(rows, map(sum, zip(*metrics["confusion_matrix"], strict=True)), strict=True))
-    baseline = f"always answering '{frequent}' would reach {rows[frequent] / total:.1%}"
-    answer = max(predicted, key=lambda name: predicted[name])
-    if metrics.get("collapsed"):
-        share = f"{predicted[answer] / total:.1%} of its answers are '{answer}'"
+    majority = metrics["majority_baseline"]
+    baseline = f"always answering '{majority['label']}' would reach {majority['accuracy']:.1%} accuracy"
+    if answer := metrics.get("collapsed"):
+        place, matrix = list(metrics["per_class"]).index(answer), metrics["confusion_matrix"]
+        answered = sum(counts[place] for counts in matrix) / sum(map(sum, matrix))
+        share = f"{answered:.1%} of its answers are '{answer}'"
         return f"{baseline}; the model has collapsed, {share}: {WAY_OUT_OF_COLLAPSE}"
-    if metrics["accuracy_ci95"][0] <= rows[frequent] / total:
+    if metrics["accuracy_ci95"][0] <= majority["accuracy"]:
         return f"{baseline}: the model is not shown to be better than that"
     return baseline
 

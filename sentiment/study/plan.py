@@ -1,5 +1,6 @@
 """The plan of a study: every adaptation and fine-tuning with its options, and the data that they share."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -24,7 +25,7 @@ OVERHEAD_ROWS = 2_000
 
 
 @dataclass(frozen=True)
-class PlannedRun:
+class PlannedRun(ABC):
     """A run as plain data; `options` are those of `sentiment.finetune` or `sentiment.adapt`."""
 
     argument_classes: ClassVar[tuple[type, ...]]
@@ -36,9 +37,9 @@ class PlannedRun:
         """Folder of the run."""
         return Path(self.options["output_dir"])
 
+    @abstractmethod
     def train(self) -> str:
         """Train it, and return the result in words."""
-        raise NotImplementedError
 
     def build_arguments(self) -> tuple[Any, ...]:
         """The options as the run takes them."""

@@ -10,8 +10,9 @@ import torch
 from transformers import EvalPrediction, TrainingArguments
 from transformers.integrations.integration_utils import TensorBoardCallback
 
-from sentiment.config.arguments import REFUSED, DataArguments, FinetuningArguments, ModelArguments
+from sentiment.config.arguments import DataArguments, FinetuningArguments, ModelArguments
 from sentiment.config.parsing import parse_arguments
+from sentiment.config.run_arguments import REFUSED
 from sentiment.data.finetuning_data import RunData
 from sentiment.exceptions import InputError
 from sentiment.models.loading import load_tokenizer

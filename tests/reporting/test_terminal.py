@@ -36,7 +36,7 @@ def test_before_after_table(metrics: dict[str, Any]) -> None:
 
 
 def test_a_model_with_one_answer_is_named(metrics: dict[str, Any]) -> None:
-    baseline = "always answering 'negative' would reach 50.0%"
+    baseline = "always answering 'negative' would reach 50.0% accuracy"
     assert render_before_after(metrics).endswith(f"{baseline}: the model is not shown to be better than that")
     metrics["test"]["after"] = metrics["test"]["before"]
     assert render_before_after(metrics).endswith(
@@ -147,9 +147,9 @@ def test_an_adaptation_of_an_earlier_version_that_did_not_record_its_objective()
 def test_a_model_that_answers_little_else_than_one_class_is_named() -> None:
     labels = [0] * 930 + [1] * 70
     better = compute_metrics([0] * 930 + [1] * 70, labels, LABEL_NAMES)
-    assert describe_baseline(better) == "always answering 'negative' would reach 93.0%"
+    assert describe_baseline(better) == "always answering 'negative' would reach 93.0% accuracy"
     same = compute_metrics([0] * 900 + [1] * 65 + [0] * 35, labels, LABEL_NAMES)
-    assert describe_baseline(same).endswith("93.0%: the model is not shown to be better than that")
+    assert describe_baseline(same).endswith("93.0% accuracy: the model is not shown to be better than that")
     collapsed = compute_metrics([0] * 995 + [1] * 5, labels, LABEL_NAMES)
     assert "the model has collapsed, 99.5% of its answers are 'negative': train with" in describe_baseline(collapsed)
 

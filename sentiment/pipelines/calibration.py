@@ -1,4 +1,4 @@
-"""How far a fine-tuned model can be trusted: calibration and abstention, chosen on the validation split."""
+"""Calibration and abstention of a fine-tuned model: temperature and threshold, chosen on the validation split."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from sentiment.models.classifier import SentimentClassifier
 from sentiment.storage import read_json, write_json
 
 
-def evaluate_trust(
+def calibrate_model(
     model: SentimentClassifier,
     data: RunData,
     tokenizer: PreTrainedTokenizerBase,

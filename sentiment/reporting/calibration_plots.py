@@ -1,4 +1,4 @@
-"""Figures on how far a classifier can be trusted: calibration, abstention, ROC and precision-recall curves."""
+"""Figures of a classifier's probabilities: calibration, abstention, ROC and precision-recall curves."""
 
 from collections.abc import Sequence
 
