@@ -114,6 +114,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     command = options.pop("command")
     if command in RUN_COMMANDS:
         options["flags"] = rest
+    elif command is commands.predict and not any(word.startswith("-") for word in rest):
+        options["texts"] += rest  # after options, which argparse does not look for them
     elif rest:
         parser.error(f"unknown argument '{' '.join(rest)}'")
     run_command(command, **options)

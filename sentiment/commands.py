@@ -133,6 +133,8 @@ def predict(
 
     if texts and file:
         raise InputError("pass either texts or --file, not both")
+    is_path = len(texts) == 1 and len(texts[0]) < 256 and Path(texts[0]).is_file()
+    require(not is_path, f"{''.join(texts[:1])!r} is a file: pass it with --file")
     given = select_given(columns)
     require(bool(file) or not given, f"--{', --'.join(given)}: for --file only")
     file_prediction.check_output(output, file or (None if texts else 0))  # 0 is stdin

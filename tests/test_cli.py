@@ -361,7 +361,7 @@ def test_blank_texts_are_not_evaluated(tiny_classifier: Path, tmp_path: Path, ca
     data = tmp_path / "rows.csv"
     data.write_text('text,label\ngood film,pos\n" ",pos\nbad film,neg\n')
     call("evaluate", tiny_classifier, "--dataset", data)
-    assert "2 labelled rows; 1 with a blank text left out" in capsys.readouterr().out
+    assert "2 labelled rows; left out: 1 with a blank text" in capsys.readouterr().out
     data.write_text('text,label\n" ",pos\n" ",neg\n')
     with pytest.raises(SystemExit) as refusal:
         call("evaluate", tiny_classifier, "--dataset", data)
@@ -396,3 +396,18 @@ def test_rows_of_two_of_the_classes_of_a_model_are_evaluated(
         call("evaluate", model, "--dataset", data)
     assert refusal.value.code == 2
     assert "the classes of" in capsys.readouterr().err
+
+
+def test_predict_takes_texts_after_options_and_no_path_for_a_text(
+    tiny_classifier: Path, tmp_path: Path, refused: Callable[..., str], capsys: Capture
+) -> None:
+    call("predict", tiny_classifier, "--probabilities", "good film", "bad")
+    assert [row[0] for row in rows_of(capsys.readouterr().out)[1:]] == ["good film", "bad"]
+    (tmp_path / "rows.csv").write_text("text\ngood\n")
+    assert "is a file: pass it with --file" in refused("predict", tiny_classifier, tmp_path / "rows.csv")
+
+
+def test_evaluate_counts_rows_without_a_label(tiny_classifier: Path, tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "rows.csv").write_text("text,label\ngood film,pos\nbad film,neg\nplot,\n")
+    call("evaluate", tiny_classifier, "--dataset", tmp_path / "rows.csv")
+    assert "2 labelled rows; left out: 1 without a label" in capsys.readouterr().out

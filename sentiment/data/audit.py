@@ -43,21 +43,26 @@ def audit_split(part: Dataset, tokenizer: PreTrainedTokenizerBase, max_seq_lengt
     class_names = part.features["label"].names
     counts = np.bincount(labels[labels >= 0], minlength=len(class_names))
     batches = part.select_columns(["text"]).iter(batch_size=1000)
-    tokens = [len(ids) for batch in batches for ids in encode_texts(batch["text"], tokenizer)]
+    tokens, unknown = [], 0
+    for batch in batches:
+        for ids in encode_texts(batch["text"], tokenizer):
+            tokens.append(len(ids))
+            unknown += ids.count(tokenizer.unk_token_id) if tokenizer.unk_token_id is not None else 0
     lengths = np.array(tokens) + count_special_tokens(tokenizer)
     is_cut = lengths > max_seq_length
     return {
         "rows": len(part),
         "labels": dict(zip(class_names, counts.tolist(), strict=True)) | {"unlabelled": int((labels < 0).sum())},
         "empty": sum(not text for text in part["text"][:]),
-        "duplicates": len(keys) - len(labels_of),
-        "both_labels": sum(sum(label >= 0 for label in found) > 1 for found in labels_of.values()),
+        "duplicates": sum(map(bool, keys)) - sum(map(bool, labels_of)),
+        "both_labels": sum(sum(label >= 0 for label in found) > 1 for key, found in labels_of.items() if key),
         "tokens": {
             "mean": round(float(lengths.mean()), 2),
             "median": float(np.median(lengths)),
             "p95": float(np.percentile(lengths, 95)),
             "max": int(lengths.max()),
         },
+        "share_unknown": unknown / max(1, sum(tokens)),
         "share_cut": float(is_cut.mean()),
         "share_cut_by_class": {
             name: float(is_cut[labels == label].mean()) for label, name in enumerate(class_names) if counts[label]

@@ -87,7 +87,10 @@ def match_columns(
                 f"{where}: no column 'label', but {near[0]!r}: pass --label_column_name {near[0]}, or remove it if the "
                 f"reviews are unlabelled; {listing}"
             )
-    names = tuple(getattr((features or {}).get(label), "names", None) or ())
+    feature: Any = features or {}
+    for part in label.split(".") if label not in feature else [label]:
+        feature = feature.get(part) if isinstance(feature, Mapping) else None
+    names = tuple(getattr(feature, "names", None) or ())
     return Columns(tuple(texts), label, names, options.text_column_delimiter, options.with_record)
 
 
@@ -126,10 +129,11 @@ def looks_like_rating(name: str) -> bool:
 def looks_like_label(name: str) -> bool:
     """Whether a column, or a part of a nested column's path, has the name of a label or rating.
 
-    >>> looks_like_label("airline_sentiment"), looks_like_label("review.stars"), looks_like_label("title")
-    (True, True, False)
+    >>> [looks_like_label(name) for name in ("airline_sentiment", "review.stars", "Star Rating", "title")]
+    [True, True, True, False]
     """
-    return any(LABEL_LIKE.fullmatch(part.strip()) for part in name.lower().split("."))
+    parts = (re.sub(r"[\s-]+", "_", part.strip()) for part in name.lower().split("."))
+    return any(map(LABEL_LIKE.fullmatch, parts))
 
 
 def parse_row(

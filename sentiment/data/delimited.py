@@ -67,6 +67,7 @@ def read_cells(path: str, lines: Iterable[str], delimiter: str) -> Iterator[tupl
             problem = f"{path}: row {row}: a quote is escaped by a backslash; double the quotes inside a quoted text"
             require(not is_escaped, problem)
             feed.push_back(rest)
+            feed.record = [first]
             reader = csv.reader(feed, delimiter=delimiter, strict=True)
         if not cells:
             # Where lines end otherwise, this is the start of an unquoted text rather than a blank line.

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Features
 
-from sentiment.data.columns import ColumnOptions, Columns, match_columns, name_unnamed_columns, parse_row
+from sentiment.data.columns import TEXT_COLUMNS, ColumnOptions, Columns, match_columns, name_unnamed_columns, parse_row
 from sentiment.data.delimited import TAB_SUFFIXES, find_delimiter, read_cells, split_off_separator_line
 from sentiment.data.json_files import Record, read_json_records
 from sentiment.data.spreadsheets import open_spreadsheet
@@ -104,6 +104,27 @@ def list_file_columns(path: str, encoding: str | None = None) -> list[str]:
         return list(table.names) or [*next(table.rows, (0, {}))[1]]
 
 
+def is_table(path: str, options: ColumnOptions) -> bool:
+    """Whether a file is a table and not lines of text: by its suffix, its content, or a header with a text column."""
+    sample, suffix = read_sample(path), get_suffix(path)
+    if suffix in TABLE_SUFFIXES or sample.startswith((PARQUET, SPREADSHEET)):
+        return True
+    if suffix == ".txt":
+        return False
+    if is_json(sample):
+        return True
+    with open_text(path, options.encoding) as stream:
+        header = stream.readline()
+    wanted = {*(options.text_column_names or ",".join(TEXT_COLUMNS)).lower().split(",")}
+    cells = [cell.strip('" ').lower() for cell in header.rstrip().split(find_delimiter(header, suffix))]
+    return len(cells) > 1 and bool(wanted & {*cells})
+
+
+def is_json(sample: bytes) -> bool:
+    """Whether a file begins with a JSON object or an array of them."""
+    return sample.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b'{"', b'[{"', b"[\n", b"{\n"))
+
+
 def open_table(path: str, options: ColumnOptions, all_columns: bool = False) -> Table:
     """The rows of a file, with all columns or at least those of `options`.
 
@@ -122,8 +143,7 @@ def open_table(path: str, options: ColumnOptions, all_columns: bool = False) -> 
     require(suffix != ".xlsx", f"{path}: not an Excel workbook, or damaged: save it again")
     if suffix == ".txt":
         return Table(read_text(path, options.encoding), names=["text"])
-    plain = sample.lstrip(b"\xef\xbb\xbf \t\r\n")
-    if suffix in (".json", ".jsonl", ".ndjson") or plain.startswith((b'{"', b'[{"', b"[\n", b"{\n")):
+    if suffix in (".json", ".jsonl", ".ndjson") or is_json(sample):
         return Table(read_json_records(path, options.encoding))
     is_text = suffix in SUFFIXES or b"\0" not in sample or bool(options.encoding)
     require(is_text, f"{path}: no file of a known format: use {', '.join(SUFFIXES)}")

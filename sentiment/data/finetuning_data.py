@@ -22,6 +22,16 @@ from sentiment.environment import is_main_process
 from sentiment.exceptions import InputError
 
 SHOWN_CLASSES = 10  # in a line
+UNKNOWN_SHARE = 0.05  # of the tokens, above which a model is called unsuitable
+DROP_REASONS = {
+    "empty": "without a text after cleaning",
+    "unlabelled": "unlabelled",
+    "left_out_by_mapping": "by --label_mapping",
+    "over_max_rows": "beyond --max_rows",
+    "both_labels": "of texts with several labels",
+    "in_test": "of texts in another split",
+    "in_several_splits": "of phrases of sentences in several splits",
+}
 
 
 @dataclass
@@ -41,7 +51,17 @@ def prepare_data(data_args: DataArguments, seed: int, tokenizer: PreTrainedToken
         print(describe_splits(reviews), file=sys.stderr)
     workers = data_args.preprocessing_num_workers
     tokenized = tokenize_reviews(reviews.splits, tokenizer, data_args.max_seq_length, workers, data_args.truncation)
-    return RunData(reviews.splits, tokenized, audit_reviews(reviews, data_args, tokenizer), reviews.fingerprints)
+    audit = audit_reviews(reviews, data_args, tokenizer)
+    if is_main_process() and (warning := describe_unknown_tokens(audit)):
+        print(f"warning: {warning}", file=sys.stderr)
+    return RunData(reviews.splits, tokenized, audit, reviews.fingerprints)
+
+
+def describe_unknown_tokens(audit: dict[str, Any]) -> str:
+    """That the model does not know the script or language of the training texts; empty if it knows most tokens."""
+    share = audit["splits"]["train"]["share_unknown"]
+    advice = "choose one for their language, such as a multilingual one"
+    return f"{share:.0%} of the tokens are unknown to this model: {advice}" if share > UNKNOWN_SHARE else ""
 
 
 def describe_splits(reviews: SplitReviews) -> str:
@@ -54,7 +74,7 @@ def describe_splits(reviews: SplitReviews) -> str:
     classes = [f"{name} ({count:,})" for name, count in zip(train.features["label"].names, counts, strict=True)]
     shown = [*classes[:SHOWN_CLASSES], *(["..."] if len(classes) > SHOWN_CLASSES else [])]
     rows = ", ".join(f"{len(part):,} {name}" for name, part in reviews.splits.items())
-    left_out = ", ".join(f"{count:,} {reason}" for reason, count in reviews.dropped.items())
+    left_out = ", ".join(f"{count:,} {DROP_REASONS.get(reason, reason)}" for reason, count in reviews.dropped.items())
     line = f"rows: {rows} (split {reviews.method}); {len(classes)} classes: {', '.join(shown)}"
     return f"{line}; left out: {left_out}" if left_out else line
 

@@ -17,16 +17,22 @@ DEFAULT_SPLITS = ("test", "validation", "train")
 
 @dataclass(frozen=True)
 class LabelledRows:
-    """Labelled rows with `row`, `text` and `label`, the dataset and split they come from, and how many were blank."""
+    """Labelled rows with `row`, `text` and `label`, where they come from, and how many rows were left out.
+
+    `unlabelled` counts those that the mapping leaves out as well.
+    """
 
     dataset: str
     split: str
     rows: Dataset
     blank: int
+    unlabelled: int
 
     def __str__(self) -> str:
-        left_out = f"; {self.blank:,} with a blank text left out" if self.blank else ""
-        return f"{self.dataset}, split {self.split}: {len(self.rows):,} labelled rows{left_out}"
+        counts = {"with a blank text": self.blank, "without a label": self.unlabelled}
+        left_out = ", ".join(f"{count:,} {reason}" for reason, count in counts.items() if count)
+        line = f"{self.dataset}, split {self.split}: {len(self.rows):,} labelled rows"
+        return f"{line}; left out: {left_out}" if left_out else line
 
     @property
     def texts(self) -> list[str]:
@@ -59,4 +65,4 @@ def load_labelled_rows(
     rows = join_labelled(reviews, [name])
     filled = np.flatnonzero([bool(text.strip()) for text in rows["text"][:]])
     require(len(filled) > 0, f"{dataset}, split {name}: every labelled row has a blank text")
-    return LabelledRows(dataset, name, rows.select(filled), len(rows) - len(filled))
+    return LabelledRows(dataset, name, rows.select(filled), len(rows) - len(filled), len(reviews[name]) - len(rows))

@@ -129,6 +129,7 @@ def encode_labels(
     Raises:
         InputError: over `MAX_CLASSES` classes, a label that the mapping lacks, or -1 beside other labels.
     """
+    declared = [plain_label(name) or name for name in declared]  # as the labels of rows are
     ids, names = {}, {name.casefold(): name for name in declared if not options.mapping}
     mapping = {label.casefold(): name for label, name in (options.mapping or {}).items()}
     unlabelled = plain_label(options.unlabelled_value)

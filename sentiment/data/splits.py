@@ -78,7 +78,11 @@ def split_reviews(reviews: DatasetDict, args: DataArguments, seed: int) -> Split
         splits[name] = drop_texts(part, held_out, dropped)
         dropped += dropped_here
         held_out |= set() if keep_duplicates else set(part["key"][:])
+    usable = len(pool)
     pool = drop_texts(pool, held_out, dropped)
+    require(
+        len(pool) > 0 or not usable, f"all {usable:,} training texts are also in the {' or '.join(published)} split"
+    )
     labels, keys = np.asarray(pool["label"][:], dtype=int), pool["key"][:]
     class_names = pool.features["label"].names
     if split == "grouped":

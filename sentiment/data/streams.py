@@ -132,9 +132,20 @@ def open_text(path: str, encoding: str | None = None, newline: str | None = "") 
             f"--encoding {encoding}: Python knows no such encoding; try utf-8, cp1252 or gb18030"
         ) from error
     codec = "utf-8-sig" if codec == "utf-8" else codec
+    is_single_byte = codec.startswith(("cp125", "iso8859", "latin"))
+    problem = f"--encoding {encoding}: {path} is UTF-8, which would be read as other letters: omit --encoding"
+    require(not (is_single_byte and is_non_ascii_utf8(read_sample(path))), problem)
     if codec.startswith("utf-16-") and read_sample(path).startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         codec = "utf-16"  # which takes the mark off
     return io.TextIOWrapper(open_bytes(path), encoding=codec, errors="surrogateescape", newline=newline)
+
+
+def is_non_ascii_utf8(sample: bytes) -> bool:
+    """Whether the start of a file, which may end within a character, is UTF-8 with other characters than ASCII."""
+    try:
+        return not codecs.getincrementaldecoder("utf-8")().decode(sample).isascii()
+    except UnicodeDecodeError:
+        return False
 
 
 def suggest_encoding(path: str) -> str:

@@ -88,8 +88,10 @@ def evaluate_baselines(
         test, answers[best], predicted, clusters, num_classes=len(class_names), metric=metric
     )
     outcome = {"b": "better", "a": "worse", None: "inconclusive"}[compared["better"]]
-    if compared["collapsed"]:  # no verdict on two models, but the majority class is one, and may win or lose
-        low, high = compared["metrics"][metric]["difference_ci95"]
+    difference = {name: compared["metrics"][metric].get(name) for name in ("difference", "difference_ci95")}
+    if (
+        compared["collapsed"] and difference["difference_ci95"]
+    ):  # no verdict on two models, but the majority class is one, and may win or lose
+        low, high = difference["difference_ci95"]
         outcome = "better" if low > 0 else "worse" if high < 0 else "inconclusive"
-    difference = {name: compared["metrics"][metric][name] for name in ("difference", "difference_ci95")}
     return {"scores": baselines, "best": best, "metric": metric, "outcome": outcome} | difference

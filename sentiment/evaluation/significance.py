@@ -37,7 +37,8 @@ def compare_predictions(
     A fix is a row that only B classifies correctly, a regression one that only A does. `needed_rows` is for the
     observed difference, `needed_rows_for_one_point` for one percentage point. `num_classes` is by default the largest
     label plus one. `metric` decides which is better; McNemar's test, which is on accuracy, has a say in that one only.
-    Neither is better if one has `collapsed` ("a", "b").
+    Neither is better if one has `collapsed` ("a", "b"), or if under `FEWEST_DISCORDANT` rows differ, of which there are
+    no intervals of differences but that of accuracy.
     """
     true, first, second = (np.asarray(values, dtype=np.int64) for values in (labels, predicted_a, predicted_b))
     ids = number_clusters(clusters, len(true))
@@ -55,9 +56,12 @@ def compare_predictions(
     cells = (np.bincount(true * num_classes + found, minlength=num_classes**2) for found in (first, second))
     matrices = (counts.reshape(num_classes, num_classes) for counts in cells)
     collapsed = [key for key, matrix in zip("ab", matrices, strict=True) if find_collapsed_class(matrix) is not None]
-    better = choose_better(metrics[metric]["difference_ci95"], p_value if metric == "accuracy" else 0.0)
-    if fixes + regressions < FEWEST_DISCORDANT:  # resamples of so few differences say nothing
-        better = None
+    better = None
+    if fixes + regressions >= FEWEST_DISCORDANT:
+        better = choose_better(metrics[metric]["difference_ci95"], p_value if metric == "accuracy" else 0.0)
+    else:  # resamples of so few differences say nothing
+        for name in metrics.keys() - {"accuracy"}:
+            del metrics[name]["difference_ci95"]
     return {
         "test_rows": len(true),
         "test_clusters": groups,

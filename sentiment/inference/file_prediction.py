@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sentiment.data.columns import ColumnOptions, parse_text
-from sentiment.data.files import TABLE_SUFFIXES, flatten_structs
+from sentiment.data.files import flatten_structs, is_table
 from sentiment.data.files import read_rows as read_table_rows
 from sentiment.data.labels import PROBABILITY_PREFIX, UNCERTAIN
-from sentiment.data.streams import get_suffix, iterate_lines, suggest_encoding
+from sentiment.data.streams import iterate_lines, suggest_encoding
 from sentiment.exceptions import InputError, require
 from sentiment.inference.predictor import Prediction, Predictor
 from sentiment.inference.table_writers import SUFFIXES, CsvWriter, Writer, open_writer
@@ -56,8 +56,8 @@ def read_rows(file: str, **columns: Any) -> Iterator[Row]:
     path = Path(file)
     if not path.is_file():
         raise InputError(f"no file {file}: pass --file with an existing file")
-    if get_suffix(file) in TABLE_SUFFIXES:
-        options = ColumnOptions(**columns, with_labels=False, with_record=True)
+    options = ColumnOptions(**columns, with_labels=False, with_record=True)
+    if is_table(file, options):
         yield from (Row(row["text"], row["record"]) for row in read_table_rows(file, options))
     else:
         lines = iterate_lines(file, columns.get("encoding"))

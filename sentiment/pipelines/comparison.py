@@ -100,7 +100,10 @@ def compare_finished_runs(
     return {
         "sentence": describe_comparison(name_a, name_b, outcome),
         "rule": describe_rule(metric),
-        "warnings": list_warnings(run_a, run_b, name_a, name_b),
+        "warnings": [
+            *list_warnings(run_a, run_b, name_a, name_b),
+            *filter(None, (caution_majority(run, name) for run, name in ((run_a, name_a), (run_b, name_b)))),
+        ],
         "baselines": {
             name: describe_best_baseline(run.metrics["baselines"])
             for name, run in ((name_a, run_a), (name_b, run_b))
@@ -117,6 +120,18 @@ def compare_finished_runs(
         "cost": compare_costs(*train_seconds, *adaptation_seconds),
         "differences": list_differences(run_a, run_b),
     }
+
+
+def caution_majority(run: FinishedRun, name: str) -> str | None:
+    """That a run is not shown to be better than the majority class, so that a verdict on it says little; else None."""
+    after = run.metrics["test"]["after"]
+    majority = after.get("majority_baseline")
+    if not majority or after["accuracy_ci95"][0] > majority["accuracy"]:
+        return None
+    return (
+        f"{name} is not shown to be better than always answering '{majority['label']}' ({majority['accuracy']:.1%}): "
+        "it may not have learned the task, so that the verdict says little about its method."
+    )
 
 
 def choose_names(run_a: FinishedRun, run_b: FinishedRun) -> tuple[str, str]:

@@ -23,9 +23,9 @@ def evaluate_model(model: str, labelled: LabelledRows) -> tuple[dict[str, Any], 
     class_names = predictor.checkpoint.labels
     texts, labels = labelled.texts, labelled.align_labels(class_names, model)
     probabilities = predictor.predict_probabilities(texts)
-    metrics = evaluate_probabilities(probabilities, labels, class_names, assign_clusters(texts))
     temperature = predictor.checkpoint.temperature
     uncalibrated = scale_probabilities(probabilities, 1 / temperature)
+    metrics = evaluate_probabilities(uncalibrated, labels, class_names, assign_clusters(texts))  # as a run's report
     metrics["calibration"] = compare_calibration(uncalibrated, labels, temperature)
     rows = {"row": labelled.rows["row"][:], "text": texts, "label": labels}
     return metrics, build_prediction_columns(rows, class_names, probabilities)

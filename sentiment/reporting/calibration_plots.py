@@ -6,13 +6,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
-from sentiment.data.labels import shorten
 from sentiment.reporting import plots
 from sentiment.reporting.rendering import JsonObject
 
 MOST_CURVES = 5  # classes of a figure with one curve each
 COLOURS = (plots.BLUE, plots.ORANGE, plots.GREEN, plots.PURPLE, plots.GREY)
-LONGEST_NAME = 16
 
 
 def draw_calibration(calibration: JsonObject, confidences: Sequence[float]) -> Figure:
@@ -69,7 +67,7 @@ def draw_curves(probabilities: np.ndarray, labels: Sequence[int], class_names: S
     for number, colour in zip(shown, COLOURS, strict=False):
         is_class, scores = true == number, probabilities[:, number]
         rates, recalls = roc_curve(is_class, scores)[:2]
-        name = shorten(class_names[number], LONGEST_NAME)
+        name = plots.name_class(class_names[number], number)
         area = roc_auc_score(is_class, scores)
         roc.plot(rates, recalls, color=colour, linewidth=1.8, label=f"{name}: area {area:.3f}")
         precisions, recalls, _ = precision_recall_curve(is_class, scores)

@@ -8,7 +8,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from transformers import PreTrainedTokenizerBase
 
-from sentiment.data.labels import shorten
 from sentiment.data.leaks import assign_clusters
 from sentiment.evaluation.error_analysis import compute_slice_metrics, find_most_confident_errors
 from sentiment.reporting import plots
@@ -20,7 +19,6 @@ LINE_STYLES = ((plots.BLUE, "o"), (plots.ORANGE, "s"), (plots.GREEN, "^"), (plot
 
 TEXT_CLASSES = 12  # at most as many have numbers in the cells of the confusion matrix
 MAX_TICKS = 40
-LONGEST_NAME = 16
 
 
 def write_report(run_dir: Path, run: JsonObject, metrics: JsonObject, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -96,7 +94,7 @@ def _draw_lines(
 
 def draw_confusion(matrices: Mapping[str, Sequence[Sequence[int]]], class_names: Sequence[str]) -> Figure:
     """Confusion matrices under their titles: shares of the row (the true label), and counts where they fit."""
-    classes = len(class_names)
+    classes, names = len(class_names), [plots.name_class(name, number) for number, name in enumerate(class_names)]
     side = min(max(3.6, 0.62 * classes + 1.2), 6.6)
     columns = len(matrices) if classes <= TEXT_CLASSES else 1
     rows = -(-len(matrices) // columns)
@@ -107,7 +105,7 @@ def draw_confusion(matrices: Mapping[str, Sequence[Sequence[int]]], class_names:
         shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1.25, interpolation="nearest")
         for axis, label in ((axes.xaxis, "predicted label"), (axes.yaxis, "true label")):
-            axis.set_ticks(range(0, classes, step), [shorten(name, LONGEST_NAME) for name in class_names[::step]])
+            axis.set_ticks(range(0, classes, step), names[::step])
             axis.set_label_text(label)
         if classes > 2:
             axes.tick_params(axis="x", labelrotation=90 if classes > TEXT_CLASSES else 45)

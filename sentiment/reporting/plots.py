@@ -2,18 +2,23 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont
+from matplotlib.ft2font import FT2Font
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from sentiment.data.labels import shorten
 from sentiment.reporting.rendering import JsonObject, list_scores
 
 # The colour-blind-safe palette of Okabe and Ito.
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#AA4499", "#8A8F98"
 INK, FAINT = "#1F2328", "#E3E6EA"
+LONGEST_NAME = 16  # of a class
 RUN_STYLES = ((BLUE, "o"), (ORANGE, "s"))
 
 
@@ -40,6 +45,18 @@ def new_panels(
         axes.xaxis.label.set_color(INK)
         axes.yaxis.label.set_color(INK)
     return figure
+
+
+@cache
+def load_characters() -> frozenset[int]:
+    """The characters of the figures' font, DejaVu Sans, by their numbers in Unicode."""
+    return frozenset(FT2Font(findfont("DejaVu Sans")).get_charmap())
+
+
+def name_class(name: str, number: int) -> str:
+    """The name of a class in a figure; its number if the font lacks a character of it, as of Chinese ones."""
+    has_characters = all(ord(character) in load_characters() for character in name)
+    return shorten(name, LONGEST_NAME) if has_characters else f"class {number}"
 
 
 def add_legend(axes: Axes) -> None:

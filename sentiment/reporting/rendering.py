@@ -198,12 +198,16 @@ def describe_best_baseline(baselines: JsonObject) -> str:
     metric, outcome = baselines["metric"], baselines["outcome"]
     unit = f" of {METRIC_NAMES[metric]}" if metric != "accuracy" else ""
     name, score = BASELINE_NAMES[baselines["best"]], baselines["scores"][baselines["best"]][metric]
+    if baselines["difference_ci95"] is None:
+        return f"the model is not shown to beat {name} ({score:.1%}{unit}): they answer almost alike"
     sign = -1 if outcome == "worse" else 1
     interval = sorted(sign * end for end in baselines["difference_ci95"])
     points, low, high = format_points(sign * baselines["difference"], *interval)
     words = {"better": "beats", "worse": "loses to", "inconclusive": "is not shown to beat"}[outcome]
     by = f"difference {points} points{unit}" if outcome == "inconclusive" else f"by {points} points{unit}"
-    return f"the model {words} {name} ({score:.1%}), {by} (95% interval {low} to {high})"
+    bounds = baselines["difference_ci95"]
+    disagrees = "; the exact McNemar test disagrees" if outcome == "inconclusive" and bounds[0] * bounds[1] > 0 else ""
+    return f"the model {words} {name} ({score:.1%}{unit}), {by} (95% interval {low} to {high}{disagrees})"
 
 
 def compare_before_after(

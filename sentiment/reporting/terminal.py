@@ -30,7 +30,10 @@ def render_before_after(metrics: JsonObject) -> str:
     if baselines := metrics.get("baselines"):
         metric = baselines["metric"]
         found = [f"{name} {scores[metric]:.4f}" for name, scores in rendering.list_baselines(baselines)]
-        lines += [f"baselines: {', '.join(found)}", rendering.describe_best_baseline(baselines)]
+        lines += [
+            f"baselines, {rendering.METRIC_NAMES[metric]}: {', '.join(found)}",
+            rendering.describe_best_baseline(baselines),
+        ]
     if calibration := metrics.get("calibration"):
         before, after = (rendering.format_percent(calibration[moment]["ece"]) for moment in ("before", "after"))
         chance = rendering.format_percent(calibration["after"]["ece_if_calibrated"])
@@ -97,7 +100,13 @@ def render_audit(audit: JsonObject, title: str) -> str:
         ["unlabelled", *(f"{part['labels']['unlabelled']:,}" for part in splits)],
         *([name, *(f"{part[key]:,}" for part in splits)] for key, name in AUDIT_COUNTS.items()),
         *([f"tokens, {key}", *(f"{part['tokens'][key]:,.1f}" for part in splits)] for key in TOKEN_STATISTICS),
+        ["unknown tokens", *(f"{part['share_unknown']:.2%}" for part in splits)],
         [f"truncated to {audit['max_seq_length']} tokens", *(f"{part['share_cut']:.2%}" for part in splits)],
+        *(
+            [f"truncated, {name}", *(f"{part['share_cut_by_class'].get(name, 0):.2%}" for part in splits)]
+            for name in list_class_counts(audit["splits"])
+            if any(name in part["share_cut_by_class"] for part in splits)
+        ),
     ]
     lines = [render_table(rows), ""]
     for pair, count in audit["across"].items():

@@ -36,6 +36,8 @@ def describe_comparison(name_a: str, name_b: str, outcome: JsonObject) -> str:
         names = " and ".join({"a": name_a, "b": name_b}[run] for run in outcome["collapsed"])
         have = "have collapsed, they answer" if len(outcome["collapsed"]) > 1 else "has collapsed, it answers"
         return f"No verdict: {names} {have} nearly always the same class; {WAY_OUT_OF_COLLAPSE}."
+    if "difference_ci95" not in compared:
+        return f"Inconclusive: only {outcome['fixes'] + outcome['regressions']} rows are right in one run alone."
     ahead, behind, sign = (name_b, name_a, 1) if compared["difference"] >= 0 else (name_a, name_b, -1)
     interval = sorted(sign * end for end in compared["difference_ci95"])
     points, low, high = format_points(sign * compared["difference"], *interval)

@@ -81,7 +81,10 @@ def lock_run_dir(run_dir: Path) -> Iterator[None]:
     """Create and lock the folder, until the process ends at the latest; remove it if nothing was written to it."""
     check_is_folder(run_dir)
     created = [path for path in (run_dir, *run_dir.parents) if not path.exists()]
-    run_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError as error:  # of file systems such as /proc
+        raise InputError(f"cannot create {run_dir}: {error.strerror}: pass another --output_dir") from error
     lock = FileLock(run_dir / LOCK_FILE)
     try:
         lock.acquire(timeout=0)

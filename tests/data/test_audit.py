@@ -53,6 +53,7 @@ def test_training_split(audit: dict[str, Any]) -> None:
         "both_labels": 1,
         # of 2, 3, 5, 6, 6, 9
         "tokens": {"mean": 5.17, "median": 5.5, "p95": 8.25, "max": 9},
+        "share_unknown": pytest.approx(1 / 19),
         "share_cut": 0.5,
         "share_cut_by_class": {"negative": pytest.approx(1 / 3), "positive": pytest.approx(2 / 3)},
     }

@@ -590,3 +590,39 @@ def test_wrong_dimensions_of_a_sheet_lose_nothing(dimension: str, tmp_path: Path
 def test_a_named_utf16_with_a_mark(encoding: str, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes("\ufefftext,label\ngood,1\nbad,0\n".encode(encoding))
     assert rows_of(tmp_path / "a.csv", encoding=encoding) == [("good", 1), ("bad", 0)]
+
+
+def test_utf8_is_not_read_as_a_single_byte_encoding(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,label\nvöllig gut,1\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"--encoding cp1252: .* is UTF-8"):
+        rows_of(tmp_path / "a.csv", encoding="cp1252")
+    (tmp_path / "b.csv").write_text("text,label\nvöllig gut,1\n", encoding="cp1252")
+    assert rows_of(tmp_path / "b.csv", encoding="cp1252") == [("völlig gut", 1)]
+
+
+def test_names_of_a_nested_class_label_count(tmp_path: Path) -> None:
+    names = datasets.ClassLabel(names=["positive", "negative"])
+    features = datasets.Features({"review": {"text": datasets.Value("string"), "label": names}})
+    rows = {"review": [{"text": "great", "label": 0}, {"text": "awful", "label": 1}]}
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "a.parquet")
+    columns = {"text_column_names": "review.text", "label_column_name": "review.label"}
+    part = load_reviews(str(tmp_path / "a.parquet"), **columns)["train"]
+    found = {
+        text: part.features["label"].int2str(label) for text, label in zip(part["text"], part["label"], strict=True)
+    }
+    assert found == {"great": "positive", "awful": "negative"}
+
+
+def test_declared_names_are_those_of_the_rows(tmp_path: Path) -> None:
+    for declared, expected in ((["bad ", "True"], ["bad", "true"]), (["1.0", "2.0"], ["1", "2"])):
+        features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=declared)})
+        rows = {"text": ["a", "b"], "label": [0, 1]}
+        datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / f"{expected[0]}.parquet")
+        part = load_reviews(str(tmp_path / f"{expected[0]}.parquet"))["train"]
+        assert (part.features["label"].names, part["label"][:]) == (expected, [0, 1])
+
+
+def test_a_lone_quote_in_the_header_of_a_tsv(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text('"text" here\tlabel\ngood\t1\n')
+    with pytest.raises(InputError, match="no text column"):
+        rows_of(tmp_path / "a.tsv")

@@ -409,3 +409,22 @@ def test_label_columns_are_ignored(tmp_path: Path) -> None:
     path = tmp_path / "rated.csv"
     path.write_text("review,label,sentiment\nfine film,5 stars,good\n", encoding="utf-8")
     assert list(read_text_cells(str(path))) == ["fine film"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("r.data", b"text,label\ngood,1\nbad,0\n"),
+        ("r", b"id;text\n1;good\n2;bad\n"),
+        ("r.log", b'{"text": "good"}\n{"text": "bad"}\n'),
+    ],
+)
+def test_tables_are_known_by_their_content(name: str, content: bytes, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert [row.text for row in read_rows(str(tmp_path / name))] == ["good", "bad"]
+
+
+@pytest.mark.parametrize("name", ["r.txt", "r.log"])
+def test_lines_of_text_stay_lines(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("a good text, really\nbad; very bad\n")
+    assert [row.text for row in read_rows(str(tmp_path / name))] == ["a good text, really", "bad; very bad"]

@@ -45,7 +45,7 @@ def test_three_classes_from_training_to_comparison(
 ) -> None:
     first, second = train("first"), train("second", "--seed", "5")
     shown = capsys.readouterr()
-    assert "3 classes: bad (24), fair (24), good (24); left out: 10 left_out_by_mapping" in shown.err
+    assert "3 classes: bad (24), fair (24), good (24); left out: 10 by --label_mapping" in shown.err
     assert "top-2 accuracy" in shown.out
     record, metrics = (json.loads((first / name).read_text()) for name in ("run.json", "metrics.json"))
     assert record["data"]["classes"] == ["bad", "fair", "good"]

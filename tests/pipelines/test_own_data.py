@@ -203,3 +203,23 @@ def test_imbalanced_classes_are_a_hint(
     data = write_csv(tmp_path / "a.csv", build_rows(120, 30))
     train("--dataset", data, "--max_steps", 1)
     assert "80% of the training rows are of one class: --metric macro_f1" in capsys.readouterr().err
+
+
+def test_a_model_that_does_not_know_the_script_is_called_so(
+    train: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [(f"\u7535\u5f71 good {number}", "pos") for number in range(40)]
+    data = write_csv(tmp_path / "a.csv", [*rows, *((f"\u7535\u5f71 bad {number}", "neg") for number in range(40))])
+    audit = train("--dataset", data, "--max_steps", 1)["run"]["data"]["audit"]
+    share = audit["splits"]["train"]["share_unknown"]
+    assert share == 0.75  # two characters and the number of four tokens
+    assert "warning: 75% of the tokens are unknown to this model" in capsys.readouterr().err
+
+
+def test_training_texts_that_are_all_in_test_are_refused(
+    train: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_csv(tmp_path / "a.csv", build_rows(20, 20))
+    with pytest.raises(SystemExit):
+        train("--train_file", data, "--test_file", data)
+    assert "all 40 training texts are also in the test split" in capsys.readouterr().err

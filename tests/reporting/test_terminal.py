@@ -67,6 +67,7 @@ def test_audit_table() -> None:
     part = {
         "rows": 10, "labels": {"negative": 3, "positive": 6, "unlabelled": 1}, "empty": 0, "duplicates": 2,
         "both_labels": 0, "tokens": {"mean": 5.25, "median": 5.0, "p95": 9.0, "max": 12}, "share_cut": 0.015,
+        "share_unknown": 0.25, "share_cut_by_class": {"negative": 0.5, "positive": 0.0},
     }  # fmt: skip
     unlabelled = part | {"labels": {"negative": 0, "positive": 0, "unlabelled": 10}}
     audit = {
@@ -79,6 +80,8 @@ def test_audit_table() -> None:
     table = render_audit(audit, "reviews")
     lines = [line.split() for line in table.splitlines()]
     assert ["reviews", "train", "test"] in lines
+    assert ["unknown", "tokens", "25.00%", "25.00%"] in lines
+    assert ["truncated,", "negative", "50.00%", "50.00%"] in lines
     assert ["unlabelled", "1", "10"] in lines
     assert ["positive", "6", "(66.7%)", "0"] in lines
     assert ["truncated", "to", "128", "tokens", "1.50%", "1.50%"] in lines
