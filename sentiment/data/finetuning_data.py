@@ -75,7 +75,10 @@ def describe_splits(reviews: SplitReviews) -> str:
     shown = [*classes[:SHOWN_CLASSES], *(["..."] if len(classes) > SHOWN_CLASSES else [])]
     rows = ", ".join(f"{len(part):,} {name}" for name, part in reviews.splits.items())
     left_out = ", ".join(f"{count:,} {DROP_REASONS.get(reason, reason)}" for reason, count in reviews.dropped.items())
-    line = f"rows: {rows} (split {reviews.method}); {len(classes)} classes: {', '.join(shown)}"
+    joined = f" of published {' and '.join(reviews.published)}" if len(reviews.published) > 1 else ""
+    method = f"{reviews.method}{joined if reviews.method != 'official' else ''}"
+    method += f"; not used: {', '.join(reviews.unused)}" if reviews.unused else ""
+    line = f"rows: {rows} (split {method}); {len(classes)} classes: {', '.join(shown)}"
     return f"{line}; left out: {left_out}" if left_out else line
 
 

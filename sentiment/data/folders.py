@@ -33,18 +33,19 @@ class SplitFiles:
 def find_splits(folder: Path) -> dict[str, SplitFiles]:
     """The files of each split in a folder.
 
-    The first of these that applies: the `data_files` of its README, as on the Hub; folders of classes, as of the
-    original IMDB archive; files named after splits, whole or in shards, and files in folders named after splits.
+    The first of these that applies: the `data_files` of its README, as on the Hub; tables named after splits, whole or
+    in shards, or in folders named after splits; folders of classes, as of the original IMDB archive; texts named so.
 
     Raises:
         InputError: none applies, a split occurs twice, or a shard is missing.
     """
     if configured := find_configured_files(folder):
         return sort_splits(configured)
-    if classes := find_class_folders(folder):
-        return sort_splits(classes)
     visible = (path for path in sorted(folder.rglob("*")) if "/." not in f"/{path.relative_to(folder).as_posix()}")
     files = [path for path in visible if path.is_file() and is_data_file(path)]
+    has_tables = any(find_split_name(path, folder) and path.suffix.lower() != ".txt" for path in files)
+    if not has_tables and (classes := find_class_folders(folder)):
+        return sort_splits(classes)
     splits: dict[str, list[Path]] = {}
     for path in files:
         if split := find_split_name(path, folder):
@@ -108,9 +109,14 @@ def check_files(folder: Path, split: str, paths: list[Path]) -> None:
 def find_class_folders(folder: Path) -> dict[str, SplitFiles]:
     """The text files of folders named after classes, in folders of splits or in one that is the split `train`."""
     splits: dict[str, SplitFiles] = {}
-    roots = {SPLIT_NAMES[path.name.lower()]: path for path in list_folders(folder) if path.name.lower() in SPLIT_NAMES}
+    roots: dict[str, Path] = {}
+    for path in list_folders(folder):
+        if split_name := SPLIT_NAMES.get(path.name.lower()):
+            both = f"{roots.get(split_name, path).name} and {path.name}"
+            require(split_name not in roots, f"folder {folder} has split {split_name} twice: {both}; keep one")
+            roots[split_name] = path
     for split, root in (roots or {"train": folder}).items():
-        files = {path.name: sorted(path.glob("*.txt")) for path in list_folders(root)}
+        files = {path.name: list_texts(path) for path in list_folders(root)}
         files = {name: paths for name, paths in files.items() if paths}
         unlabelled = [path for name, paths in files.items() if name.lower() in UNLABELLED_FOLDERS for path in paths]
         labelled = {name: paths for name, paths in files.items() if name.lower() not in UNLABELLED_FOLDERS}
@@ -118,8 +124,14 @@ def find_class_folders(folder: Path) -> dict[str, SplitFiles]:
             labels: list[str | None] = [name for name, paths in labelled.items() for _ in paths]
             splits[split] = SplitFiles([path for paths in labelled.values() for path in paths], labels)
             if unlabelled:
-                splits["unsupervised"] = SplitFiles(unlabelled, [None] * len(unlabelled))
+                found = [*splits.get("unsupervised", SplitFiles([])).paths, *unlabelled]
+                splits["unsupervised"] = SplitFiles(found, [None] * len(found))
     return splits
+
+
+def list_texts(folder: Path) -> list[Path]:
+    """The text files of a class, in folders of its folder too."""
+    return [path for path in sorted(folder.rglob("*")) if path.suffix.lower() == ".txt" and path.is_file()]
 
 
 def list_folders(folder: Path) -> list[Path]:
@@ -134,12 +146,7 @@ def find_configured_files(folder: Path) -> dict[str, SplitFiles]:
         InputError: several configurations and no default, or a pattern that no file matches.
     """
     readme = folder / "README.md"
-    match = re.match(r"---\s*\n(.*?)\n---", readme.read_text(encoding="utf-8"), re.DOTALL) if readme.is_file() else None
-    try:
-        header = parse_yaml(match[1]) if match else {}
-    except yaml.YAMLError as error:
-        raise InputError(f"{readme} does not begin with valid YAML: {' '.join(str(error).split())}") from error
-    found = header.get("configs") if isinstance(header, dict) else None
+    found = read_readme(folder).get("configs")
     configs: list[dict[str, Any]] = [one for one in found or [] if isinstance(one, dict) and one.get("data_files")]
     if not configs:
         return {}
@@ -157,6 +164,35 @@ def find_configured_files(folder: Path) -> dict[str, SplitFiles]:
             require(bool(paths), f"{readme} names files {pattern} for split {split}, and there are none in {base}")
             splits.setdefault(SPLIT_NAMES.get(str(split), str(split)), []).extend(paths)
     return {split: SplitFiles(paths) for split, paths in splits.items()}
+
+
+def read_readme(folder: Path) -> dict[str, Any]:
+    """The YAML header of a folder's README, empty without one; raises InputError if it is malformed."""
+    readme = folder / "README.md"
+    match = re.match(r"---\s*\n(.*?)\n---", readme.read_text(encoding="utf-8"), re.DOTALL) if readme.is_file() else None
+    try:
+        header = parse_yaml(match[1]) if match else {}
+    except yaml.YAMLError as error:
+        raise InputError(f"{readme} does not begin with valid YAML: {' '.join(str(error).split())}") from error
+    return header if isinstance(header, dict) else {}
+
+
+def find_declared_classes(folder: Path) -> dict[str, str]:
+    """The names of the classes by their ids that a dataset's README declares (`dataset_info`); empty without any.
+
+    Raises:
+        InputError: it declares several, of other configurations or columns.
+    """
+    info = read_readme(folder).get("dataset_info")
+    infos = info if isinstance(info, list) else [info]
+    features = [feature for one in infos if isinstance(one, dict) for feature in one.get("features") or []]
+    kinds = [feature.get("dtype") for feature in features if isinstance(feature, dict)]
+    labels = [kind["class_label"].get("names") for kind in kinds if isinstance(kind, dict) and "class_label" in kind]
+    declared = [{str(key): str(name) for key, name in names.items()} for names in labels if isinstance(names, dict)]
+    different = [one for place, one in enumerate(declared) if one not in declared[:place]]
+    problem = f"{folder / 'README.md'} declares several sets of classes: pass --label_mapping"
+    require(len(different) < 2, problem)
+    return different[0] if different else {}
 
 
 def is_saved_dataset(folder: Path) -> bool:

@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,9 @@ from sentiment.data.files import (
     read_files,
     read_labelled_texts,
 )
-from sentiment.data.folders import SplitFiles, find_splits, is_saved_dataset, suggest_file
+from sentiment.data.folders import SplitFiles, find_declared_classes, find_splits, is_saved_dataset, suggest_file
 from sentiment.data.hub import load_hub_dataset, load_saved_dataset, open_hub_dataset, open_saved_dataset
-from sentiment.data.labels import LABEL_NAMES, UNLABELLED, LabelOptions, encode_labels
+from sentiment.data.labels import LABEL_NAMES, MASKED, UNLABELLED, LabelOptions, encode_labels
 from sentiment.demo.embedded import fetch_snippets
 from sentiment.exceptions import InputError, require
 
@@ -64,8 +65,11 @@ def load_reviews(
     splits, declared = load_splits(dataset, data_dir, options, revision, streaming, given)
     if not options.with_labels:
         return DatasetDict({name: part.select_columns(["text"]) for name, part in splits.items()})
+    labels = labels or LabelOptions()
+    if not declared and not labels.mapping and Path(dataset).is_dir():
+        labels = name_declared_classes(Path(dataset), splits, labels)
     is_rating = looks_like_rating(options.label_column_name or LABEL_COLUMN)
-    return encode_splits(dataset, splits, labels or LabelOptions(), declared, is_rating)
+    return encode_splits(dataset, splits, labels, declared, is_rating)
 
 
 def load_splits(
@@ -117,6 +121,15 @@ def list_columns(
         published = open_hub_dataset(HUB_IDS.get(dataset, dataset), revision)
         tables = (part.column_names for part in published.values())
     return [*dict.fromkeys(name for names in tables for name in names)]
+
+
+def name_declared_classes(folder: Path, splits: dict[str, Dataset], options: LabelOptions) -> LabelOptions:
+    """The options with the names that a folder's README declares for ids, where the labels of all rows are ids."""
+    names = find_declared_classes(folder)
+    found = {label for part in splits.values() for label in part.unique("label")} - {None, MASKED}
+    if not names or not found <= names.keys():
+        return options
+    return replace(options, mapping=dict(names), unlabelled_value=options.unlabelled_value or MASKED)
 
 
 def encode_splits(

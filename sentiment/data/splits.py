@@ -24,7 +24,8 @@ class UnlabelledError(InputError):
 
 @dataclass(frozen=True)
 class SplitReviews:
-    """Train, validation and test with `text` (cleaned), `label`, `row` and `key`; dropped rows by reason; the method.
+    """Train, validation and test with `text` (cleaned), `label`, `row` and `key`; dropped rows by reason; the method;
+    the published splits that they come from, and those that are not used.
 
     `row` counts the rows of the published splits from 0; equal texts share a `key` (`compute_text_key`).
     """
@@ -32,6 +33,8 @@ class SplitReviews:
     splits: DatasetDict
     dropped: dict[str, int]
     method: str = "stratified"
+    published: tuple[str, ...] = ()  # published splits that are used, of those that there are
+    unused: tuple[str, ...] = ()
 
     @property
     def fingerprints(self) -> dict[str, str]:
@@ -98,7 +101,10 @@ def split_reviews(reviews: DatasetDict, args: DataArguments, seed: int) -> Split
     checked = {
         name: check_split(name, part, classes, dropped, keep_duplicates) for name, part in (own | splits).items()
     }
-    return SplitReviews(DatasetDict(checked), {reason: count for reason, count in dropped.items() if count}, split)
+    used = tuple(name for name in reviews if name in (*pool_names, *published.values()))
+    unused = tuple(name for name in reviews if name not in (*used, "unsupervised"))
+    counted = {reason: count for reason, count in dropped.items() if count}
+    return SplitReviews(DatasetDict(checked), counted, split, used, unused)
 
 
 def choose_split(reviews: DatasetDict, args: DataArguments) -> str:

@@ -626,3 +626,53 @@ def test_a_lone_quote_in_the_header_of_a_tsv(tmp_path: Path) -> None:
     (tmp_path / "a.tsv").write_text('"text" here\tlabel\ngood\t1\n')
     with pytest.raises(InputError, match="no text column"):
         rows_of(tmp_path / "a.tsv")
+
+
+def test_tables_named_after_splits_come_before_folders_of_texts(tmp_path: Path) -> None:
+    for name, text in (("train.csv", "a"), ("test.csv", "b")):
+        write(tmp_path, name, text)
+    for name in ("docs/a.txt", "licenses/MIT.txt"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text("not a review")
+    assert texts_of(tmp_path) == {"train": ["a"], "test": ["b"]}
+
+
+def test_folders_of_classes_lose_no_file(tmp_path: Path) -> None:
+    names = ("train/pos/d/1.txt", "train/pos/2.txt", "train/neg/3.TXT", "train/unsup/4.txt", "test/unsup/5.txt")
+    for name in (*names, "test/pos/6.txt", "test/neg/7.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    found = texts_of(tmp_path)
+    assert {split: sorted(texts) for split, texts in found.items()} == {
+        "train": ["train/neg/3.TXT", "train/pos/2.txt", "train/pos/d/1.txt"],
+        "test": ["test/neg/7.txt", "test/pos/6.txt"],
+        "unsupervised": ["test/unsup/5.txt", "train/unsup/4.txt"],
+    }
+    for name in ("val/pos/8.txt", "valid/pos/9.txt"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text(name)
+    with pytest.raises(InputError, match="has split validation twice: val and valid"):
+        texts_of(tmp_path)
+
+
+CARD = """---
+dataset_info:
+  features:
+  - {{name: text, dtype: string}}
+  - name: label
+    dtype: {{class_label: {{names: {names}}}}}
+---
+"""
+
+
+def test_names_that_a_readme_declares_count(tmp_path: Path) -> None:
+    """As `datasets` reads the folder: 0 is what its README calls it."""
+    (tmp_path / "README.md").write_text(CARD.format(names="{'0': positive, '1': negative}"))
+    (tmp_path / "train.csv").write_text("text,label\ngreat,0\nawful,1\nunknown,-1\n")
+    part = load_reviews(str(tmp_path))["train"]
+    names = [*part.features["label"].names, "unlabelled"]
+    found = {text: names[label] for text, label in zip(part["text"], part["label"], strict=True)}
+    assert found == {"great": "positive", "awful": "negative", "unknown": "unlabelled"}
+    (tmp_path / "train.csv").write_text("text,label\ngreat,positive\nawful,negative\n")  # names already
+    part = load_reviews(str(tmp_path))["train"]
+    assert [part.features["label"].int2str(label) for label in part["label"]] == ["positive", "negative"]

@@ -223,3 +223,16 @@ def test_training_texts_that_are_all_in_test_are_refused(
     with pytest.raises(SystemExit):
         train("--train_file", data, "--test_file", data)
     assert "all 40 training texts are also in the test split" in capsys.readouterr().err
+
+
+def test_published_splits_that_are_joined_or_not_used_are_named(
+    train: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "reviews"
+    folder.mkdir()
+    write_csv(folder / "train.csv", build_rows(30, 30))
+    write_csv(folder / "dev.csv", build_rows(10, 10, "story"))
+    write_csv(folder / "test.csv", [("good plot", "")])
+    train("--dataset", folder, "--max_steps", 1)
+    shown = capsys.readouterr().err
+    assert "(split stratified of published train and validation; not used: test)" in shown

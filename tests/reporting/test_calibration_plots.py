@@ -1,5 +1,6 @@
 """Figures of probabilities, and names of classes that the figures' font lacks."""
 
+import io
 import warnings
 
 import numpy as np
@@ -31,7 +32,7 @@ def test_figures_of_classes_in_chinese_are_drawn_without_warnings() -> None:
             draw_curves(PROBABILITIES, LABELS.tolist(), names),
         ]
         for figure in figures:
-            figure.canvas.draw() if hasattr(figure.canvas, "draw") else None
+            figure.savefig(io.BytesIO())
     assert [label.get_text() for label in figures[0].axes[0].get_xticklabels()] == ["class 0", "class 1", "class 2"]
 
 
@@ -51,6 +52,5 @@ def test_calibration_and_coverage_show_what_was_evaluated() -> None:
     abstention = evaluate_abstention([0.9, 0.8, 0.7, 0.6], [1, 1, 0, 0], 0.8, 0.95)
     (axes,) = draw_coverage(abstention).axes
     assert axes.get_legend_handles_labels()[1] == ["target: 95.0%", "score of at least 0.800"]
-    assert "score" not in " ".join(
-        draw_coverage(abstention | {"at_threshold": None}).axes[0].get_legend_handles_labels()[1]
-    )
+    (axes,) = draw_coverage(abstention | {"at_threshold": None}).axes
+    assert axes.get_legend_handles_labels()[1] == ["target: 95.0%"]
