@@ -85,6 +85,9 @@ def suggest_name(word: str, known: Iterable[str]) -> str:
 
     >>> suggest_name("batchsize", ["batch_size", "seed"]), suggest_name("x", ["seed"])
     (" (did you mean 'batch_size'?)", '')
+    >>> suggest_name("epochs", ["num_train_epochs"])
+    " (did you mean 'num_train_epochs'?)"
     """
-    found = difflib.get_close_matches(word, list(known), n=1)
+    names = list(known)
+    found = difflib.get_close_matches(word, names, n=1) or [name for name in names if name.endswith(f"_{word}")]
     return f" (did you mean '{found[0]}'?)" if found else ""

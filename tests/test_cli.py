@@ -297,9 +297,12 @@ def test_no_command_and_unknown_words(refused: Callable[..., str]) -> None:
         assert line == f"error: unknown option '--datset' (did you mean '--dataset'?): see sentiment {words[0]} --help"
     assert "unknown argument 'c'" in refused("compare", "a", "b", "c")
     assert "--nonsense" in refused("fetch", "minilm", "--nonsense")
-    assert "unknown option '--max_seqlength 8' (did you mean 'max_seq_length'?)" in refused(
-        "train", "--max_seqlength", 8
-    )
+    nearest = {"max_seqlength": "max_seq_length", "epochs": "num_train_epochs"}
+    for option, known in nearest.items():
+        line = refused("train", f"--{option}", 8)
+        assert f"unknown option '--{option} 8': see --help (did you mean '{known}'?)" in line
+    line = refused("train", "--config", "run.yaml")
+    assert "unknown option '--config run.yaml': pass the YAML file first, without an option" in line
 
 
 def test_a_text_may_look_like_an_option(tiny_classifier: Path, capsys: Capture) -> None:

@@ -193,8 +193,8 @@ class CorpusArguments(SourceArguments):
     target_dataset: str = option(
         "auto",
         "Labelled reviews of the fine-tuning to come: texts of their validation and test splits are removed from the "
-        "training text. 'none' if there are none yet. auto: sst2 for imdb and sst2, else --dataset itself if it is "
-        "labelled.",
+        "training text. 'none' if there are none yet. auto: sst2 for imdb and sst2, else --dataset itself, "
+        "which then needs labels.",
     )
     target_train_file: str | None = option(None, "--train_file of the fine-tuning to come.")
     target_validation_file: str | None = option(None, "--validation_file of the fine-tuning to come.")

@@ -85,9 +85,9 @@ def parse_arguments(
         namespace, unknown = parser.parse_known_args(words)
         if unknown:
             nearest = suggest_name(unknown[0].removeprefix("--").partition("=")[0], list_options(argument_classes))
-            raise InputError(
-                f"unknown option '{' '.join(unknown)}'{nearest}: see --help; a run.yaml comes before all flags"
-            )
+            is_yaml = unknown[-1].endswith(YAML_SUFFIXES)
+            way_out = "pass the YAML file first, without an option" if is_yaml else f"see --help{nearest}"
+            raise InputError(f"unknown option '{' '.join(unknown)}': {way_out}")
         return build_instances(argument_classes, vars(namespace))
     except InputError as error:
         error.is_on_all_ranks = True

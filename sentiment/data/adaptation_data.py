@@ -1,5 +1,6 @@
 """The texts of an adaptation, from its options: loaded, cleaned, kept apart from test texts, tokenized."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ TARGET_OPTIONS = (
     *("text_column_names", "label_column_name", "label_mapping", "unlabelled_value", "encoding"),
     *("dataset_revision", "train_file", "validation_file", "test_file"),
 )
+# Those that --dataset has itself: their values where it is the labelled dataset too.
+OWN_OPTIONS = ("text_column_names", "encoding", "dataset_revision")
 SHARED_OPTIONS = ("preset", "data_dir", "cleaning", "preprocessing_num_workers", "text_column_delimiter")
 
 
@@ -74,9 +77,12 @@ def collect_held_out_keys(args: CorpusArguments, seed: int) -> set[str]:
         try:
             splits = load_split_reviews(target, seed).splits
         except InputError as error:
-            message = str(error)
-            for name in ("text_column_names", "label_column_name", "label_mapping", "unlabelled_value"):
-                message = message.replace(f"--{name}", f"--target_{name}")
+            own = OWN_OPTIONS if args.target_dataset == "auto" else ()  # those of the reviews themselves
+            message = re.sub(
+                "--(" + "|".join(name for name in TARGET_OPTIONS if name not in own) + r")\b",
+                r"--target_\1",
+                str(error),
+            )
             raise InputError(
                 f"{message} ({target.dataset_name} is read to keep its test texts out of the corpus: name other "
                 "labelled reviews with --target_dataset, or 'none')"
@@ -104,6 +110,7 @@ def build_target_arguments(args: CorpusArguments) -> DataArguments | None:
             "validation and test splits are left out, or pass --target_dataset none",
         )
         options["dataset_name"] = args.dataset_name[0]
+        options |= {name: getattr(args, name) for name in OWN_OPTIONS if options[name] is None}
     return DataArguments(**options)
 
 

@@ -39,8 +39,9 @@ class LineFeed:
 def read_cells(path: str, lines: Iterable[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Number and cells of each row, the header being row 0; blank lines are no rows.
 
-    Cells are quoted as in RFC 4180. In a table separated by tabs, which texts rarely hold, a row that is not stays as
-    it is if it has as many cells as the header.
+    Cells are quoted as in RFC 4180; one that is not, such as `"Great" film`, stays as it is if its line has as many
+    cells as the header, so that none of them holds a delimiter. If tabs separate the cells, which texts rarely hold, so
+    does one with a quote that is not closed in its line.
 
     Raises:
         InputError: other quotes, a text that begins with an unquoted line break, or another number of cells than in
@@ -59,13 +60,15 @@ def read_cells(path: str, lines: Iterable[str], delimiter: str) -> Iterator[tupl
         except csv.Error as error:
             first, *rest = feed.record
             cells = first.rstrip("\r\n").split(delimiter)
-            if delimiter != "\t" or (width and len(cells) != width):
-                is_open = "unexpected end" in str(error) or len(feed.record) > LONGEST_QUOTE_LINES
+            is_open = "unexpected end" in str(error) or len(feed.record) > LONGEST_QUOTE_LINES
+            is_unclear = delimiter != "\t" and (is_open or bool(rest))  # the cell may go on below
+            if is_unclear or (width and len(cells) != width):
                 cause = "a quote is not closed" if is_open else f"malformed ({error})"
                 raise InputError(f"{path}: row {row}: {cause}; double the quotes inside a quoted text") from None
             is_escaped = any(cell[:1] == cell[-1:] == '"' and '\\"' in cell[1:-1] for cell in cells)
             problem = f"{path}: row {row}: a quote is escaped by a backslash; double the quotes inside a quoted text"
             require(not is_escaped, problem)
+            cells = [*map(unquote, cells)]
             feed.push_back(rest)
             feed.record = [first]
             reader = csv.reader(feed, delimiter=delimiter, strict=True)
@@ -86,6 +89,17 @@ def read_cells(path: str, lines: Iterable[str], delimiter: str) -> Iterator[tupl
         )
         yield row, cells
         row += 1
+
+
+def unquote(cell: str) -> str:
+    """A cell without its quotes, if it is quoted as in RFC 4180.
+
+    >>> unquote('"a ""b"" c"'), unquote('"a" b "c"')
+    ('a "b" c', '"a" b "c"')
+    """
+    inner = cell[1:-1]
+    is_quoted = len(cell) > 1 and cell[0] == cell[-1] == '"' and '"' not in inner.replace('""', "")
+    return inner.replace('""', '"') if is_quoted else cell
 
 
 def check_swallowed_rows(path: str, row: int, lines: list[str], width: int) -> None:

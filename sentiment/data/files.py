@@ -1,5 +1,6 @@
 """Rows of a file of any supported format, which its content tells; an error names file, row and column."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -122,7 +123,7 @@ def is_table(path: str, options: ColumnOptions) -> bool:
 
 def is_json(sample: bytes) -> bool:
     """Whether a file begins with a JSON object or an array of them."""
-    return sample.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b'{"', b'[{"', b"[\n", b"{\n"))
+    return re.match(rb"(\xef\xbb\xbf)?\s*(\[\s*)?\{\s*[\"}]", sample) is not None
 
 
 def open_table(path: str, options: ColumnOptions, all_columns: bool = False) -> Table:

@@ -13,7 +13,7 @@ from sentiment.data.assignment import sample_training_rows
 from sentiment.data.audit import audit_splits
 from sentiment.data.columns import list_names
 from sentiment.data.hub import find_revisions
-from sentiment.data.labels import LabelOptions, parse_label_mapping
+from sentiment.data.labels import LabelOptions, parse_label_mapping, shorten
 from sentiment.data.languages import choose_language
 from sentiment.data.sources import list_columns, load_reviews
 from sentiment.data.splits import SplitReviews, UnlabelledError, add_keys, split_reviews
@@ -23,6 +23,7 @@ from sentiment.exceptions import InputError
 
 SHOWN_CLASSES = 10  # in a line
 UNKNOWN_SHARE = 0.05  # of the tokens, above which a model is called unsuitable
+FEW_ROWS = 10  # of a class in the test split, below which its scores say little
 DROP_REASONS = {
     "empty": "without a text after cleaning",
     "unlabelled": "unlabelled",
@@ -52,8 +53,9 @@ def prepare_data(data_args: DataArguments, seed: int, tokenizer: PreTrainedToken
     workers = data_args.preprocessing_num_workers
     tokenized = tokenize_reviews(reviews.splits, tokenizer, data_args.max_seq_length, workers, data_args.truncation)
     audit = audit_reviews(reviews, data_args, tokenizer)
-    if is_main_process() and (warning := describe_unknown_tokens(audit)):
-        print(f"warning: {warning}", file=sys.stderr)
+    for warning in filter(None, [describe_unknown_tokens(audit), describe_small_classes(audit)]):
+        if is_main_process():
+            print(f"warning: {warning}", file=sys.stderr)
     return RunData(reviews.splits, tokenized, audit, reviews.fingerprints)
 
 
@@ -62,6 +64,13 @@ def describe_unknown_tokens(audit: dict[str, Any]) -> str:
     share = audit["splits"]["train"]["share_unknown"]
     advice = "choose one for their language, such as a multilingual one"
     return f"{share:.0%} of the tokens are unknown to this model: {advice}" if share > UNKNOWN_SHARE else ""
+
+
+def describe_small_classes(audit: dict[str, Any]) -> str:
+    """That classes have few test rows; empty if all have enough."""
+    counts = {name: count for name, count in audit["splits"]["test"]["labels"].items() if name != "unlabelled"}
+    few = [f"{count} of {name!r}" for name, count in counts.items() if count < FEW_ROWS]
+    return f"few test rows: {shorten(', '.join(few))}; the scores of these classes say little" if few else ""
 
 
 def describe_splits(reviews: SplitReviews) -> str:

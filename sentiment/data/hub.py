@@ -17,7 +17,7 @@ from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNot
 from sentiment.data.caching import FEATURES, map_batches
 from sentiment.data.columns import ColumnOptions, Columns, match_columns, parse_row
 from sentiment.data.labels import shorten
-from sentiment.exceptions import InputError, first_line
+from sentiment.exceptions import InputError, first_line, suggest_name
 
 RepoType = Literal["dataset", "model"]
 LOADING_ERRORS = (DatasetsError, OSError, ValueError)
@@ -72,6 +72,7 @@ def normalise_splits(
     class_names: tuple[str, ...] = ()
     for split, rows in published.items():
         place = f"{name} ({split})"
+        rows = rows.flatten() if isinstance(rows, Dataset) else rows  # fields of structs have their path as name
         columns = match_columns(place, rows.column_names or list(next(iter(rows))), options, rows.features)
         splits[split] = normalise(rows, place, columns)
         class_names = class_names or columns.class_names
@@ -126,6 +127,7 @@ def check_hub(repo_id: str, repo_type: RepoType, revision: str | None = None) ->
         reason = f"{what} is not on the Hugging Face Hub, or is private (check the name)"
     local = "--dataset snippets (embedded), a file of your own, or --data_dir with a local copy"
     if repo_type == "model":
+        reason += suggest_name(repo_id, ["minilm"])
         local = "--model minilm (embedded) or a local folder (and a --dataset that is not on the Hub either)"
     raise InputError(f"{reason}: pass {local}, or run `{name_offline_run()}`, which needs no Hub")
 

@@ -103,7 +103,7 @@ def parse_label_mapping(value: str | Mapping[Any, Any] | None) -> dict[str, str 
         require(
             str(key).casefold() not in {other.casefold() for other in mapping}, f"--label_mapping names {key} twice"
         )
-        mapping[str(key)] = None if target is None or target.lower() in ("null", "none") else target
+        mapping[str(key)] = None if target is None or target.lower() == "null" else target
     return mapping
 
 

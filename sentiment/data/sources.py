@@ -111,7 +111,7 @@ def list_columns(
 ) -> list[str]:
     """The names of the columns of a source, those of all its splits; none for texts without columns."""
     if is_saved_dataset(Path(dataset)):
-        tables: Iterable[Iterable[str]] = (part.column_names for part in open_saved_dataset(dataset).values())
+        tables: Iterable[Iterable[str]] = (part.flatten().column_names for part in open_saved_dataset(dataset).values())
     elif dataset in SNIPPETS:
         return []
     elif files := find_files(dataset, data_dir):

@@ -99,7 +99,8 @@ def split_reviews(reviews: DatasetDict, args: DataArguments, seed: int) -> Split
     own = {name: pool.select(np.flatnonzero(assigned == position)) for position, name in enumerate(SPLIT_NAMES)}
     classes = set(labels.tolist())
     checked = {
-        name: check_split(name, part, classes, dropped, keep_duplicates) for name, part in (own | splits).items()
+        name: check_split(name, part, classes, dropped, keep_duplicates, name in splits)
+        for name, part in (own | splits).items()
     }
     used = tuple(name for name in reviews if name in (*pool_names, *published.values()))
     unused = tuple(name for name in reviews if name not in (*used, "unsupervised"))
@@ -171,8 +172,8 @@ def limit_labelled_rows(pool: Dataset, max_rows: int | None, sample: str, seed: 
     names = ", ".join(repr(pool.features["label"].int2str(label)) for label in sorted(missing))
     require(
         sample != "first" or not missing,
-        f"the first {len(limited):,} of {len(pool):,} rows have no row of {shorten(names)}, since the rows are ordered "
-        "by label: pass --sample random or --max_rows all",
+        f"the first {len(limited):,} of {len(pool):,} rows have no row of {shorten(names)}: pass --sample random or "
+        "--max_rows all",
     )
     return limited
 
@@ -210,8 +211,12 @@ def collect_labels(keys: Iterable[str], labels: Iterable[int]) -> dict[str, set[
     return labels_of
 
 
-def check_split(name: str, part: Dataset, classes: set[int], dropped: Counter[str], keep_duplicates: bool) -> Dataset:
-    """The split without texts that this run's cleaning empties; raises InputError if it lacks a class or has others.
+def check_split(
+    name: str, part: Dataset, classes: set[int], dropped: Counter[str], keep_duplicates: bool, is_published: bool
+) -> Dataset:
+    """The split without texts that this run's cleaning empties; raises InputError for classes that train lacks.
+
+    Published splits may lack classes of train, if they have two.
 
     They are dropped (and counted) after the assignment, so that it is the same for every cleaning.
     """
@@ -224,7 +229,9 @@ def check_split(name: str, part: Dataset, classes: set[int], dropped: Counter[st
         shorten(", ".join(repr(class_names[label]) for label in sorted(labels)))
         for labels in (classes - present, present - classes)
     )
-    require(not missing, f"the {name} split ({len(part):,} rows) has no row of {missing}: each split needs all classes")
+    needed = "two classes" if is_published else "all classes"
+    lacks_class = len(present) < 2 if is_published else bool(missing)
+    require(not lacks_class, f"the {name} split ({len(part):,} rows) has no row of {missing}: it needs {needed}")
     require(not new, f"the {name} split has rows of {new}, which no training row has")
     return part
 

@@ -1,4 +1,4 @@
-"""Excel workbooks: the rows of the only sheet with cells."""
+"""Excel workbooks: the rows of the only sheet with cells, or with the columns that are read."""
 
 import io
 import itertools
@@ -31,13 +31,14 @@ def open_spreadsheet(
     for sheet in [*workbook.worksheets, *(formulas.worksheets if formulas else [])]:
         sheet.reset_dimensions()  # as some programs write them, they leave out rows and columns
     sheets = [sheet for sheet in workbook.worksheets if any(map(any, sheet.iter_rows(max_row=2, values_only=True)))]
-    names = ", ".join(sheet.title for sheet in sheets) or "none"
-    require(len(sheets) == 1, f"{path}: has {len(sheets)} sheets with cells ({names}): keep the one with the reviews")
-    rows = sheets[0].iter_rows(values_only=True)
-    header = ["" if cell is None else str(cell) for cell in next(rows)]
-    while header and not header[-1]:
-        header.pop()
-    header = name_unnamed_columns(header)
+    if len(sheets) > 1:
+        names = ", ".join(sheet.title for sheet in sheets)
+        sheets = [sheet for sheet in sheets if has_columns(read_header(sheet), choose)]
+        problem = f"{path}: has several sheets with cells ({names}), and {len(sheets)} of them have the columns"
+        require(len(sheets) == 1, f"{problem}: keep the one with the reviews")
+    require(bool(sheets), f"{path}: no sheet has cells")
+    rows = sheets[0].iter_rows(min_row=2, values_only=True)
+    header = read_header(sheets[0])
     chosen = {place for name in choose(header) for place, other in enumerate(header) if other == name}
     uncomputed: Iterator[dict[int, str]] = itertools.repeat({})
     if formulas:
@@ -57,6 +58,22 @@ def open_spreadsheet(
                 yield row, dict.fromkeys(header) | dict(zip(header, values, strict=False))
 
     return header, iterate()
+
+
+def read_header(sheet: Any) -> list[str]:
+    """The names of the columns, from the first row of a sheet."""
+    header = ["" if cell is None else str(cell) for cell in next(sheet.iter_rows(max_row=1, values_only=True))]
+    while header and not header[-1]:
+        header.pop()
+    return name_unnamed_columns(header)
+
+
+def has_columns(header: list[str], choose: Callable[[list[str]], Collection[str]]) -> bool:
+    """Whether `choose` finds its columns."""
+    try:
+        return bool(choose(header))
+    except InputError:
+        return False
 
 
 def find_uncomputed(workbook: Any, values: Any, formulas: Any) -> Iterator[dict[int, str]]:

@@ -150,8 +150,11 @@ def is_non_ascii_utf8(sample: bytes) -> bool:
 
 def suggest_encoding(path: str) -> str:
     """An encoding that the start of a file, which is not UTF-8, may have; `cp1252` if nothing better is found."""
-    found = from_bytes(read_sample(path), cp_isolation=[*COMMON_ENCODINGS]).best()
-    return found.encoding if found else COMMON_ENCODINGS[0]
+    sample = read_sample(path)
+    found = from_bytes(sample, cp_isolation=[*COMMON_ENCODINGS]).best()
+    if found is None or sample.decode(found.encoding, "replace") == sample.decode(COMMON_ENCODINGS[0], "replace"):
+        return COMMON_ENCODINGS[0]  # of those that read it alike, the most common
+    return found.encoding
 
 
 def iterate_lines(path: str, encoding: str | None = None) -> Iterator[tuple[int, str]]:

@@ -49,8 +49,8 @@ def check_task(where: str, config: Mapping[str, Any]) -> None:
     architectures = config.get("architectures") or ["ForSequenceClassification"]
     require(
         any(name.endswith("ForSequenceClassification") for name in architectures),
-        f"{where} holds no trained classifier (it is a {architectures[0]}): train one with train_e2e.py, which writes "
-        "it to <output_dir>/model",
+        f"{where} holds no trained classifier (it is a {architectures[0]}): train one with train_e2e.py, or "
+        "from an adapted model with train_finetune.py",
     )
     problem = config.get("problem_type") or "single_label_classification"
     is_single = problem == "single_label_classification"

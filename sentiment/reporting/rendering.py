@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import ChainableUndefined, Environment, PackageLoader, Undefined
 
+from sentiment.config.data_arguments import BINARY_METRICS
+from sentiment.data.labels import LABEL_NAMES
 from sentiment.data.languages import UNDETERMINED, has_spaces, is_english
 from sentiment.storage import write_atomically
 
@@ -136,9 +138,14 @@ def build_environment(markup: str) -> Environment:
 
 
 def list_scores(metrics: JsonObject) -> dict[str, str]:
-    """The scores among these metrics and their names: those of a classifier of two classes, or of more."""
+    """The scores among these metrics and their names: those of a classifier of two classes, or of more.
+
+    Names of scores of a class other than positive say which.
+    """
     scores = BINARY_SCORES if "precision" in metrics else SCORES
-    return {key: name for key, name in scores.items() if key in metrics}
+    classes = tuple(metrics.get("per_class", LABEL_NAMES))
+    of_class = {} if classes == LABEL_NAMES else dict.fromkeys(BINARY_METRICS, f" of {classes[1]}")
+    return {key: name + of_class.get(key, "") for key, name in scores.items() if key in metrics}
 
 
 def list_headline_metrics(metrics: JsonObject) -> dict[str, str]:

@@ -62,7 +62,10 @@ def render_adaptation(metrics: JsonObject) -> str:
 
 
 def render_metrics(metrics: JsonObject) -> str:
-    """The headline metrics, the interval of the accuracy, the scores of each class, and the confusion matrix."""
+    """The headline metrics, the interval of the accuracy, the scores of each class, and the confusion matrix.
+
+    Of many classes, the pairs that are confused most stand in place of the matrix.
+    """
     headline = [[name, f"{metrics[key]:.4f}"] for key, name in list_headline_metrics(metrics).items()]
     names = list(metrics["per_class"])
     classes = [["class", "precision", "recall", "F1", "rows"]]
@@ -71,6 +74,9 @@ def render_metrics(metrics: JsonObject) -> str:
         values = [f"{scores[key]:.4f}" for key in ("precision", "recall", "f1")]
         classes.append([name, *values, f"{scores['support']:,}"])
         matrix.append([name, *(f"{count:,}" for count in counts)])
+    if len(names) > rendering.SHOWN_CLASSES:
+        pairs = rendering.list_confused_pairs(metrics)
+        matrix = [["true", "predicted", "rows"], *([true, other, f"{rows:,}"] for true, other, rows, _ in pairs)]
     summary = f"{render_table(headline)}\naccuracy, {describe_interval(metrics)}"
     return "\n\n".join([summary, render_table(classes), render_table(matrix)])
 

@@ -23,8 +23,8 @@ def check_adapted_model(model: str) -> None:
     is_started = find_adaptation(folder) is not None
     if is_started or folder == Path(ADAPTED_RUN):
         raise InputError(
-            f"no adapted model in {model}: run `python train_mlm.py{' --resume' if is_started else ''}` first "
-            "(without a Hub: `python train_mlm.py sentiment/config/offline_mlm.yaml`), or pass --model"
+            f"no adapted model in {model}: run `python train_mlm.py{' --resume' if is_started else ''}` (or `sentiment "
+            "adapt`) first (without a Hub: `sentiment adapt offline_mlm.yaml`), or pass --model"
         )
 
 
@@ -36,7 +36,7 @@ def find_adaptation(folder: Path) -> Path | None:
 
 def find_run(folder: Path) -> Path | None:
     """The run folder that this folder is, or belongs to as its model or a checkpoint; else None."""
-    candidates = (folder, *folder.resolve().parents[:2])
+    candidates = (folder, *folder.resolve().parents[:2]) if folder.exists() else ()  # a Hub id is no folder
     return next((candidate for candidate in candidates if (candidate / "run.json").is_file()), None)
 
 

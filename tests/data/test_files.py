@@ -172,6 +172,34 @@ def test_quotes_of_tsv(cell: str, text: str, tmp_path: Path) -> None:
     assert rows_of(tmp_path / "a.tsv") == [(text, 1), ("last", 0)]
 
 
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ('1,"Great" film - said "Variety",1', '"Great" film - said "Variety"'),
+        ('"1","Great" film,"1"', '"Great" film'),
+        ('1,"one ""two""","1"', 'one "two"'),
+        ('1,it is "fine",1', 'it is "fine"'),
+    ],
+)
+def test_quotes_of_csv(line: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(f"id,text,label\n{line}\n2,last,0\n")
+    assert rows_of(tmp_path / "a.csv") == [(text, 1), ("last", 0)]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        '"Great" film, said "Variety",1\n',  # as many cells as an unquoted text with a comma
+        '"I said, ok\nhe said "no" and left",1\n',  # the first line alone has as many cells as the header
+        '"open,1\nbad,0\n',
+    ],
+)
+def test_malformed_quotes_of_csv_that_could_be_read_in_two_ways_are_named(lines: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(f"text,label\nfine,1\n{lines}")
+    with pytest.raises(InputError, match=r"a\.csv: row 2: .*; double the quotes inside a quoted text"):
+        rows_of(tmp_path / "a.csv")
+
+
 @pytest.mark.parametrize("suffix", ["csv", "tsv"])
 def test_quotes_escaped_by_backslashes_are_refused(suffix: str, tmp_path: Path) -> None:
     delimiter = "\t" if suffix == "tsv" else ","
@@ -233,11 +261,21 @@ def test_workbooks_that_are_ambiguous_are_refused(tmp_path: Path) -> None:
     (tmp_path / "old.xls").write_bytes(b"\xd0\xcf\x11\xe0" + b"\0" * 600)
     for name, problem in (
         ("stray.xlsx", "row 1 has a cell without a column name"),
-        ("two.xlsx", r"has 2 sheets with cells \(Sheet, second\)"),
+        ("two.xlsx", r"several sheets with cells \(Sheet, second\), and 2 of them have the columns"),
         ("old.xls", "an Excel file of before 2007"),
     ):
         with pytest.raises(InputError, match=problem):
             rows_of(tmp_path / name)
+
+
+def test_the_sheet_with_the_columns_is_read(tmp_path: Path) -> None:
+    workbook = openpyxl.Workbook()
+    workbook.active.append(["Exported", "by hand"])
+    sheet = workbook.create_sheet("Data")
+    for row in (["text", "label"], ["good", 1], ["bad", 0]):
+        sheet.append(row)
+    workbook.save(tmp_path / "a.xlsx")
+    assert rows_of(tmp_path / "a.xlsx") == [("good", 1), ("bad", 0)]
 
 
 # --- columns and cells that would be lost ---

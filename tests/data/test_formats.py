@@ -317,7 +317,8 @@ it open. The tables are written by `tests/data/test_formats.py`, which reads a f
 
 {build_format_table(folder / "formats")}
 
-Delimiters are found from the header; a first line `sep=;` of Excel is followed. Cells are quoted as in RFC 4180. Excel
+Delimiters are found from the header; a first line `sep=;` of Excel is followed. Cells are quoted as in RFC 4180; one
+like `"Great" film` stays as it is, or is refused where it could be read in two ways. Excel
 needs `pip install 'adapt-or-finetune[excel]'`; formulas must have been computed.
 
 ## Folders

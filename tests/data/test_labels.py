@@ -107,6 +107,10 @@ def test_mapped_labels_and_rows_left_out(mapping: Any, tmp_path: Path) -> None:
     assert load_labels(path, labels=options) == (["negative", "positive"], [0, 0, -2, 1, 1, -1])
 
 
+def test_a_class_may_be_called_none() -> None:
+    assert parse_label_mapping("0=none,1=anger,2=null") == {"0": "none", "1": "anger", "2": None}
+
+
 def test_rows_left_out_are_counted_and_keep_the_numbers_of_the_others(tmp_path: Path) -> None:
     labels = [row % 5 + 1 for row in range(100)]
     path = write_table(tmp_path / "a.csv", text=[f"text {row}" for row in range(100)], label=labels)

@@ -321,7 +321,7 @@ ERRORS: dict[str, tuple[str, bytes, list[str]]] = {
     "long row": ("a.csv", b"text,label\nx, y,1\n", ["row 1", "3 fields", "quote"]),
     "long tsv row": ("a.tsv", b"text\tlabel\nx\t1\nx\ty\t1\n", ["row 2", "3 fields"]),
     "open quote": ("a.csv", b'text,label\nx,1\n"y,1\nz,0\n', ["row 2", "quote is not closed"]),
-    "stray quote": ("a.csv", b'text,label\nx,1\n"y" z,1\n', ["row 2", "malformed"]),
+    "stray quote": ("a.csv", b'text,label\nx,1\n"y" z, w,1\n', ["row 2", "malformed"]),
     "bad byte": ("a.csv", b"text,label\nx,1\ncaf\xe9,1\n", ["row 2", "column 'text'", "byte 0xE9", "UTF-8"]),
     "bad byte in tsv": ("a.tsv", b"label\treview\n1\t\xff\n", ["row 1", "column 'review'", "byte 0xFF"]),
     "bad byte in jsonl": (

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from datasets import DatasetDict, concatenate_datasets
+from datasets import ClassLabel, Dataset, DatasetDict, concatenate_datasets
 
 from sentiment.config.arguments import DataArguments
 from sentiment.data import splits as data_splits
@@ -213,7 +213,7 @@ def test_first_rows_of_one_label_are_refused(build_reviews: Build) -> None:
         (
             {"train": reviews(50), "test": [(f"b {i}", 0) for i in range(9)]},
             "official",
-            "the test split (9 rows) has no row of 'positive': each split needs all classes",
+            "the test split (9 rows) has no row of 'positive': it needs two classes",
         ),
         (
             {"train": reviews(50), "test": [("", 0), ("", 1)]},
@@ -331,6 +331,24 @@ def test_own_train_validation_and_test_are_used_as_they_are(build_reviews: Build
         }  # fmt: skip
         rows = [row for part in found.splits.values() for row in part["row"]]
         assert sorted(rows) == list(range(100))
+
+
+def test_own_test_split_may_lack_a_class() -> None:
+    names = ("bad", "fair", "good")
+    train = [(f"{names[i % 3]} film {i}", i % 3) for i in range(90)]
+    label = ClassLabel(names=[*names])
+    parts = {"train": train, "test": [(f"song {i}", i % 2) for i in range(20)]}
+    source = DatasetDict(
+        {
+            name: Dataset.from_dict(dict(zip(("text", "label"), zip(*rows, strict=True), strict=True))).cast_column(
+                "label", label
+            )
+            for name, rows in parts.items()
+        }
+    )
+    found = split_reviews(source, "auto", dataset_name="own.csv")
+    assert Counter(found.splits["test"]["label"]) == {0: 10, 1: 10}
+    assert set(found.splits["validation"]["label"]) == {0, 1, 2}
 
 
 def test_own_train_and_test_leave_a_tenth_of_train_for_validation(build_reviews: Build) -> None:

@@ -20,7 +20,7 @@ from sentiment.config.arguments import (
     FinetuningArguments,
     ModelArguments,
 )
-from sentiment.data.adaptation_data import collect_held_out_keys, load_training_corpus
+from sentiment.data.adaptation_data import build_target_arguments, collect_held_out_keys, load_training_corpus
 from sentiment.data.finetuning_data import load_split_reviews
 from sentiment.exceptions import InputError
 from sentiment.pipelines.adaptation import AdaptationRun
@@ -217,6 +217,22 @@ def test_no_text_that_is_tested_on_is_adapted_to(reviews_csv: Path, tmp_path: Pa
     assert kept == {*target["train"]["text"], "a review of its own"}
     assert found.dropped["in_test"] == len(target["validation"]) + len(target["test"])
     assert collect_held_out_keys(corpus_args, seed=1) != collect_held_out_keys(corpus_args, seed=42)
+
+
+def test_own_labelled_reviews_are_read_with_their_own_options(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    rows = [f"{'güt' if i % 2 else 'bäd'} {i},{i % 2}" for i in range(60)]
+    path.write_text("\n".join(["review text,mood", *rows]), encoding="cp1252")
+    options = {"dataset_name": [str(path)], "text_column_names": "review text", "encoding": "cp1252"}
+    found = build_target_arguments(CorpusArguments(**options))
+    assert found is not None
+    assert (found.text_column_names, found.encoding) == ("review text", "cp1252")
+    with pytest.raises(InputError, match=r"columns: .*'mood'.*: name other labelled reviews") as refusal:
+        collect_held_out_keys(CorpusArguments(**options), seed=1)
+    assert "--target_label_column_name" in str(refusal.value)
+    assert "--target_text" not in str(refusal.value)
+    args = CorpusArguments(**options, target_label_column_name="mood")
+    assert len(collect_held_out_keys(args, seed=1)) == 12
 
 
 def test_fine_tuning_knows_its_adaptation_and_refuses_one_that_read_its_test(
