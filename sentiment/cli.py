@@ -210,6 +210,11 @@ def add_evaluation_commands(parsers: Any) -> None:
     )
     comparing.add_argument("--output_dir", default="outputs/comparison", help="folder of the report")
     comparing.add_argument("--metric", choices=METRICS, default="accuracy", help="what decides; default: accuracy")
+    comparing.add_argument(
+        "--label_issues",
+        metavar="FOLDER",
+        help="of `audit --label_issues`: also a verdict without the test rows whose label is suspected",
+    )
     comparing.add_argument("--dataset", help="other labelled rows to test both on, as for train_e2e.py")
     comparing.add_argument("--data_dir", help="folder with local copies of datasets, read instead of the Hub")
     add_column_options(comparing, COLUMN_OPTIONS)

@@ -43,6 +43,15 @@ class AuditArguments:
     )
     seed: int = field(default=42, metadata={"help": "Seed of the split."})
     output: str | None = field(default=None, metadata={"help": "Also write the audit as JSON to this file."})
+    label_issues: str | None = field(
+        default=None,
+        metadata={
+            "help": "The folder of a finished fine-tuning: instead, list rows of its data whose label is most likely "
+            "wrong. Its recipe is trained once a fold, and judges the rows of that fold."
+        },
+    )
+    folds: int = field(default=5, metadata={"help": "With --label_issues: number of folds."})
+    output_dir: str = field(default="outputs/label_issues", metadata={"help": "With --label_issues: folder to write."})
 
     def __post_init__(self) -> None:
         """Raises InputError for a seed that no generator takes."""
@@ -50,9 +59,10 @@ class AuditArguments:
 
 
 def audit(flags: Sequence[str]) -> None:
-    """Prints the audit of a dataset, as published and as split by a run."""
+    """Prints the audit of a dataset, as published and as split by a run, or the label issues of a run's data."""
     from sentiment.config.arguments import DataArguments
     from sentiment.config.parsing import parse_arguments
+    from sentiment.config.recorded_options import list_changed_options
     from sentiment.data.finetuning_data import audit_published, audit_reviews, load_split_reviews
     from sentiment.models.loading import load_tokenizer
     from sentiment.models.model_folder import resolve_model
@@ -60,6 +70,11 @@ def audit(flags: Sequence[str]) -> None:
     from sentiment.storage import write_json
 
     data_args, args = parse_arguments([DataArguments, AuditArguments], flags, prog="sentiment audit")
+    if args.label_issues:
+        changed = ", ".join(f"--{name}" for name in list_changed_options(data_args) if name != "data_dir")
+        require(not changed, f"{changed}: --label_issues reads the data of the run {args.label_issues}, as it was read")
+        audit_label_issues(args.label_issues, args.output_dir, args.folds, data_args.data_dir)
+        return
     tokenizer = load_tokenizer(resolve_model(args.model))
     audits = {
         "published": audit_published(data_args, tokenizer),
@@ -69,6 +84,17 @@ def audit(flags: Sequence[str]) -> None:
     print(render_audit(audits["split"], f"{data_args.dataset_name} as split by a run"))
     if args.output:
         write_json(Path(args.output), {"options": asdict(data_args) | asdict(args)} | audits)
+
+
+def audit_label_issues(run: str, output_dir: str, folds: int, data_dir: str | None) -> None:
+    """Prints how many labels of a run's data are suspected to be wrong, by class, and writes their list and report."""
+    from sentiment.pipelines import label_issues
+    from sentiment.reporting.terminal import render_label_issues
+    from sentiment.runs.results import ISSUES_FILE
+
+    found = label_issues.audit_label_issues(run, output_dir, folds, data_dir)
+    print(f"{render_label_issues(found)}\n\nList: {Path(output_dir) / ISSUES_FILE}")
+    print(f"Report: {Path(output_dir) / 'report.html'}")
 
 
 def train(flags: Sequence[str]) -> None:
@@ -156,6 +182,7 @@ def compare(
     folder_b: str,
     output_dir: str,
     metric: str,
+    label_issues: str | None,
     dataset: str | None,
     data_dir: str | None,
     split: str | None,
@@ -168,7 +195,15 @@ def compare(
     given = select_given(columns)
     require(bool(dataset) or not (given or split), "options of columns and splits: for --dataset only")
     comparison = compare_runs(
-        folder_a, folder_b, output_dir, dataset, metric, data_dir=data_dir, split=split, **build_reading_options(given)
+        folder_a,
+        folder_b,
+        output_dir,
+        dataset,
+        metric,
+        label_issues,
+        data_dir=data_dir,
+        split=split,
+        **build_reading_options(given),
     )
     print(f"{render_comparison(comparison)}\n\nReport: {Path(output_dir) / 'report.html'}")
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from sentiment.config.data_arguments import check_metric
@@ -20,7 +21,7 @@ from sentiment.reporting.rendering import describe_best_baseline
 from sentiment.reporting.verdicts import describe_comparison, describe_rule
 from sentiment.runs.differences import check_same_classes, check_same_test, list_differences, list_warnings
 from sentiment.runs.folder import check_output_dir
-from sentiment.runs.results import FinishedRun, read_adaptation_metrics, read_finished_run
+from sentiment.runs.results import FinishedRun, read_adaptation_metrics, read_finished_run, read_label_issues
 from sentiment.storage import write_json
 
 # In the order in which they are written.
@@ -33,12 +34,14 @@ def compare(
     output_dir: str | Path = "outputs/comparison",
     dataset: str | None = None,
     metric: str = "accuracy",
+    label_issues: str | Path | None = None,
     **reading: Any,
 ) -> dict[str, Any]:
     """Compare the folders of two fine-tunings, tested on the same rows; write verdict.json, a report and figures.
 
     With `dataset`, both are tested on its labelled rows instead; `reading` are arguments of `load_labelled_rows`. The
-    verdict is on `metric`, one of `METRICS`.
+    verdict is on `metric`, one of `METRICS`. With `label_issues`, a folder of `audit_label_issues`, there is a second
+    one without the test rows whose label is suspected to be wrong.
     Returns the content of verdict.json: the verdict as a `sentence`, the `better` run ("a", "b" or None), and more. An
     earlier comparison in `output_dir` is replaced; for anything else there, or runs that cannot be compared, raises
     InputError and writes nothing.
@@ -50,6 +53,7 @@ def compare(
     first, second = read_finished_run(Path(run_a)), read_finished_run(Path(run_b))
     check_metric(metric, first.class_names)
     labelled = None
+    require(not (dataset and label_issues), "--label_issues is for the test rows of the runs: omit --dataset")
     if dataset:
         from sentiment.data.labelled_rows import load_labelled_rows
         from sentiment.pipelines.evaluation import evaluate_run  # imports torch
@@ -66,6 +70,8 @@ def compare(
         raise InputError(f"{problem}: train that run again, with --overwrite") from error
     comparison = compare_finished_runs(first, second, tokenizer, metric)
     comparison |= {"dataset": labelled.dataset, "split": labelled.split} if labelled else {"dataset": None}
+    if label_issues:
+        comparison["without_label_issues"] = compare_without_issues(first, second, Path(label_issues), metric)
     if labelled:
         from sentiment.runs.lineage import describe_seen_texts  # imports datasets
 
@@ -120,6 +126,29 @@ def compare_finished_runs(
         "cost": compare_costs(*train_seconds, *adaptation_seconds),
         "differences": list_differences(run_a, run_b),
     }
+
+
+def compare_without_issues(run_a: FinishedRun, run_b: FinishedRun, folder: Path, metric: str) -> dict[str, Any]:
+    """The verdict without the test rows whose label is suspected to be wrong, and how many these are.
+
+    Raises:
+        InputError: the list is of other rows.
+    """
+    suspected = read_label_issues(folder)
+    rows = dict(zip(run_a.predictions["row"], run_a.predictions["text"], strict=True))
+    is_of_run = all(rows.get(row) == text for row, text in suspected.items())
+    require(is_of_run, f"{folder} lists rows of other data or another split than {run_a.folder}: list its label issues")
+    kept = np.array([row not in suspected for row in rows])
+    labels, predicted_a, predicted_b = (
+        np.asarray(found)[kept]
+        for found in (run_a.predictions["label"], run_a.predictions["predicted"], run_b.predictions["predicted"])
+    )
+    clusters = assign_clusters(run_a.predictions["text"])[kept]
+    outcome = compare_predictions(
+        labels, predicted_a, predicted_b, clusters, num_classes=len(run_a.class_names), metric=metric
+    )
+    sentence = describe_comparison(*choose_names(run_a, run_b), outcome)
+    return {"folder": str(folder), "suspected": len(suspected), "sentence": sentence} | outcome
 
 
 def caution_majority(run: FinishedRun, name: str) -> str | None:

@@ -163,7 +163,7 @@ class FinetuningRun(Run):
     def describe(self, data: RunData, model_path: str) -> dict[str, Any]:
         """The data, and the adaptation that the model comes from; raises InputError if that read test texts."""
         return {
-            "adaptation": describe_adaptation(model_path, data.splits["test"]["text"][:]),
+            "adaptation": self.describe_base_model(model_path, data.splits["test"]["text"][:]),
             "data": {
                 "dataset": self.data_args.dataset_name,
                 "classes": get_class_names(data.splits["train"]),
@@ -171,6 +171,10 @@ class FinetuningRun(Run):
                 "audit": data.audit,
             },
         }
+
+    def describe_base_model(self, model_path: str, test_texts: list[str]) -> dict[str, Any] | None:
+        """The adaptation that the model comes from, if any; raises InputError if a run before has read test texts."""
+        return describe_adaptation(model_path, test_texts)
 
     def evaluate_before(
         self, trainer: SentimentTrainer, data: RunData, tokenizer: PreTrainedTokenizerBase

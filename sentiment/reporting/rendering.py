@@ -130,7 +130,7 @@ def build_environment(markup: str) -> Environment:
     constants = {"drop_reasons": DROP_REASONS}
     functions = (
         *(describe_baseline, describe_slices, describe_test_rows, compare_before_after, compare_side_by_side),
-        *(describe_best_baseline, list_baselines),
+        *(describe_best_baseline, describe_label_issues, list_baselines),
         *(list_scores, list_headline_metrics, list_class_counts, list_confused_pairs),
     )
     environment.globals |= constants | {function.__name__: function for function in functions}
@@ -190,6 +190,14 @@ def describe_baseline(metrics: JsonObject) -> str:
     if metrics["accuracy_ci95"][0] <= majority["accuracy"]:
         return f"{baseline}: the model is not shown to be better than that"
     return baseline
+
+
+def describe_label_issues(issues: JsonObject) -> str:
+    """How many labels are suspected to be wrong, and what share is by estimate, in a sentence."""
+    splits = ", ".join(f"{count:,} {name}" for name, count in issues["suspected_by_split"].items())
+    suspected = f"{issues['suspected']:,} of {issues['rows']:,} labels are suspected to be wrong"
+    estimate = f"an estimated {format_percent(issues['estimated_share'])} of all labels are"
+    return f"{suspected}{f' ({splits})' if splits else ''}; {estimate}"
 
 
 def list_baselines(baselines: JsonObject) -> list[tuple[str, JsonObject]]:

@@ -81,6 +81,15 @@ def render_metrics(metrics: JsonObject) -> str:
     return "\n\n".join([summary, render_table(classes), render_table(matrix)])
 
 
+def render_label_issues(issues: JsonObject) -> str:
+    """How many labels are suspected, and by class the estimated share of wrong ones."""
+    rows = [["label", "rows", "suspected", "wrong, estimate"]]
+    for name, found in issues["classes"].items():
+        counts = [f"{found[key]:,}" for key in ("rows", "suspected")]
+        rows.append([name, *counts, rendering.format_percent(found["estimated_share"])])
+    return f"{rendering.describe_label_issues(issues)}\n\n{render_table(rows)}"
+
+
 def render_comparison(comparison: JsonObject) -> str:
     """The verdict on two runs, warnings, their test metrics side by side, and their training time."""
     template = rendering.build_environment("markdown.j2").get_template("comparison_summary.j2")

@@ -1,5 +1,6 @@
 """Results of a finished fine-tuning, read from its folder."""
 
+import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ METRICS_KEYS = (
 )
 ADAPTATION_KEYS = ("steps", "history", "validation.after.loss")
 COLUMNS = ("row", "text", "label", "predicted", "score")
+ISSUES_FILE = "label_issues.csv"
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,16 @@ def read_predictions(path: Path) -> dict[str, list[Any]]:
     if tuple(columns)[: len(COLUMNS)] != COLUMNS:
         raise build_damage_error(path, f"it does not have the columns {', '.join(COLUMNS)}")
     return columns
+
+
+def read_label_issues(folder: Path) -> dict[int, str]:
+    """Row number and text of the test rows in the label_issues.csv of a folder; raises InputError if there is none."""
+    try:
+        with (folder / ISSUES_FILE).open(encoding="utf-8", newline="") as stream:
+            return {int(row["row"]): row["text"] for row in csv.DictReader(stream) if row["split"] == "test"}
+    except (OSError, KeyError, ValueError) as error:
+        way_out = "pass the --output_dir of sentiment audit --label_issues"
+        raise InputError(f"no {ISSUES_FILE} in {folder} ({first_line(error)}): {way_out}") from error
 
 
 def stack_probabilities(predictions: Mapping[str, Sequence[Any]]) -> np.ndarray:
