@@ -10,7 +10,7 @@ from scipy.stats import t as student_t
 
 from sentiment.evaluation.significance import CONFIDENCE, number_clusters
 
-# The two arms of each effect, which is the second's accuracy minus the first's.
+# The two arms of each effect, which is the second's score minus the first's.
 EFFECTS = {
     "both changes": ("e2e", "mlm+decay"),
     "adaptation, without decay": ("e2e", "mlm"),
@@ -27,45 +27,53 @@ SECONDS = {"finetuning": "train_seconds", "total": "total_seconds", "amortized":
 
 
 def summarize_study(
-    runs: Sequence[Mapping[str, Any]], correct: Sequence[np.ndarray], clusters: ArrayLike | None = None
+    runs: Sequence[Mapping[str, Any]],
+    row_scores: Sequence[np.ndarray],
+    clusters: ArrayLike | None = None,
+    metric: str = "accuracy",
 ) -> dict[str, Any]:
-    """Accuracies, effects and where adaptation pays, from rows of results.parquet and the test rows each has right."""
+    """Scores, effects and where adaptation pays, from rows of results.parquet and the `compute_row_scores` of each."""
     arms, budgets, seeds = (list(dict.fromkeys(run[key] for run in runs)) for key in ("arm", "budget", "seed"))
     budgets.sort()
     keys = [(run["arm"], run["budget"], run["seed"]) for run in runs]
-    answers = dict(zip(keys, correct, strict=True))
+    values = dict(zip(keys, row_scores, strict=True))
     effects = []
     for name, (first, second) in EFFECTS.items():
         if first in arms and second in arms:
             for budget in budgets:
-                right_a, right_b = (np.stack([answers[arm, budget, seed] for seed in seeds]) for arm in (first, second))
+                scores_a, scores_b = (
+                    np.stack([values[arm, budget, seed] for seed in seeds]) for arm in (first, second)
+                )
                 collapsed = [run for run in runs if run.get("collapsed") and run["budget"] == budget]
                 effects.append(
                     {"effect": name, "budget": budget}
-                    | compare_arms(right_a, right_b, clusters)
+                    | compare_arms(scores_a, scores_b, clusters)
                     | {"collapsed": sum(run["arm"] in (first, second) for run in collapsed)}
                 )
     cells = [(arm, budget) for arm in arms for budget in budgets]
     return {
+        "metric": metric,
         "arms": arms,
         "budgets": budgets,
         "seeds": seeds,
-        "test_clusters": len(np.unique(number_clusters(clusters, len(correct[0])))),
-        "accuracy": [summarize_cell([run for run in runs if (run["arm"], run["budget"]) == cell]) for cell in cells],
+        "test_clusters": len(np.unique(number_clusters(clusters, len(row_scores[0])))),
+        "scores": [
+            summarize_cell([run for run in runs if (run["arm"], run["budget"]) == cell], metric) for cell in cells
+        ],
         "effects": effects,
         "adaptation_pays": find_paying_budget([effect for effect in effects if effect["effect"] == STRATEGIES]),
     }
 
 
-def summarize_cell(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Mean accuracy of the runs of one arm and budget with its interval over seeds, and mean seconds per run."""
-    accuracies = [run["accuracy"] for run in runs]
+def summarize_cell(runs: Sequence[Mapping[str, Any]], metric: str) -> dict[str, Any]:
+    """Mean score of the runs of one arm and budget with its interval over seeds, and mean seconds per run."""
+    scores = [run[metric] for run in runs]
     return {
         "arm": runs[0]["arm"],
         "budget": runs[0]["budget"],
-        "accuracy": float(np.mean(accuracies)),
-        "ci95": compute_seed_interval(accuracies),
-        "per_seed": accuracies,
+        "score": float(np.mean(scores)),
+        "ci95": compute_seed_interval(scores, -1.0 if metric == "mcc" else 0.0),
+        "per_seed": scores,
         "collapsed": sum(bool(run.get("collapsed")) for run in runs),
         "baseline": summarize_baseline(runs),
         "seconds": {kind: float(np.mean([run[column] for run in runs])) for kind, column in SECONDS.items()},
@@ -73,26 +81,26 @@ def summarize_cell(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def summarize_baseline(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Mean accuracy of the best baseline beside each run, and its name in most of them; None if runs have none."""
-    found = [(run["baseline"], run["baseline_accuracy"]) for run in runs if run.get("baseline")]
+    """Mean score of the best baseline beside each run, and its name in most of them; None if runs have none."""
+    found = [(run["baseline"], run["baseline_score"]) for run in runs if run.get("baseline")]
     if len(found) < len(runs):
         return None
     names = [name for name, _ in found]
-    return {"name": max(names, key=names.count), "accuracy": float(np.mean([accuracy for _, accuracy in found]))}
+    return {"name": max(names, key=names.count), "score": float(np.mean([score for _, score in found]))}
 
 
-def compute_seed_interval(accuracies: Sequence[float]) -> list[float] | None:
-    """Student's 95% t-interval of the mean over seeds on the same test rows, within 0 and 1; None for one seed."""
-    if len(accuracies) < 2:
+def compute_seed_interval(scores: Sequence[float], lowest: float = 0.0) -> list[float] | None:
+    """Student's 95% t-interval of the mean over seeds on the same test rows, within `lowest` and 1; None for one seed."""
+    if len(scores) < 2:
         return None
-    values = np.asarray(accuracies)
+    values = np.asarray(scores)
     reach = student_t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    return np.clip([values.mean() - reach, values.mean() + reach], 0, 1).tolist()
+    return np.clip([values.mean() - reach, values.mean() + reach], lowest, 1).tolist()
 
 
-def compare_arms(correct_a: ArrayLike, correct_b: ArrayLike, clusters: ArrayLike | None = None) -> dict[str, Any]:
-    """The difference of the accuracies, B minus A, with its interval; both arrays have shape (seeds, test rows)."""
-    differences = np.asarray(correct_b, dtype=float) - np.asarray(correct_a, dtype=float)
+def compare_arms(scores_a: ArrayLike, scores_b: ArrayLike, clusters: ArrayLike | None = None) -> dict[str, Any]:
+    """The difference of the mean scores, B minus A, with its interval; both arrays have shape (seeds, test rows)."""
+    differences = np.asarray(scores_b, dtype=float) - np.asarray(scores_a, dtype=float)
     return {
         "difference": float(differences.mean()),
         "ci95": compute_paired_interval(differences, clusters),

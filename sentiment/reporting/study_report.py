@@ -13,7 +13,7 @@ from scipy.stats import t as student_t
 from sentiment.evaluation.significance import CONFIDENCE
 from sentiment.evaluation.study_effects import EFFECTS, classify_effect, group_by
 from sentiment.reporting import plots
-from sentiment.reporting.rendering import JsonObject, write_report_files
+from sentiment.reporting.rendering import METRIC_NAMES, JsonObject, write_report_files
 from sentiment.reporting.terminal import render_table
 from sentiment.reporting.verdicts import choose_best_baseline
 
@@ -40,15 +40,17 @@ TIME_TICKS = {
 
 def write_study_report(folder: Path, verdict: JsonObject) -> None:
     """Write report.md, report.html and the figures into a study's folder, from the content of verdict.json."""
-    cells, effects = verdict["accuracy"], verdict["effects"]
-    figures = {"accuracy.png": draw_accuracy(cells), "cost.png": draw_cost(cells)}
+    cells, effects = verdict["scores"], verdict["effects"]
+    score = METRIC_NAMES[verdict["metric"]]
+    figures = {"accuracy.png": draw_scores(cells, score), "cost.png": draw_cost(cells, score)}
     if effects:
-        figures["effects.png"] = draw_effects(effects)
+        figures["effects.png"] = draw_effects(effects, score)
     seeds, finetuning = len(verdict["seeds"]), verdict["options"]["finetuning"]
     context = {
         "verdict": verdict,
         "effects": list(zip(group_by(effects, "effect").items(), verdict["effects_in_words"], strict=True)),
         "classify_effect": classify_effect,
+        "score": score,
         "seed_names": [f"seed {seed}" for seed in verdict["seeds"]],
         "quantile": float(student_t.ppf((1 + CONFIDENCE) / 2, seeds - 1)) if seeds > 1 else None,
         "adaptations": {adaptation["kind"]: adaptation for adaptation in verdict["adaptations"]},
@@ -58,17 +60,17 @@ def write_study_report(folder: Path, verdict: JsonObject) -> None:
 
 
 def render_study(verdict: JsonObject) -> str:
-    """The verdict, the effects in sentences, and a table of mean test accuracy by arm and budget."""
+    """The verdict, the effects in sentences, and a table of mean test scores by arm and budget."""
     rows = [["labels", *verdict["arms"]]]
-    for budget, cells in sorted(group_by(verdict["accuracy"], "budget").items()):
-        found = {cell["arm"]: cell["accuracy"] for cell in cells}
+    for budget, cells in sorted(group_by(verdict["scores"], "budget").items()):
+        found = {cell["arm"]: cell["score"] for cell in cells}
         rows.append([f"{budget:,}", *(f"{found[arm]:.4f}" for arm in verdict["arms"])])
     return "\n".join([verdict["sentence"], *verdict["effects_in_words"], "", render_table(rows)])
 
 
-def draw_accuracy(cells: Sequence[JsonObject]) -> Figure:
-    """Mean test accuracy of each arm by label budget, with 95% intervals over seeds."""
-    figure, axes = plots.new_figure("Test accuracy by number of labels")
+def draw_scores(cells: Sequence[JsonObject], score: str = "accuracy") -> Figure:
+    """Mean test score of each arm by label budget, with 95% intervals over seeds; `score` names the metric."""
+    figure, axes = plots.new_figure(f"Test {score} by number of labels")
     arms, budgets = group_by(cells, "arm"), sorted(group_by(cells, "budget"))
     axis_width = math.log(max(budgets) / min(budgets)) or 1.0
     for position, (arm, own) in enumerate(arms.items()):
@@ -80,19 +82,19 @@ def draw_accuracy(cells: Sequence[JsonObject]) -> Figure:
                 style: dict[str, Any] = {"linewidth": 2.2, "alpha": 0.4, "solid_capstyle": "round"}
                 axes.plot([place, place], cell["ci95"], color=ARM_STYLES[arm][0], **style)
     baselines = {budget: choose_best_baseline(own) for budget, own in group_by(cells, "budget").items()}
-    if known := {budget: found["accuracy"] for budget, found in sorted(baselines.items()) if found}:
+    if known := {budget: found["score"] for budget, found in sorted(baselines.items()) if found}:
         axes.plot([*known], [*known.values()], "x:", color=plots.INK, linewidth=1.2, label="best baseline", zorder=2)
     use_budgets(axes, budgets)
-    plots.use_percent(axes.yaxis, "accuracy (%)")
+    plots.use_percent(axes.yaxis, f"{score} (%)")
     # The interval of two seeds may cover all of 0 to 1.
-    limit_y_range(axes, [cell["accuracy"] for cell in cells], 0.05)
+    limit_y_range(axes, [cell["score"] for cell in cells], 0.05)
     lines = "lines: 95% interval over seeds; " if any(cell["ci95"] for cell in cells) else ""
     axes.set_xlabel(f"training rows ({lines}the scale does not start at 0)")
     plots.add_legend(axes)
     return figure
 
 
-def draw_effects(effects: Sequence[JsonObject]) -> Figure:
+def draw_effects(effects: Sequence[JsonObject], score: str = "accuracy") -> Figure:
     """The effect of each change by label budget, filled if its 95% interval excludes 0, and each seed as a dash."""
     groups = group_by(effects, "effect")
     columns = min(2, len(groups))
@@ -115,7 +117,7 @@ def draw_effects(effects: Sequence[JsonObject]) -> Figure:
         use_budgets(axes, [effect["budget"] for effect in groups[name]])
         axes.tick_params(labelsize=8.5)
         if position % columns == 0:
-            axes.set_ylabel("points of accuracy")
+            axes.set_ylabel(f"points of {score}")
         if position >= len(groups) - columns:
             axes.set_xlabel("training rows")
     points = [100 * difference for effect in effects for difference in effect["per_seed"]]
@@ -123,9 +125,9 @@ def draw_effects(effects: Sequence[JsonObject]) -> Figure:
     return figure
 
 
-def draw_cost(cells: Sequence[JsonObject]) -> Figure:
-    """Mean test accuracy by training time per run, with the whole adaptation (filled) or its share (hollow)."""
-    figure, axes = plots.new_figure("Test accuracy by training time per run")
+def draw_cost(cells: Sequence[JsonObject], score: str = "accuracy") -> Figure:
+    """Mean test score by training time per run, with the whole adaptation (filled) or its share (hollow)."""
+    figure, axes = plots.new_figure(f"Test {score} by training time per run")
     is_amortized = False
     for arm, own in group_by(cells, "arm").items():
         total, amortized = ([cell["seconds"][kind] for cell in own] for kind in ("total", "amortized"))
@@ -139,7 +141,7 @@ def draw_cost(cells: Sequence[JsonObject]) -> Figure:
     if len(ticks) > 1:  # else keep matplotlib's
         axes.set_xticks(list(ticks), list(ticks.values()))
         axes.xaxis.set_minor_locator(NullLocator())
-    plots.use_percent(axes.yaxis, "accuracy (%)")
+    plots.use_percent(axes.yaxis, f"{score} (%)")
     suffix = " (filled: with the whole adaptation; hollow: amortized over the runs)" if is_amortized else ""
     axes.set_xlabel(f"training time per run{suffix}")
     plots.add_legend(axes)
@@ -149,7 +151,7 @@ def draw_cost(cells: Sequence[JsonObject]) -> Figure:
 def _draw_arm(axes: Axes, cells: Sequence[JsonObject], places: Sequence[float], **style: Any) -> None:
     colour, marker, line = ARM_STYLES[cells[0]["arm"]]
     defaults: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 6, "linewidth": 1.8, "zorder": 3}
-    axes.plot(places, [cell["accuracy"] for cell in cells], line, **(defaults | style))
+    axes.plot(places, [cell["score"] for cell in cells], line, **(defaults | style))
 
 
 def use_budgets(axes: Axes, budgets: Sequence[int]) -> None:

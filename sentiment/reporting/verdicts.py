@@ -63,29 +63,34 @@ def describe_comparison(name_a: str, name_b: str, outcome: JsonObject) -> str:
 
 def describe_study(summary: JsonObject) -> dict[str, Any]:
     """The verdict of `summarize_study` as a `sentence`, and `effects_in_words`, one sentence per effect."""
-    effects = summary["effects"]
+    effects, metric = summary["effects"], summary["metric"]
+    sentences = [
+        describe_strategies(effects, summary["adaptation_pays"]),
+        describe_baselines(summary),
+        f"All scores are {METRIC_NAMES[metric]}." if metric != "accuracy" else "",
+    ]
     return {
-        "sentence": f"{describe_strategies(effects, summary['adaptation_pays'])} {describe_baselines(summary)}".strip(),
+        "sentence": " ".join(filter(None, sentences)),
         "effects_in_words": [describe_effect(own) for own in group_by(effects, "effect").values()],
     }
 
 
 def describe_baselines(summary: JsonObject) -> str:
-    """The budgets at which a baseline is at least as accurate, on average over seeds, as every arm."""
+    """The budgets at which a baseline is at least as good, on average over seeds, as every arm."""
     sentences = []
-    for budget, cells in sorted(group_by(summary["accuracy"], "budget").items()):
-        arm = max(cells, key=lambda cell: float(cell["accuracy"]))
+    for budget, cells in sorted(group_by(summary["scores"], "budget").items()):
+        arm = max(cells, key=lambda cell: float(cell["score"]))
         best = choose_best_baseline(cells)
-        if best and best["accuracy"] >= arm["accuracy"]:
-            against = f"{best['accuracy']:.1%} against {arm['accuracy']:.1%} of {arm['arm']}"
+        if best and best["score"] >= arm["score"]:
+            against = f"{best['score']:.1%} against {arm['score']:.1%} of {arm['arm']}"
             sentences.append(f"At {name_budgets([budget])}, no arm beats {BASELINE_NAMES[best['name']]}: {against}.")
     return " ".join(sentences)
 
 
 def choose_best_baseline(cells: Sequence[JsonObject]) -> dict[str, Any] | None:
-    """The most accurate of the baselines beside the arms; None if there are none."""
+    """The best of the baselines beside the arms; None if there are none."""
     baselines = [cell["baseline"] for cell in cells if cell.get("baseline")]
-    return max(baselines, key=lambda baseline: float(baseline["accuracy"]), default=None)
+    return max(baselines, key=lambda baseline: float(baseline["score"]), default=None)
 
 
 def describe_strategies(effects: Sequence[JsonObject], paying: JsonObject | None) -> str:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from sentiment.config import parsing
 from sentiment.config.arguments import DataArguments, FinetuningArguments, ModelArguments
-from sentiment.config.data_arguments import SEED_RANGE, normalise_limit, option
+from sentiment.config.data_arguments import METRICS, SEED_RANGE, normalise_limit, option
 from sentiment.data.adaptation_data import TARGET_OPTIONS
 from sentiment.exceptions import InputError, require
 from sentiment.pipelines import adaptation, finetuning
@@ -57,6 +57,11 @@ class StudyArguments:
         ["e2e", "e2e+decay", "mlm", "mlm+decay"],
         f"Some of {', '.join(ARMS)}. e2e starts from the pretrained model, mlm from one adapted to the "
         "reviews, placebo from one adapted to other text; +decay uses layer-wise learning-rate decay.",
+    )
+    metric: str = option(
+        "accuracy",
+        "What the study is about, and, unless the section finetuning sets it, what chooses checkpoints.",
+        choices=[*METRICS],
     )
     layer_decay: float = option(0.9, "Layer-wise learning-rate decay of the arms with +decay, between 0 and 1.")
     adapt_each_seed: bool = option(False, "Run an adaptation per seed. Default: one adaptation for all seeds.")
@@ -112,6 +117,7 @@ def read_study(argv: Sequence[str]) -> StudyOptions:
 
     shared = parse_section(sections["finetuning"], finetuning.ARGUMENTS, f"{path}, finetuning", RESERVED_FINETUNING)
     split_seed = shared.get("split_seed")
+    shared = {"metric_for_best_model": args.metric} | shared if args.metric != "accuracy" else shared
     shared |= {"data_dir": args.data_dir, "split_seed": DEFAULT_SPLIT_SEED if split_seed is None else split_seed}
     where, budgets = f"{path}, budget_options", sorted({*args.budgets, *in_file.budgets})
     require(isinstance(sections["budget_options"], dict), f"{where}: must hold one 'budget: options' per line")

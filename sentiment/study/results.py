@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from sentiment.config.data_arguments import METRICS
 from sentiment.config.parsing import build_arguments
 from sentiment.config.recorded_options import collect_options
 from sentiment.data.leaks import assign_clusters
-from sentiment.evaluation.significance import find_collapsed_class
+from sentiment.evaluation.significance import compute_row_scores, find_collapsed_class
 from sentiment.exceptions import require
 from sentiment.pipelines import finetuning
 from sentiment.reporting.adaptation_report import find_restored
@@ -46,13 +47,13 @@ def is_finetuned(planned: PlannedFinetuning, data: StudyData) -> bool:
 
 
 def read_results(plan: StudyPlan) -> tuple[list[dict[str, Any]], list[np.ndarray], np.ndarray]:
-    """A row per run, as in results.parquet, which test rows each run classifies correctly, and the rows' clusters.
+    """A row per run, as in results.parquet, the `compute_row_scores` of its test rows, and the rows' clusters.
 
     Seconds are training time. `total_seconds` includes all of the adaptation, `amortized_seconds` the adaptation
     divided by the number of runs that start from it.
     """
     sharing = Counter(planned.adaptation for planned in plan.finetunings)
-    rows, correct = [], []
+    rows, row_scores, metric = [], [], plan.options.args.metric
     texts: list[str] = []
     for planned in plan.finetunings:
         check_same_data(planned.folder, plan.data.fingerprints[planned.budget, planned.seed])
@@ -67,9 +68,9 @@ def read_results(plan: StudyPlan) -> tuple[list[dict[str, Any]], list[np.ndarray
                 "arm": planned.arm,
                 "budget": plan.data.train_rows[planned.budget],
                 "seed": planned.seed,
-                **{name: after[name] for name in ("accuracy", "f1", "macro_f1", "loss") if name in after},
+                **{name: after[name] for name in (*METRICS, "loss") if name in after},
                 "baseline": best,
-                "baseline_accuracy": scores[best]["accuracy"] if best else None,
+                "baseline_score": scores[best][metric] if best else None,
                 "collapsed": find_collapsed_class(after["confusion_matrix"]) is not None,
                 "validation_accuracy": run.metrics["validation"]["accuracy"],
                 "best_epoch": run.metrics["best_epoch"],
@@ -79,8 +80,9 @@ def read_results(plan: StudyPlan) -> tuple[list[dict[str, Any]], list[np.ndarray
                 "amortized_seconds": seconds + adaptation_seconds / sharing[planned.adaptation],
             }
         )
-        correct.append(run.correct)
-    return rows, correct, assign_clusters(texts)
+        labels, predicted = run.predictions["label"], run.predictions["predicted"]
+        row_scores.append(compute_row_scores(labels, predicted, len(run.class_names), metric))
+    return rows, row_scores, assign_clusters(texts)
 
 
 def describe_setup(plan: StudyPlan) -> dict[str, Any]:

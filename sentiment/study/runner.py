@@ -138,8 +138,8 @@ def remove_large_files(run_dir: Path, keep_model: bool) -> None:
 
 def write_verdict(plan: StudyPlan) -> dict[str, Any]:
     """Write results, report and verdict.json, and return the content of the latter."""
-    rows, correct, clusters = read_results(plan)
-    summary = summarize_study(rows, correct, clusters)
+    rows, row_scores, clusters = read_results(plan)
+    summary = summarize_study(rows, row_scores, clusters, plan.options.args.metric)
     verdict = describe_study(summary) | summary | describe_setup(plan)
     for name in reversed(WRITTEN_FILES):
         (plan.folder / name).unlink(missing_ok=True)

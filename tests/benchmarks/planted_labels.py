@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python tests/benchmarks/planted_labels.py --data_dir DIR --seed 1
 
-Trains strategy A on the flipped rows (`sst2_minilm.yaml` without adversarial training, 3 epochs), then five folds of it;
+Trains strategy A on the flipped rows (`sst2_minilm.yaml` without adversarial training, 3 epochs), then five folds;
 an interrupted call is resumed. Errors of SST-2 itself count as false alarms.
 """
 

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
 
+from sentiment.evaluation.metrics import compute_metrics
+from sentiment.evaluation.significance import compute_row_scores
 from sentiment.evaluation.study_effects import (
     compare_arms,
     compute_paired_interval,
@@ -146,9 +148,9 @@ def make_runs(arms: dict[str, float]) -> tuple[list[dict[str, Any]], list[Any]]:
 def test_a_summary_pairs_runs_by_budget_and_seed_in_any_order() -> None:
     summary = summarize_study(*make_runs({"e2e": 0.8, "mlm+decay": 0.9}))
     assert (summary["arms"], summary["budgets"], summary["seeds"]) == (["e2e", "mlm+decay"], [100, 300], [2, 1])
-    cells = [(cell["arm"], cell["budget"], cell["accuracy"]) for cell in summary["accuracy"]]
+    cells = [(cell["arm"], cell["budget"], cell["score"]) for cell in summary["scores"]]
     assert cells == [("e2e", 100, 0.8), ("e2e", 300, 0.8), ("mlm+decay", 100, 0.9), ("mlm+decay", 300, 0.9)]
-    assert summary["accuracy"][2]["seconds"] == {"finetuning": 15.0, "total": 75.0, "amortized": 30.0}
+    assert summary["scores"][2]["seconds"] == {"finetuning": 15.0, "total": 75.0, "amortized": 30.0}
     assert [(one["effect"], one["budget"]) for one in summary["effects"]] == [
         ("both changes", 100),
         ("both changes", 300),
@@ -173,8 +175,46 @@ def test_a_summary_counts_clusters_and_widens_intervals_by_them() -> None:
     for wide, narrow in zip(clustered["effects"], single["effects"], strict=True):
         assert wide["difference"] == narrow["difference"]
         assert wide["ci95"][0] < narrow["ci95"][0] < narrow["ci95"][1] < wide["ci95"][1]
-    assert clustered["accuracy"] == single["accuracy"]
+    assert clustered["scores"] == single["scores"]
 
 
 def test_interval_of_three_seeds() -> None:
     assert compute_seed_interval([0.80, 0.82, 0.84]) == pytest.approx([0.7703, 0.8697], abs=1e-4)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "macro_f1", "balanced_accuracy", "mcc", "f1"])
+def test_row_scores_have_the_metric_as_mean_and_the_spread_of_a_bootstrap(metric: str) -> None:
+    generator = np.random.default_rng(5)
+    labels = (generator.random(800) < 0.2).astype(int)
+    predicted = np.where(generator.random(800) < 0.85, labels, 1 - labels)
+    values = compute_row_scores(labels, predicted, 2, metric)
+    names = ["negative", "positive"]
+    assert values.mean() == pytest.approx(compute_metrics(predicted, labels, names)[metric])
+    if metric == "accuracy":
+        assert values == pytest.approx((labels == predicted).astype(float))
+    resamples = []
+    for _ in range(400):
+        drawn = generator.integers(0, 800, 800)
+        resamples.append(compute_metrics(predicted[drawn], labels[drawn], names)[metric])
+    assert values.std() / np.sqrt(800) == pytest.approx(np.std(resamples), rel=0.15)
+
+
+def test_an_effect_on_another_metric_has_its_difference_and_an_interval_that_covers() -> None:
+    """B always answers the frequent class: ahead in accuracy, far behind in macro F1."""
+    generator = np.random.default_rng(6)
+    labels = (generator.random(1_000) < 0.1).astype(int)
+    answers_a = [np.where(generator.random(1_000) < 0.88, labels, 1 - labels) for _ in range(3)]
+    answers_b = [np.zeros(1_000, dtype=int)] * 3
+    found = {}
+    for metric in ("accuracy", "macro_f1"):
+        scores = [
+            np.stack([compute_row_scores(labels, one, 2, metric) for one in own]) for own in (answers_a, answers_b)
+        ]
+        found[metric] = compare_arms(*scores)
+        expected = [
+            compute_metrics(second, labels, ["n", "p"])[metric] - compute_metrics(first, labels, ["n", "p"])[metric]
+            for first, second in zip(answers_a, answers_b, strict=True)
+        ]
+        assert found[metric]["per_seed"] == pytest.approx(expected)
+        assert found[metric]["ci95"][0] < np.mean(expected) < found[metric]["ci95"][1]
+    assert found["accuracy"]["difference"] > 0 > found["macro_f1"]["ci95"][1]

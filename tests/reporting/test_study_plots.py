@@ -8,19 +8,19 @@ import pytest
 from matplotlib.colors import same_color
 
 from sentiment.reporting.rendering import save_figures
-from sentiment.reporting.study_report import draw_accuracy, draw_cost, draw_effects
+from sentiment.reporting.study_report import draw_cost, draw_effects, draw_scores
 
 Build = Callable[..., dict[str, Any]]
 
 
 def test_accuracy_by_budget(build_verdict: Build) -> None:
-    cells = build_verdict()["accuracy"]
-    (axes,) = draw_accuracy(cells).axes
+    cells = build_verdict()["scores"]
+    (axes,) = draw_scores(cells).axes
     lines = {line.get_label(): line for line in axes.lines if not str(line.get_label()).startswith("_")}
     assert list(lines) == ["e2e", "e2e+decay", "mlm", "mlm+decay", "placebo+decay"]
     for arm, line in lines.items():
         own = [cell for cell in cells if cell["arm"] == arm]
-        assert list(line.get_ydata()) == [cell["accuracy"] for cell in own]
+        assert list(line.get_ydata()) == [cell["score"] for cell in own]
         intervals = [list(one.get_ydata()) for one in axes.lines if one.get_color() == line.get_color()][1:]
         assert intervals == [cell["ci95"] for cell in own]
     looks = {(line.get_color(), line.get_marker()) for line in lines.values()}
@@ -30,7 +30,7 @@ def test_accuracy_by_budget(build_verdict: Build) -> None:
 
 
 def test_arms_are_drawn_side_by_side_in_order(build_verdict: Build) -> None:
-    (axes,) = draw_accuracy(build_verdict(arms=("e2e", "mlm", "mlm+decay"))["accuracy"]).axes
+    (axes,) = draw_scores(build_verdict(arms=("e2e", "mlm", "mlm+decay"))["scores"]).axes
     first = [line.get_xdata()[0] for line in axes.lines if not str(line.get_label()).startswith("_")]
     assert first == sorted(first)
     assert first[1] == pytest.approx(100)
@@ -52,7 +52,7 @@ def test_effects_with_their_seeds(build_verdict: Build) -> None:
 
 
 def test_cost_with_the_whole_adaptation_and_amortized(build_verdict: Build) -> None:
-    (axes,) = draw_cost(build_verdict(arms=("e2e", "mlm+decay"))["accuracy"]).axes
+    (axes,) = draw_cost(build_verdict(arms=("e2e", "mlm+decay"))["scores"]).axes
     e2e, total, amortized = axes.lines
     assert list(e2e.get_xdata()) == [23, 50, pytest.approx(260.03)]
     assert list(total.get_xdata()) == [1123, 1150, pytest.approx(1360.03)]
@@ -65,8 +65,8 @@ def test_cost_with_the_whole_adaptation_and_amortized(build_verdict: Build) -> N
 @pytest.mark.parametrize("seeds", [(1,), (1, 2)])
 def test_the_smallest_studies_can_be_drawn(seeds: tuple[int, ...], build_verdict: Build, tmp_path: Path) -> None:
     verdict = build_verdict(arms=("e2e", "mlm"), budgets=(100,), seeds=seeds)
-    cells = verdict["accuracy"]
+    cells = verdict["scores"]
     save_figures(
-        tmp_path, {"a.png": draw_accuracy(cells), "b.png": draw_effects(verdict["effects"]), "c.png": draw_cost(cells)}
+        tmp_path, {"a.png": draw_scores(cells), "b.png": draw_effects(verdict["effects"]), "c.png": draw_cost(cells)}
     )
     assert len(list(tmp_path.iterdir())) == 3

@@ -34,8 +34,8 @@ def test_it_has_every_number_and_loads_nothing(build_verdict: Build, tmp_path: P
     for text in (words_of(markdown), words_of(page)):
         assert verdict["sentence"] in text
         assert [sentence for sentence in verdict["effects_in_words"] if sentence not in text] == []
-        for cell in verdict["accuracy"]:
-            assert f"{cell['accuracy']:.4f}" in text
+        for cell in verdict["scores"]:
+            assert f"{cell['score']:.4f}" in text
             assert f"{cell['ci95'][0]:.4f} to {cell['ci95'][1]:.4f}" in text
     assert "{{" not in markdown + page
 

@@ -94,7 +94,7 @@ def test_an_effect_in_one_sentence() -> None:
 
 def test_a_study_without_both_strategies() -> None:
     effects = [effect(100, *BETTER, "adaptation, without decay")]
-    sentences = describe_study({"effects": effects, "adaptation_pays": None, "accuracy": []})
+    sentences = describe_study({"effects": effects, "adaptation_pays": None, "scores": [], "metric": "accuracy"})
     assert "does not have both e2e and mlm+decay" in sentences["sentence"]
     assert sentences["effects_in_words"] == ["Adaptation, without decay (mlm against e2e): helps at 100 labels."]
 
@@ -116,14 +116,14 @@ def test_budgets_with_collapsed_runs_have_no_verdict() -> None:
 
 def test_a_study_says_where_a_baseline_is_not_beaten() -> None:
     cells = [
-        {"arm": arm, "budget": budget, "accuracy": accuracy, "baseline": {"name": "embeddings", "accuracy": baseline}}
+        {"arm": arm, "budget": budget, "score": accuracy, "baseline": {"name": "embeddings", "score": baseline}}
         for arm, budget, accuracy, baseline in (
             ("e2e", 100, 0.70, 0.716), ("mlm+decay", 100, 0.69, 0.65), ("e2e", 1000, 0.85, 0.74),
         )
     ]  # fmt: skip
-    assert describe_baselines({"accuracy": cells}) == (
+    assert describe_baselines({"scores": cells}) == (
         "At 100 labels, no arm beats logistic regression on frozen embeddings: 71.6% against 70.0% of e2e."
     )
     for cell in cells:
         cell["baseline"] = None
-    assert describe_baselines({"accuracy": cells}) == ""
+    assert describe_baselines({"scores": cells}) == ""
