@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import sentiment
 from sentiment import commands
-from sentiment.config.data_arguments import METRICS
+from sentiment.config.data_arguments import METRICS, join_negative_values
 from sentiment.environment import disable_progress_bars_in_logs, get_rank
 from sentiment.exceptions import (
     FULL_DISK,
@@ -101,7 +101,7 @@ class CommandParser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> None:
     """The `sentiment` command."""
     parser = build_parser()
-    words = list(sys.argv[1:] if argv is None else argv)
+    words = join_negative_values(sys.argv[1:] if argv is None else argv)
     if words[:1] == ["help"]:
         words = [*words[1:2], "--help"]
     if not words:

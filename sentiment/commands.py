@@ -76,12 +76,13 @@ def audit(flags: Sequence[str]) -> None:
         audit_label_issues(args.label_issues, args.output_dir, args.folds, data_args.data_dir)
         return
     tokenizer = load_tokenizer(resolve_model(args.model))
-    audits = {
-        "published": audit_published(data_args, tokenizer),
-        "split": audit_reviews(load_split_reviews(data_args, args.seed), data_args, tokenizer),
-    }
+    audits = {"published": audit_published(data_args, tokenizer)}
     print(render_audit(audits["published"], f"{data_args.dataset_name} as published"))
-    print(render_audit(audits["split"], f"{data_args.dataset_name} as split by a run"))
+    if all(part["labels"]["unlabelled"] == part["rows"] for part in audits["published"]["splits"].values()):
+        print("No row has a label, so that there is no split to audit.")
+    else:
+        audits["split"] = audit_reviews(load_split_reviews(data_args, args.seed), data_args, tokenizer)
+        print(render_audit(audits["split"], f"{data_args.dataset_name} as split by a run"))
     if args.output:
         write_json(Path(args.output), {"options": asdict(data_args) | asdict(args)} | audits)
 
@@ -125,6 +126,7 @@ def evaluate(
     from sentiment.data.labelled_rows import load_labelled_rows
     from sentiment.inference.checkpoint import load_checkpoint
     from sentiment.pipelines.evaluation import evaluate_model
+    from sentiment.reporting.rendering import describe_absent_classes
     from sentiment.reporting.terminal import render_metrics
     from sentiment.runs.lineage import describe_seen_texts
     from sentiment.storage import write_json
@@ -133,7 +135,7 @@ def evaluate(
         dataset, load_checkpoint(model).labels, data_dir, split, **build_reading_options(columns)
     )
     metrics, _ = evaluate_model(model, labelled)
-    warnings = describe_seen_texts(model, labelled.texts)
+    warnings = [*describe_seen_texts(model, labelled.texts), *describe_absent_classes(metrics)]
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
     print(f"{labelled}\n{render_metrics(metrics)}")
@@ -164,7 +166,7 @@ def predict(
     given = select_given(columns)
     require(bool(file) or not given, f"--{', --'.join(given)}: for --file only")
     file_prediction.check_output(output, file or (None if texts else 0))  # 0 is stdin
-    require(0 <= abstain_below <= 1, f"--abstain_below {abstain_below}: a probability")
+    require(0 <= abstain_below <= 1, f"--abstain_below {abstain_below}: a probability, from 0 to 1")
     predictor = Predictor.from_pretrained(model)
     if not texts and not file and sys.stdin.isatty():
         file_prediction.answer_prompts(predictor)

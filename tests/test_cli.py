@@ -244,7 +244,29 @@ def test_audit_prints_and_writes(tiny_bert: Path, tmp_path: Path, capsys: Captur
     assert "110" in printed
 
 
+def test_audit_of_unlabelled_reviews(tiny_bert: Path, tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "in.txt").write_text("\n".join(f"film {row} is good" for row in range(30)))
+    call("audit", "--dataset", tmp_path / "in.txt", "--model", tiny_bert)
+    printed = capsys.readouterr().out
+    assert "No row has a label, so that there is no split to audit." in printed
+    assert "30" in printed
+
+
+def test_a_mapping_of_negative_labels(tiny_bert: Path, tmp_path: Path, capsys: Capture) -> None:
+    rows = [f"film {row} is {'good' if row % 2 else 'bad'},{1 if row % 2 else -1}" for row in range(60)]
+    (tmp_path / "in.csv").write_text("\n".join(["text,label", *rows]))
+    mapping = "-1=negative,1=positive"
+    call("audit", "--dataset", tmp_path / "in.csv", "--model", tiny_bert, "--label_mapping", mapping)
+    assert "positive" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        call("evaluate", tmp_path, "--dataset", tmp_path / "in.csv", "--label_mapping", mapping)
+    assert "no model in" in capsys.readouterr().err  # and not that a value is missing
+
+
 def test_audit_refuses_wrong_input(tiny_bert: Path, tmp_path: Path, refused: Callable[..., str]) -> None:
+    (tmp_path / "near.csv").write_text("text,label\n")
+    assert "pass a file with --dataset" in refused("audit", tmp_path / "near.csv")
+    assert "near.csv'?)" in refused("audit", "--model", tiny_bert, "--dataset", tmp_path / "near.cvs")
     audit = ["audit", "--model", tiny_bert, "--dataset"]
     assert "missing.csv" in refused(*audit, tmp_path / "missing.csv")
     assert "--max_rows none" in refused(*audit, tmp_path, "--max_rows", "none")

@@ -18,6 +18,7 @@ TRUNCATIONS = ["head", "tail", "head_tail"]
 BINARY_METRICS = ("precision", "recall", "f1")
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "mcc", *BINARY_METRICS)
 LANGUAGE_CODE = "[A-Za-z]{2,3}(-[A-Za-z0-9]+)*"
+NEGATIVE_MAPPING = re.compile(r"-\d[^=]*=")
 SEED_RANGE = "an integer from 0 to 4294967295"
 
 
@@ -233,6 +234,21 @@ class CorpusArguments(SourceArguments):
         require_at_least(self, 1, "shuffle_buffer_size")
         percentage = self.validation_split_percentage
         require(1 <= percentage <= 50, f"--validation_split_percentage {percentage}: from 1 to 50")
+
+
+def join_negative_values(words: Sequence[str]) -> list[str]:
+    """The words of a command line, with a mapping such as `-1=negative` joined to its option: it is no option itself.
+
+    >>> join_negative_values(["--label_mapping", "-1=bad,1=good", "--seed", "1"])
+    ['--label_mapping=-1=bad,1=good', '--seed', '1']
+    """
+    joined: list[str] = []
+    for word in words:
+        if joined and joined[-1].endswith("label_mapping") and NEGATIVE_MAPPING.match(word):
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
 
 
 def check_metric(metric: str, class_names: Sequence[str]) -> None:

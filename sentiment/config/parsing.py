@@ -12,6 +12,7 @@ import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from transformers import HfArgumentParser
 
+from sentiment.config.data_arguments import join_negative_values
 from sentiment.config.recorded_options import CONSTANT_OPTIONS, is_own_option
 from sentiment.exceptions import InputError, require, suggest_name
 from sentiment.storage import parse_yaml
@@ -72,7 +73,7 @@ def parse_arguments(
     Raises:
         InputError: an unknown option, or a YAML file that is missing or malformed or has a key that is no option.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
+    words = join_negative_values(sys.argv[1:] if argv is None else argv)
     parser = OptionParser(argument_classes, usage="%(prog)s [run.yaml] [--flags]", **parser_options)
     parser.set_defaults(**(defaults or {}))
     try:
@@ -85,8 +86,10 @@ def parse_arguments(
         namespace, unknown = parser.parse_known_args(words)
         if unknown:
             nearest = suggest_name(unknown[0].removeprefix("--").partition("=")[0], list_options(argument_classes))
+            is_file = not unknown[0].startswith("-") and Path(unknown[0]).is_file()
             is_yaml = unknown[-1].endswith(YAML_SUFFIXES)
             way_out = "pass the YAML file first, without an option" if is_yaml else f"see --help{nearest}"
+            way_out = "pass a file with --dataset" if is_file and not is_yaml else way_out
             raise InputError(f"unknown option '{' '.join(unknown)}': {way_out}")
         return build_instances(argument_classes, vars(namespace))
     except InputError as error:

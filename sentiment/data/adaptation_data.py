@@ -1,6 +1,7 @@
 """The texts of an adaptation, from its options: loaded, cleaned, kept apart from test texts, tokenized."""
 
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,11 @@ from sentiment.data.sources import load_reviews
 from sentiment.data.splits import compute_fingerprint
 from sentiment.data.streaming import EndlessDataset, stream_corpus
 from sentiment.data.tokenization import compare_long_text_modes, tokenize_long_texts
+from sentiment.environment import is_main_process
 from sentiment.exceptions import InputError, require
 
 STREAM_VALIDATION_ROWS = 1000
+CORPUS_REASONS = {"empty": "empty", "duplicates": "duplicates", "in_test": "validation or test texts"}
 READABLE_TEXTS = 200  # held-out texts that are kept as text, for the examples of the report
 # Of the fine-tuning to come; named target_* in adaptations.
 TARGET_OPTIONS = (
@@ -114,6 +117,13 @@ def build_target_arguments(args: CorpusArguments) -> DataArguments | None:
     return DataArguments(**options)
 
 
+def describe_corpus(corpus: Corpus) -> str:
+    """Rows by split, and rows left out by reason, in one line."""
+    rows = ", ".join(f"{len(part):,} {name}" for name, part in corpus.splits.items())
+    left_out = ", ".join(f"{count:,} {CORPUS_REASONS[reason]}" for reason, count in corpus.dropped.items() if count)
+    return f"reviews: {corpus.rows_read:,} read, {rows}{f'; left out: {left_out}' if left_out else ''}"
+
+
 def prepare_adaptation_data(
     corpus_args: CorpusArguments, args: AdaptationArguments, tokenizer: PreTrainedTokenizerBase
 ) -> AdaptationData:
@@ -133,6 +143,8 @@ def prepare_adaptation_data(
         )
     corpus = load_training_corpus(corpus_args, args.seed)
     texts = corpus.splits
+    if is_main_process():
+        print(describe_corpus(corpus), file=sys.stderr)
     tokenized = tokenize_long_texts(texts, tokenizer, max_seq_length, corpus_args.long_texts, workers)
     audit = {
         "rows": {"read": corpus.rows_read} | {name: len(part) for name, part in texts.items()},

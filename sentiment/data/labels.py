@@ -22,7 +22,8 @@ MASKED = "-1"  # the label of every row of a test split whose labels are not pub
 MAX_CLASSES = 1000
 UNCERTAIN = "uncertain"  # the label of an answer that is withheld
 PROBABILITY_PREFIX = "p_"  # of the column with the probability of a class, in every output
-WHOLE_FLOAT = re.compile(r"(-?\d+)\.0+")  # of a number column with missing values, which pandas writes as 1.0
+# Of a number column with missing values, which pandas writes as 1.0, and a spreadsheet in many countries as 1,0.
+WHOLE_FLOAT = re.compile(r"(-?\d+)(\.0+|,0)")
 NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
 

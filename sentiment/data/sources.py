@@ -197,7 +197,8 @@ def find_files(dataset: str, data_dir: str | None = None) -> dict[str, SplitFile
             return find_splits(path)
         if path.is_file():
             return {"train": SplitFiles([path])}
-        require(not is_data_file(path), f"no such file: {path}{suggest_file(path)}")
+        is_misspelt = path.parent != Path() and bool(suggest_file(path))
+        require(not (is_data_file(path) or is_misspelt), f"no such file: {path}{suggest_file(path)}")
     repo_id = HUB_IDS.get(dataset, dataset)
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo_id) or repo_id.startswith("."):
         raise InputError(

@@ -14,6 +14,7 @@ from sentiment.exceptions import InputError, first_line, require
 SCANNED_BYTES = 1_000_000  # at a time
 LARGEST_WORKBOOK = 2_000_000_000  # bytes of its parts when unpacked
 NUMBERS = (bool, int, float)
+ERRORS = {"#DIV/0!", "#N/A", "#NAME?", "#NULL!", "#NUM!", "#REF!", "#VALUE!"}  # of formulas, which are no values
 
 
 def open_spreadsheet(
@@ -30,7 +31,11 @@ def open_spreadsheet(
     workbook, formulas = load_workbook(path)
     for sheet in [*workbook.worksheets, *(formulas.worksheets if formulas else [])]:
         sheet.reset_dimensions()  # as some programs write them, they leave out rows and columns
-    sheets = [sheet for sheet in workbook.worksheets if any(map(any, sheet.iter_rows(max_row=2, values_only=True)))]
+    sheets = [
+        sheet
+        for sheet in workbook.worksheets
+        if sheet.sheet_state == "visible" and any(map(any, sheet.iter_rows(max_row=2, values_only=True)))
+    ]
     if len(sheets) > 1:
         names = ", ".join(sheet.title for sheet in sheets)
         sheets = [sheet for sheet in sheets if has_columns(read_header(sheet), choose)]
@@ -54,10 +59,15 @@ def open_spreadsheet(
             if any(cell is not None for cell in cells):
                 extra = [cell for cell in cells[len(header) :] if cell is not None]
                 require(not extra, f"{path}: row {row} has a cell without a column name: {shorten(repr(extra[:1]))}")
-                values = (plain_label(cell) if isinstance(cell, NUMBERS) else cell for cell in cells)
+                values = map(to_value, cells)
                 yield row, dict.fromkeys(header) | dict(zip(header, values, strict=False))
 
     return header, iterate()
+
+
+def to_value(cell: Any) -> Any:
+    """The value of a cell: numbers as plain text, None for an error."""
+    return plain_label(cell) if isinstance(cell, NUMBERS) else None if cell in ERRORS else cell
 
 
 def read_header(sheet: Any) -> list[str]:

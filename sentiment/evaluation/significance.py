@@ -140,9 +140,8 @@ def compute_row_scores(
     kinds, kind_of_row, counts = np.unique(cells, return_inverse=True, return_counts=True)
     by_class = count_by_class(kinds // num_classes, kinds % num_classes, num_classes)
     left_out = counts - np.eye(len(kinds))  # without one row of each kind
-    (score, *others) = compute_scores(
-        np.tensordot(by_class, np.vstack([counts, left_out]), axes=(1, 1)).swapaxes(1, 2)
-    )[metric]
+    totals = np.moveaxis(np.tensordot(np.vstack([counts, left_out]), by_class, axes=(1, 1)), 1, 0)
+    score, *others = compute_scores(totals)[metric]
     values = (len(cells) * score - (len(cells) - 1) * np.array(others))[kind_of_row]
     return values + score - values.mean()
 

@@ -38,18 +38,15 @@ def summarize_study(
     keys = [(run["arm"], run["budget"], run["seed"]) for run in runs]
     values = dict(zip(keys, row_scores, strict=True))
     effects = []
-    for name, (first, second) in EFFECTS.items():
-        if first in arms and second in arms:
-            for budget in budgets:
-                scores_a, scores_b = (
-                    np.stack([values[arm, budget, seed] for seed in seeds]) for arm in (first, second)
-                )
-                collapsed = [run for run in runs if run.get("collapsed") and run["budget"] == budget]
-                effects.append(
-                    {"effect": name, "budget": budget}
-                    | compare_arms(scores_a, scores_b, clusters)
-                    | {"collapsed": sum(run["arm"] in (first, second) for run in collapsed)}
-                )
+    for name, pair in EFFECTS.items():
+        for budget in budgets if {*pair} <= {*arms} else ():
+            scores_a, scores_b = (np.stack([values[arm, budget, seed] for seed in seeds]) for arm in pair)
+            collapsed = [run for run in runs if run.get("collapsed") and run["budget"] == budget]
+            effects.append(
+                {"effect": name, "budget": budget}
+                | compare_arms(scores_a, scores_b, clusters)
+                | {"collapsed": sum(run["arm"] in pair for run in collapsed)}
+            )
     cells = [(arm, budget) for arm in arms for budget in budgets]
     return {
         "metric": metric,
@@ -90,7 +87,7 @@ def summarize_baseline(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any] | No
 
 
 def compute_seed_interval(scores: Sequence[float], lowest: float = 0.0) -> list[float] | None:
-    """Student's 95% t-interval of the mean over seeds on the same test rows, within `lowest` and 1; None for one seed."""
+    """Student's 95% t-interval of the mean over seeds on the same test rows, from `lowest` to 1; None for one seed."""
     if len(scores) < 2:
         return None
     values = np.asarray(scores)

@@ -88,6 +88,8 @@ def load_checkpoint(path: str) -> Checkpoint:
     try:
         config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         check_task(str(folder), config)
+    except InputError:
+        raise
     except (ValueError, AttributeError) as error:
         raise InputError(f"cannot read the model {folder}: {first_line(error)} in config.json") from error
     refuse_remote_code(str(folder), config)

@@ -48,7 +48,8 @@ def export_model(
     accuracy is not written, and one of an earlier export is removed.
 
     Returns:
-        The content of export.json; `refused` is None, or says in one line which file was not written, and why.
+        The content of export.json, and the paths of files that are `written` and `removed`; `refused` is None, or says
+        in one line which file was not written, and why.
 
     Raises:
         InputError: no trained model, no labelled texts, or a package is missing.
@@ -86,8 +87,8 @@ def export_model(
         if report["refused"]:
             (staged.folder / ONNX_FILES["int8"]).unlink()
         write_json(staged.folder / REPORT, report)
-        move_files(staged.folder, checkpoint.folder)
-    return report
+        moved = move_files(staged.folder, checkpoint.folder)
+    return report | moved
 
 
 def load_labelled_texts(
@@ -170,14 +171,21 @@ def check_int8(results: Mapping[str, Mapping[str, Any]], rows: int) -> str | Non
     return message if lost > MAX_LOST_ACCURACY + 1e-9 else None
 
 
-def move_files(staged: Path, folder: Path) -> None:
-    """Move the staged files into the model folder, and remove those of an earlier export that are not staged."""
+def move_files(staged: Path, folder: Path) -> dict[str, list[str]]:
+    """Move the staged files into the model folder, and remove those of an earlier export that are not staged.
+
+    Returns the paths of those that are `written` and `removed`.
+    """
     (folder / REPORT.parent).mkdir(exist_ok=True)
+    moved: dict[str, list[str]] = {"written": [], "removed": []}
     for file in (*ONNX_FILES.values(), REPORT):
         if (staged / file).exists():
             (staged / file).replace(folder / file)
-        else:
-            (folder / file).unlink(missing_ok=True)
+            moved["written"].append(str(folder / file))
+        elif (folder / file).exists():
+            (folder / file).unlink()
+            moved["removed"].append(str(folder / file))
+    return moved
 
 
 def render_export(report: Mapping[str, Any]) -> str:
@@ -188,4 +196,6 @@ def render_export(report: Mapping[str, Any]) -> str:
         has_speed = "speedup" in result
         cells += [f"{result['texts_per_second']:,.0f}", f"{result['speedup']:.2f}"] if has_speed else ["-", "-"]
         rows.append([name, *cells])
-    return f"{render_table(rows)}\nevaluated on {report['rows']:,} texts: {report['evaluated_on']}"
+    lines = [render_table(rows), f"evaluated on {report['rows']:,} texts: {report['evaluated_on']}"]
+    lines += [f"{what}: {', '.join(report[what])}" for what in ("written", "removed") if report.get(what)]
+    return "\n".join(lines)

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -116,7 +117,9 @@ def write_predictions(
         write_chunks(predictor, rows, None, "", with_probabilities, schema, abstain_below)
         return
     with exit_on_sigterm(), write_atomically(output) as staged:
-        write_chunks(predictor, rows, staged, output.suffix.lower(), with_probabilities, schema, abstain_below)
+        counts = write_chunks(predictor, rows, staged, output.suffix.lower(), with_probabilities, schema, abstain_below)
+    found = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
+    print(f"{output}: {found or '0 rows'}", file=sys.stderr)
 
 
 def write_chunks(
@@ -127,8 +130,11 @@ def write_chunks(
     with_probabilities: bool,
     schema: pa.Schema | None,
     abstain_below: float,
-) -> None:
-    """Write chunks of rows as `write_predictions` to a new file, whatever its name, in the format of a suffix."""
+) -> Counter[str]:
+    """Write chunks of rows as `write_predictions` to a new file, whatever its name, in the format of a suffix.
+
+    Returns how many rows there were, and how many of them had no text.
+    """
     labels = predictor.checkpoint.labels if with_probabilities else ()
     added = dict.fromkeys([*COLUMNS, *(f"{PROBABILITY_PREFIX}{label}" for label in labels)])
     chunks = read_chunks(rows, added)
@@ -137,6 +143,7 @@ def write_chunks(
     report_renamed(columns, added)
     types = [pa.field(name, pa.string() if name == "label" else pa.float64()) for name in added]
     types += [field.with_name(rename(field.name, added)) for field in schema or ()]
+    counts: Counter[str] = Counter()
     with contextlib.ExitStack() as stack:
         writer: Writer
         if path is None:
@@ -144,8 +151,12 @@ def write_chunks(
         else:
             writer = stack.enter_context(open_writer(path, suffix, columns, first.records, pa.schema(types)))
         for chunk in itertools.chain([first], chunks):
-            cells = (build_cells(one, labels, suffix, abstain_below) for one in predictor.predict(chunk.texts))
+            predictions = predictor.predict(chunk.texts)
+            cells = (build_cells(one, labels, suffix, abstain_below) for one in predictions)
             writer.write([record | more for record, more in zip(chunk.records, cells, strict=True)])
+            counts["rows"] += len(predictions)
+            counts["without a text"] += predictions.count(None)
+    return counts
 
 
 def read_chunks(rows: Iterable[Row], added: Collection[str]) -> Iterator[Chunk]:

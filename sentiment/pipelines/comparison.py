@@ -1,5 +1,6 @@
 """Comparison of two finished fine-tunings on the same test rows: the verdict and its report."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from sentiment.evaluation.significance import compare_predictions, compute_propo
 from sentiment.evaluation.study_effects import compare_costs
 from sentiment.exceptions import InputError, first_line, require
 from sentiment.reporting.comparison_report import FIGURES, write_comparison_report
-from sentiment.reporting.rendering import describe_best_baseline
+from sentiment.reporting.rendering import describe_absent_classes, describe_best_baseline
 from sentiment.reporting.verdicts import describe_comparison, describe_rule
 from sentiment.runs.differences import check_same_classes, check_same_test, list_differences, list_warnings
 from sentiment.runs.folder import check_output_dir
@@ -108,13 +109,9 @@ def compare_finished_runs(
         "rule": describe_rule(metric),
         "warnings": [
             *list_warnings(run_a, run_b, name_a, name_b),
-            *filter(None, (caution_majority(run, name) for run, name in ((run_a, name_a), (run_b, name_b)))),
+            *(caution for run, name in ((run_a, name_a), (run_b, name_b)) for caution in list_cautions(run, name)),
         ],
-        "baselines": {
-            name: describe_best_baseline(run.metrics["baselines"])
-            for name, run in ((name_a, run_a), (name_b, run_b))
-            if run.metrics.get("baselines")
-        },
+        "baselines": describe_baselines({name_a: run_a, name_b: run_b}),
         "runs": {"a": describe_run(run_a, name_a), "b": describe_run(run_b, name_b)},
         **outcome,
         "metrics": outcome["metrics"] | {"loss": {"a": loss_a, "b": loss_b, "difference": loss_b - loss_a}},
@@ -151,16 +148,34 @@ def compare_without_issues(run_a: FinishedRun, run_b: FinishedRun, folder: Path,
     return {"folder": str(folder), "suspected": len(suspected), "sentence": sentence} | outcome
 
 
-def caution_majority(run: FinishedRun, name: str) -> str | None:
-    """That a run is not shown to be better than the majority class, so that a verdict on it says little; else None."""
+def describe_baselines(runs: Mapping[str, FinishedRun]) -> dict[str, str]:
+    """For each run by name, whether it is better than the best of its baselines, in a sentence.
+
+    An adapted model has embeddings of its own, so that the baselines of two runs may differ.
+    """
+    sentences = {}
+    for name, run in runs.items():
+        if found := run.metrics.get("baselines"):
+            sentence = describe_best_baseline(found)
+            is_adapted = bool(run.adaptation) and found["best"] == "embeddings"
+            sentences[name] = f"{sentence}, on embeddings of its adapted model" if is_adapted else sentence
+    return sentences
+
+
+def list_cautions(run: FinishedRun, name: str) -> list[str]:
+    """What makes a verdict on a run say little about its method, in sentences."""
+    cautions = []
     after = run.metrics["test"]["after"]
     majority = after.get("majority_baseline")
-    if not majority or after["accuracy_ci95"][0] > majority["accuracy"]:
-        return None
-    return (
-        f"{name} is not shown to be better than always answering '{majority['label']}' ({majority['accuracy']:.1%}): "
-        "it may not have learned the task, so that the verdict says little about its method."
-    )
+    if majority and after["accuracy_ci95"][0] <= majority["accuracy"]:
+        cautions.append(
+            f"{name} is not shown to be better than always answering '{majority['label']}' "
+            f"({majority['accuracy']:.1%}): it may not have learned the task, so that the verdict says little about "
+            "its method."
+        )
+    if run.record["strategy"] == "finetune" and not run.adaptation:
+        cautions.append(f"{name} started from a model that was not adapted: it is not strategy B.")
+    return cautions + [f"{name}: {sentence}" for sentence in describe_absent_classes(after)]
 
 
 def choose_names(run_a: FinishedRun, run_b: FinishedRun) -> tuple[str, str]:

@@ -174,7 +174,11 @@ class FinetuningRun(Run):
 
     def describe_base_model(self, model_path: str, test_texts: list[str]) -> dict[str, Any] | None:
         """The adaptation that the model comes from, if any; raises InputError if a run before has read test texts."""
-        return describe_adaptation(model_path, test_texts)
+        adaptation = describe_adaptation(model_path, test_texts)
+        if self.strategy == "finetune" and not adaptation and is_main_process():
+            name = self.model_args.model_name_or_path
+            print(f"warning: {name} was not adapted here: see `sentiment adapt`", file=sys.stderr)
+        return adaptation
 
     def evaluate_before(
         self, trainer: SentimentTrainer, data: RunData, tokenizer: PreTrainedTokenizerBase

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import ChainableUndefined, Environment, PackageLoader, Undefined
 
 from sentiment.config.data_arguments import BINARY_METRICS
-from sentiment.data.labels import LABEL_NAMES
+from sentiment.data.labels import LABEL_NAMES, shorten
 from sentiment.data.languages import UNDETERMINED, has_spaces, is_english
 from sentiment.storage import write_atomically
 
@@ -127,7 +127,7 @@ def build_environment(markup: str) -> Environment:
         "file_name": hide_folder,
         "values": lambda value: ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value,
     }
-    constants = {"drop_reasons": DROP_REASONS}
+    constants = {"drop_reasons": DROP_REASONS, "metric_names": METRIC_NAMES}
     functions = (
         *(describe_baseline, describe_slices, describe_test_rows, compare_before_after, compare_side_by_side),
         *(describe_best_baseline, describe_label_issues, list_baselines),
@@ -190,6 +190,18 @@ def describe_baseline(metrics: JsonObject) -> str:
     if metrics["accuracy_ci95"][0] <= majority["accuracy"]:
         return f"{baseline}: the model is not shown to be better than that"
     return baseline
+
+
+def describe_absent_classes(metrics: JsonObject) -> list[str]:
+    """That the rows lack classes which the model answers, which count as F1 of 0; empty if there are none."""
+    names = list(metrics["per_class"])
+    answered = (sum(column) for column in zip(*metrics["confusion_matrix"], strict=True))
+    absent = [
+        name for name, count in zip(names, answered, strict=True) if count and not metrics["per_class"][name]["support"]
+    ]
+    if not absent:
+        return []
+    return [f"no row is of {shorten(', '.join(map(repr, absent)))}, which the model answers: macro F1 counts it as 0."]
 
 
 def describe_label_issues(issues: JsonObject) -> str:

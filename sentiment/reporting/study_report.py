@@ -11,7 +11,7 @@ from matplotlib.ticker import NullLocator
 from scipy.stats import t as student_t
 
 from sentiment.evaluation.significance import CONFIDENCE
-from sentiment.evaluation.study_effects import EFFECTS, classify_effect, group_by
+from sentiment.evaluation.study_effects import EFFECTS, STRATEGIES, classify_effect, group_by
 from sentiment.reporting import plots
 from sentiment.reporting.rendering import METRIC_NAMES, JsonObject, write_report_files
 from sentiment.reporting.terminal import render_table
@@ -51,6 +51,7 @@ def write_study_report(folder: Path, verdict: JsonObject) -> None:
         "effects": list(zip(group_by(effects, "effect").items(), verdict["effects_in_words"], strict=True)),
         "classify_effect": classify_effect,
         "score": score,
+        "strategies": pair_strategies(verdict),
         "seed_names": [f"seed {seed}" for seed in verdict["seeds"]],
         "quantile": float(student_t.ppf((1 + CONFIDENCE) / 2, seeds - 1)) if seeds > 1 else None,
         "adaptations": {adaptation["kind"]: adaptation for adaptation in verdict["adaptations"]},
@@ -59,13 +60,24 @@ def write_study_report(folder: Path, verdict: JsonObject) -> None:
     write_report_files(folder, "study.j2", context, figures)
 
 
+def pair_strategies(verdict: JsonObject) -> list[tuple[JsonObject, dict[str, JsonObject]]]:
+    """The effect of strategy B at each budget, with the scores of the arms at it; empty without both strategies."""
+    by_budget = group_by(verdict["scores"], "budget")
+    effects = group_by(verdict["effects"], "effect").get(STRATEGIES, [])
+    return [(effect, {cell["arm"]: cell for cell in by_budget[effect["budget"]]}) for effect in effects]
+
+
 def render_study(verdict: JsonObject) -> str:
     """The verdict, the effects in sentences, and a table of mean test scores by arm and budget."""
     rows = [["labels", *verdict["arms"]]]
     for budget, cells in sorted(group_by(verdict["scores"], "budget").items()):
-        found = {cell["arm"]: cell["score"] for cell in cells}
-        rows.append([f"{budget:,}", *(f"{found[arm]:.4f}" for arm in verdict["arms"])])
-    return "\n".join([verdict["sentence"], *verdict["effects_in_words"], "", render_table(rows)])
+        found = {
+            cell["arm"]: f"{cell['score']:.4f}" + (f" ({cell['collapsed']} collapsed)" if cell["collapsed"] else "")
+            for cell in cells
+        }
+        rows.append([f"{budget:,}", *(found[arm] for arm in verdict["arms"])])
+    parts = [verdict["sentence"], *verdict["effects_in_words"], *verdict["recommendation"], "", render_table(rows)]
+    return "\n".join(parts)
 
 
 def draw_scores(cells: Sequence[JsonObject], score: str = "accuracy") -> Figure:
@@ -82,12 +94,13 @@ def draw_scores(cells: Sequence[JsonObject], score: str = "accuracy") -> Figure:
                 style: dict[str, Any] = {"linewidth": 2.2, "alpha": 0.4, "solid_capstyle": "round"}
                 axes.plot([place, place], cell["ci95"], color=ARM_STYLES[arm][0], **style)
     baselines = {budget: choose_best_baseline(own) for budget, own in group_by(cells, "budget").items()}
-    if known := {budget: found["score"] for budget, found in sorted(baselines.items()) if found}:
+    known = {budget: found["score"] for budget, found in sorted(baselines.items()) if found}
+    if known:
         axes.plot([*known], [*known.values()], "x:", color=plots.INK, linewidth=1.2, label="best baseline", zorder=2)
     use_budgets(axes, budgets)
     plots.use_percent(axes.yaxis, f"{score} (%)")
     # The interval of two seeds may cover all of 0 to 1.
-    limit_y_range(axes, [cell["score"] for cell in cells], 0.05)
+    limit_y_range(axes, [*(cell["score"] for cell in cells), *known.values()], 0.05)
     lines = "lines: 95% interval over seeds; " if any(cell["ci95"] for cell in cells) else ""
     axes.set_xlabel(f"training rows ({lines}the scale does not start at 0)")
     plots.add_legend(axes)

@@ -77,7 +77,8 @@ def render_metrics(metrics: JsonObject) -> str:
     if len(names) > rendering.SHOWN_CLASSES:
         pairs = rendering.list_confused_pairs(metrics)
         matrix = [["true", "predicted", "rows"], *([true, other, f"{rows:,}"] for true, other, rows, _ in pairs)]
-    summary = f"{render_table(headline)}\naccuracy, {describe_interval(metrics)}"
+    interval, baseline = describe_interval(metrics), rendering.describe_baseline(metrics)
+    summary = f"{render_table(headline)}\naccuracy, {interval}\n{baseline}"
     return "\n\n".join([summary, render_table(classes), render_table(matrix)])
 
 
@@ -120,7 +121,7 @@ def render_audit(audit: JsonObject, title: str) -> str:
         *(
             [f"truncated, {name}", *(f"{part['share_cut_by_class'].get(name, 0):.2%}" for part in splits)]
             for name in list_class_counts(audit["splits"])
-            if any(name in part["share_cut_by_class"] for part in splits)
+            if any(part["share_cut_by_class"].get(name) for part in splits)
         ),
     ]
     lines = [render_table(rows), ""]

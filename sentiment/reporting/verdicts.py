@@ -10,6 +10,7 @@ from sentiment.reporting.rendering import (
     WAY_OUT_OF_COLLAPSE,
     JsonObject,
     describe_test_rows,
+    format_duration,
     format_points,
     round_for_reading,
 )
@@ -62,15 +63,17 @@ def describe_comparison(name_a: str, name_b: str, outcome: JsonObject) -> str:
 
 
 def describe_study(summary: JsonObject) -> dict[str, Any]:
-    """The verdict of `summarize_study` as a `sentence`, and `effects_in_words`, one sentence per effect."""
+    """The verdict of `summarize_study` as a `sentence`, `effects_in_words`, and a `recommendation` in sentences."""
     effects, metric = summary["effects"], summary["metric"]
     sentences = [
         describe_strategies(effects, summary["adaptation_pays"]),
         describe_baselines(summary),
+        describe_collapsed(summary),
         f"All scores are {METRIC_NAMES[metric]}." if metric != "accuracy" else "",
     ]
     return {
         "sentence": " ".join(filter(None, sentences)),
+        "recommendation": list_recommendations(summary),
         "effects_in_words": [describe_effect(own) for own in group_by(effects, "effect").values()],
     }
 
@@ -87,10 +90,48 @@ def describe_baselines(summary: JsonObject) -> str:
     return " ".join(sentences)
 
 
+def describe_collapsed(summary: JsonObject) -> str:
+    """How many runs answer one class only, and what to try; empty if none does."""
+    collapsed = sum(cell.get("collapsed", 0) for cell in summary["scores"])
+    runs = sum(len(cell["per_seed"]) for cell in summary["scores"])
+    return f"{collapsed} of {runs} runs have collapsed to one class: {WAY_OUT_OF_COLLAPSE}." if collapsed else ""
+
+
 def choose_best_baseline(cells: Sequence[JsonObject]) -> dict[str, Any] | None:
     """The best of the baselines beside the arms; None if there are none."""
     baselines = [cell["baseline"] for cell in cells if cell.get("baseline")]
     return max(baselines, key=lambda baseline: float(baseline["score"]), default=None)
+
+
+def list_recommendations(summary: JsonObject) -> list[str]:
+    """What to do, what it costs, and what more labels would give, in a sentence each; empty without both strategies."""
+    paying, cells = summary["adaptation_pays"], group_by(summary["scores"], "budget")
+    if paying is None:
+        return []
+    if not set(paying["by_budget"].values()) - {"withheld"}:
+        return [f"No recommendation: runs of every budget have collapsed; {WAY_OUT_OF_COLLAPSE}."]
+    largest, is_baseline_best = max(cells), bool(describe_baselines(summary))
+    arms = {cell["arm"]: cell for cell in cells[largest]}
+    if paying["budget"]:
+        sentences = [f"Adapt first, then fine-tune, with up to {paying['budget']:,} labels."]
+    else:
+        sentences = ["Fine-tune end to end: on these reviews, adapting first is not shown to pay."]
+    if is_baseline_best:
+        sentences[0] += " Where a baseline is as good, take the baseline, which is trained in seconds."
+    seconds = {arm: arms[arm]["seconds"]["total"] for arm in ("e2e", "mlm+decay")}
+    times = {arm: format_duration(value) for arm, value in seconds.items()}
+    sentences.append(
+        f"At {largest:,} labels, training takes {times['e2e']} end to end, and {times['mlm+decay']} with "
+        f"the adaptation ({seconds['mlm+decay'] / seconds['e2e']:.1f} times as long)."
+    )
+    if len(cells) > 1:
+        second = sorted(cells)[-2]
+        best = {size: max(float(cell["score"]) for cell in cells[size]) for size in (second, largest)}
+        (gain,) = format_points(best[largest] - best[second])
+        sentences.append(
+            f"From {second:,} to {largest:,} labels, the best arm gains {gain} points: label more if that is worth it."
+        )
+    return sentences
 
 
 def describe_strategies(effects: Sequence[JsonObject], paying: JsonObject | None) -> str:
@@ -116,7 +157,7 @@ def describe_strategies(effects: Sequence[JsonObject], paying: JsonObject | None
     if withheld:
         runs = sum(found[size]["collapsed"] for size in withheld)
         what = f"{runs} {'run has' if runs == 1 else 'runs have'} collapsed to one class"
-        sentences.append(f"No verdict at {name_budgets(withheld)}: {what}; {WAY_OUT_OF_COLLAPSE}.")
+        sentences.append(f"No verdict at {name_budgets(withheld)}: {what}.")
     worse = [size for size, verdict in paying["by_budget"].items() if verdict == "worse"]
     if worse:
         sizes = " and ".join(f"by {_format_difference(found[size], -1)} at {size:,} labels" for size in worse)

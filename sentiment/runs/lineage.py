@@ -22,9 +22,10 @@ def check_adapted_model(model: str) -> None:
         return
     is_started = find_adaptation(folder) is not None
     if is_started or folder == Path(ADAPTED_RUN):
+        own = "`sentiment adapt --dataset UNLABELLED --target_dataset LABELLED`"
         raise InputError(
-            f"no adapted model in {model}: run `python train_mlm.py{' --resume' if is_started else ''}` (or `sentiment "
-            "adapt`) first (without a Hub: `sentiment adapt offline_mlm.yaml`), or pass --model"
+            f"no adapted model in {model}: run `python train_mlm.py{' --resume' if is_started else ''}` first, for "
+            f"reviews of your own {own} (without a Hub with --model minilm), or pass --model"
         )
 
 

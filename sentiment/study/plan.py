@@ -89,9 +89,11 @@ class PlannedFinetuning(PlannedRun):
         return f"{self.arm}, {labels} labels, seed {self.seed}"
 
     def train(self) -> str:
-        """Train it, and return the accuracy in words."""
+        """Train it, and return the accuracy in words, and whether the model has collapsed."""
         metrics = finetuning.finetune(strategy="finetune" if self.adaptation else "e2e", **self.options)
-        return f"test accuracy {metrics['test']['after']['accuracy']:.3f}"
+        after = metrics["test"]["after"]
+        collapsed = f", collapsed to {after['collapsed']!r}" if after.get("collapsed") else ""
+        return f"test accuracy {after['accuracy']:.3f}{collapsed}"
 
 
 @dataclass(frozen=True)

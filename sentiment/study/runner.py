@@ -35,6 +35,10 @@ ADVICE = {
     "or --overwrite": "or remove that folder",
     ", with --overwrite": " after removing its folder",
     "--max_train_samples": "--budgets",
+    "pass --dataset snippets (embedded), a file of your own, or": "set dataset_name under finetuning in a study.yaml "
+    "to snippets (embedded) or a file of your own, or pass",
+    "pass --model minilm": "set model_name_or_path there to minilm",
+    "(and a --dataset that": "(and a dataset_name that",
 }
 
 

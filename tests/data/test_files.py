@@ -268,14 +268,16 @@ def test_workbooks_that_are_ambiguous_are_refused(tmp_path: Path) -> None:
             rows_of(tmp_path / name)
 
 
-def test_the_sheet_with_the_columns_is_read(tmp_path: Path) -> None:
+def test_the_visible_sheet_with_the_columns_is_read(tmp_path: Path) -> None:
     workbook = openpyxl.Workbook()
     workbook.active.append(["Exported", "by hand"])
-    sheet = workbook.create_sheet("Data")
-    for row in (["text", "label"], ["good", 1], ["bad", 0]):
-        sheet.append(row)
+    for title in ("Data", "Hidden"):
+        sheet = workbook.create_sheet(title)
+        for row in (["text", "label"], ["good", 1], ["bad", 0], ["#N/A", 1]):
+            sheet.append(row)
+    sheet.sheet_state = "hidden"
     workbook.save(tmp_path / "a.xlsx")
-    assert rows_of(tmp_path / "a.xlsx") == [("good", 1), ("bad", 0)]
+    assert rows_of(tmp_path / "a.xlsx") == [("good", 1), ("bad", 0), ("", 1)]
 
 
 # --- columns and cells that would be lost ---

@@ -107,6 +107,11 @@ def test_mapped_labels_and_rows_left_out(mapping: Any, tmp_path: Path) -> None:
     assert load_labels(path, labels=options) == (["negative", "positive"], [0, 0, -2, 1, 1, -1])
 
 
+def test_decimal_commas_of_whole_numbers_are_numbers(tmp_path: Path) -> None:
+    path = write_table(tmp_path / "a.csv", text=list("abcd"), label=["5,0", "10,0", "5", "1,5"])
+    assert load_labels(path) == (["1,5", "10", "5"], [2, 1, 2, 0])
+
+
 def test_a_class_may_be_called_none() -> None:
     assert parse_label_mapping("0=none,1=anger,2=null") == {"0": "none", "1": "anger", "2": None}
 

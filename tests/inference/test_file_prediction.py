@@ -176,6 +176,12 @@ def test_columns_with_the_names_of_the_predictions(
     assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
 
 
+def test_a_line_says_what_was_written(predictor: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "in.csv").write_text("id,text\n1,good\n2,\n3,bad\n")
+    write_predictions(predictor, read_rows(str(tmp_path / "in.csv")), tmp_path / "out.csv")
+    assert capsys.readouterr().err.splitlines() == [f"{tmp_path / 'out.csv'}: 3 rows, 1 without a text"]
+
+
 def test_rows_of_json_lines_may_have_columns_of_their_own(predictor: Any, tmp_path: Path) -> None:
     rows = [Row("good", {"text": "good", "a": 1})] * CHUNK_SIZE + [Row("bad", {"text": "bad", "b": None})]
     write_predictions(predictor, rows, tmp_path / "out.jsonl")

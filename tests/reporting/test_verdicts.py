@@ -99,6 +99,14 @@ def test_a_study_without_both_strategies() -> None:
     assert sentences["effects_in_words"] == ["Adaptation, without decay (mlm against e2e): helps at 100 labels."]
 
 
+def test_collapsed_runs_are_counted_in_any_study() -> None:
+    cells = [{"arm": "mlm", "budget": 100, "score": 0.6, "collapsed": 2, "per_seed": [0.6, 0.6]}]
+    summary = {"effects": [], "adaptation_pays": None, "scores": cells, "metric": "macro_f1"}
+    sentence = describe_study(summary)["sentence"]
+    assert "2 of 2 runs have collapsed to one class: train with more epochs" in sentence
+    assert sentence.endswith("All scores are macro F1.")
+
+
 def test_budgets_in_words() -> None:
     assert [name_budgets(budgets) for budgets in ([100], [100, 300], [100, 300, 1000])] == [
         "100 labels", "100 and 300 labels", "100, 300 and 1,000 labels",
