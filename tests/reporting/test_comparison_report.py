@@ -126,7 +126,7 @@ def test_both_pages_have_the_same_content(write: Write, tmp_path: Path) -> None:
             "with probability 0.0063 (exact McNemar test, two-sided)",
             RULE,
             "To detect a difference of one point with 80% power, about",
-            "layer_decay (1.0 and 0.9); head_lr (- and 0.001). The difference in accuracy is due to all of these",
+            "layer_decay (1.0 and 0.9); head_lr (- and 0.001). The difference is due to all of these",
             "from 10.80 to 4.10 nats per masked token",
             "finetune took 5.00 times as long as e2e",
             "From 40 fine-tunings on, finetune takes at most 1.1 times",

@@ -67,7 +67,7 @@ def test_it_has_every_number_and_loads_nothing(build_verdict: Build, tmp_path: P
             ["the 400 test rows in 100 clusters of texts that contain each other count as 100 samples"], [],
         ),
         ({"adapt_each_seed": True}, ["Setup"], ["All seeds share one adapted model"]),
-        ({"arms": ("e2e",)}, ["Accuracy by number of labels"], ["Effect of each change"]),
+        ({"arms": ("e2e",)}, ["All scores"], ["Effect of each change"]),
     ],
 )  # fmt: skip
 def test_statements_depend_on_the_study(
