@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,8 @@ class Suite:
     language: str | None = None
     descriptions: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    count: int | None = None  # of cases of each capability from templates
+    seed: int | None = None
 
     @property
     def capabilities(self) -> list[str]:
@@ -89,7 +91,7 @@ def load_suite(
         suite = read_templates(path, capabilities, count, seed)
     check_capabilities(capabilities, suite.capabilities, suite.source)
     cases = [case for case in suite.cases if not capabilities or case.capability in capabilities]
-    return Suite(suite.source, cases, suite.language, suite.descriptions, suite.notes)
+    return replace(suite, cases=cases)
 
 
 def check_capabilities(names: Sequence[str], known: Sequence[str], where: str) -> None:
@@ -104,8 +106,10 @@ def read_templates(path: str | None, capabilities: Sequence[str], count: int, se
     where = path or "the built-in suite"
     content = read_yaml(Path(path) if path else BUILT_IN)
     check_keys(where, content, ("language", "words", "capabilities"))
-    words = {name: check_words(f"{where}, words", name, found) for name, found in (content.get("words") or {}).items()}
-    sections = content.get("capabilities")
+    lists: Any = content.get("words") or {}
+    require(isinstance(lists, dict), f"{where}, words: must hold one 'name: [words]' per line")
+    words = {name: check_words(f"{where}, words", name, found) for name, found in lists.items()}
+    sections: Any = content.get("capabilities")
     require(isinstance(sections, dict) and bool(sections), f"{where}: no capabilities")
     check_capabilities(capabilities, [str(name) for name in sections], where)
     cases, descriptions, notes = [], {}, []
@@ -130,7 +134,7 @@ def read_templates(path: str | None, capabilities: Sequence[str], count: int, se
         descriptions[str(name)] = str(section.get("description") or "")
         if len(found) < count:
             notes.append(f"{name}: its templates give {len(found)} different cases, not {count}")
-    return Suite(where, cases, content.get("language"), descriptions, notes)
+    return Suite(where, cases, content.get("language"), descriptions, notes, count, seed)
 
 
 def list_texts(case: Case) -> dict[str, str]:
@@ -196,8 +200,8 @@ def build_case(where: str, values: Mapping[str, Any]) -> Case:
     found |= {"kind": kind, "capability": found["capability"].strip()}
     found["expected"] = plain_label(found["expected"])
     try:
-        tolerance = TOLERANCE if given.get("tolerance") is None else float(given["tolerance"])
-    except (TypeError, ValueError):
+        tolerance = float(TOLERANCE if given.get("tolerance") is None else str(given["tolerance"]))
+    except ValueError:
         tolerance = -1.0
     if not 0 <= tolerance < 1:
         raise refuse("tolerance", f"{given['tolerance']!r} is no number from 0 to under 1")

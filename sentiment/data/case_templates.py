@@ -44,12 +44,12 @@ CHANGES: dict[str, Callable[[str, random.Random], str]] = {
 
 
 def check_placeholders(where: str, template: Template, words: Words) -> None:
-    """Raises InputError for a brace that begins no placeholder, an unknown list or change, or a list that is too short."""
+    """Raises InputError for a stray brace, an unknown list of words or change, or a list that is too short."""
     drawn: dict[str, set[str]] = {}
     for field, text in template.items():
         known = [*words, *([ORIGINAL] if field == "text" and ORIGINAL in template else [])]
         rest = PLACEHOLDER.sub("", text)
-        require("{" not in rest and "}" not in rest, f"{where}, {field!r}: a brace that is no placeholder like {{film}}")
+        require("{" not in rest and "}" not in rest, f"{where}, {field!r}: a brace outside a placeholder like {{film}}")
         for name, number, changes in PLACEHOLDER.findall(text):
             hint = suggest_name(name, known) or f"; the lists are {', '.join(known)}"
             require(name in known, f"{where}, {field!r}: no list of words {name!r}{hint}")

@@ -37,7 +37,7 @@ class Answers:
 def judge_answers(
     cases: Sequence[Case], expected: Sequence[int], probabilities: np.ndarray, original_probabilities: np.ndarray
 ) -> Answers:
-    """Which cases are failed, from the probabilities of the texts and of their originals, each of shape (cases, classes).
+    """Which cases are failed, from the probabilities of texts and originals, each of shape (cases, classes).
 
     A case fails if the label is not the expected one (minimum functionality), is not that of the original (invariance),
     or if the probability of the expected class falls by more than the tolerance (must not fall) or does not rise by
