@@ -39,6 +39,7 @@ class Case:
     original: str | None = None
     expected: str | None = None
     tolerance: float = TOLERANCE
+    template: int = 0  # its number, or the row of a table
 
 
 @dataclass(frozen=True)
@@ -127,10 +128,10 @@ def read_templates(path: str | None, capabilities: Sequence[str], count: int, se
             check_keys(here, template, TEMPLATE_KEYS)
             case = build_case(f"{here}, key", {"capability": name} | shared | template)
             check_placeholders(here, list_texts(case), words)
-            parsed.append(case)
+            parsed.append(replace(case, template=number))
         generator = random.Random(f"{seed} {name}")
         found = generate_texts([list_texts(case) for case in parsed], words, count, generator)
-        cases += [Case(**vars(parsed[number]) | filled) for number, filled in found]
+        cases += [replace(parsed[number], text=text, original=original) for number, text, original in found]
         descriptions[str(name)] = str(section.get("description") or "")
         if len(found) < count:
             notes.append(f"{name}: its templates give {len(found)} different cases, not {count}")
@@ -169,7 +170,8 @@ def read_table(path: str, **options: str) -> Suite:
         for name in ("capability", "kind"):
             require(name in record, f"{path}: no column {name!r}; found columns: {list_names(found['record'])}")
         values = {name: record[name] for name in ("capability", *TEMPLATE_KEYS) if name in record}
-        cases.append(build_case(f"{path}: row {row}, column", values | {"text": found["text"]}))
+        case = build_case(f"{path}: row {row}, column", values | {"text": found["text"]})
+        cases.append(replace(case, template=row))
     return Suite(path, cases)
 
 

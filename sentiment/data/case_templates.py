@@ -97,12 +97,12 @@ def fill_template(template: Template, words: Words, generator: random.Random) ->
 
 def generate_texts(
     templates: Sequence[Template], words: Words, count: int, generator: random.Random
-) -> list[tuple[int, dict[str, str]]]:
-    """Number of the template and filled texts of up to `count` cases with different texts, the templates in turn.
+) -> list[tuple[int, str, str | None]]:
+    """Number of the template, text and original of up to `count` cases with different texts, the templates in turn.
 
     A text that equals its original is none. Templates that are exhausted leave their share to the others.
     """
-    cases: list[tuple[int, dict[str, str]]] = []
+    cases: list[tuple[int, str, str | None]] = []
     seen: set[str] = set()
     remaining = list(range(len(templates)))
     while remaining and len(cases) < count:
@@ -111,7 +111,7 @@ def generate_texts(
             filled = fill_template(templates[number], words, generator)
             if filled["text"] not in seen and filled["text"] != filled.get(ORIGINAL):
                 seen.add(filled["text"])
-                cases.append((number, filled))
+                cases.append((number, filled["text"], filled.get(ORIGINAL)))
                 remaining.append(number)
                 break
     return cases

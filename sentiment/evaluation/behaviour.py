@@ -127,10 +127,12 @@ def summarize_capabilities(cases: Sequence[Case], failed: Sequence[np.ndarray]) 
 def find_worst_failures(
     cases: Sequence[Case], answers: Sequence[Answers], capability: str, limit: int = 5
 ) -> list[int]:
-    """The places of the cases of a capability that are failed by any model, most severe first."""
+    """The places of cases of a capability that any model fails: the worst of each template, then the others."""
     severity = np.max([np.where(found.failed, found.severity, -np.inf) for found in answers], axis=0)
     places = [place for place, case in enumerate(cases) if case.capability == capability and severity[place] > -np.inf]
-    return sorted(places, key=lambda place: (-severity[place], place))[:limit]
+    places.sort(key=lambda place: (-severity[place], place))
+    worst = {cases[place].template: place for place in reversed(places)}.values()
+    return [*sorted(worst, key=places.index), *(place for place in places if place not in worst)][:limit]
 
 
 def find_constant_answer(labels: np.ndarray) -> int | None:

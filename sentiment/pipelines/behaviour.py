@@ -171,9 +171,9 @@ def describe_answer(answers: Answers, place: int, model: dict[str, Any]) -> dict
     original = int(answers.original_label[place])
     return {
         "label": model["labels"][answers.label[place]],
-        "probability": float(answers.probability[place]),
+        "probability": round(float(answers.probability[place]), 6),
         "original_label": model["labels"][original] if original >= 0 else None,
-        "original_probability": float(answers.original_probability[place]) if original >= 0 else None,
+        "original_probability": round(float(answers.original_probability[place]), 6) if original >= 0 else None,
         "failed": bool(answers.failed[place]),
     }
 
