@@ -11,6 +11,7 @@ from sentiment.data.case_templates import ORIGINAL, check_placeholders, generate
 from sentiment.data.columns import ColumnOptions, list_names
 from sentiment.data.files import read_rows
 from sentiment.data.labels import plain_label, shorten
+from sentiment.data.sources import suggest_file
 from sentiment.exceptions import InputError, require, suggest_name
 
 BUILT_IN = Path(__file__).with_name("behaviour.yaml")
@@ -54,11 +55,6 @@ class Suite:
     count: int | None = None  # of cases of each capability from templates
     seed: int | None = None
 
-    @property
-    def capabilities(self) -> list[str]:
-        """The names of the capabilities, in order."""
-        return list(dict.fromkeys(case.capability for case in self.cases))
-
 
 def load_suite(
     path: str | None = None,
@@ -79,27 +75,28 @@ def load_suite(
     Raises:
         InputError: with file, row and column, or file, capability and template.
     """
-    is_table = path is not None and not path.lower().endswith(YAML_SUFFIXES)
     given = {name: value for name, value in reading.items() if value is not None}
-    if is_table:
+    if path is not None and not path.lower().endswith(YAML_SUFFIXES):
+        require(Path(path).is_file(), f"no such file: {path}{suggest_file(Path(path))}")
         require(count is None and seed is None, f"--count, --seed: for templates; all rows of {path} are used")
-        suite = read_table(str(path), **given)
-        require(bool(suite.cases), f"{path}: no rows")
+        suite = read_table(path, **given)
+        chosen = choose_capabilities(capabilities, [case.capability for case in suite.cases], path)
+        suite = replace(suite, cases=[case for case in suite.cases if case.capability in chosen])
     else:
         require(not given, f"--{', --'.join(given)}: for tables, and not for templates in YAML")
-        count, seed = COUNT if count is None else count, SEED if seed is None else seed
-        require(count > 0, f"--count {count}: 1 or more")
-        suite = read_templates(path, capabilities, count, seed)
-    check_capabilities(capabilities, suite.capabilities, suite.source)
-    cases = [case for case in suite.cases if not capabilities or case.capability in capabilities]
-    return replace(suite, cases=cases)
+        require(count is None or count > 0, f"--count {count}: 1 or more")
+        suite = read_templates(path, capabilities, count or COUNT, SEED if seed is None else seed)
+    require(bool(suite.cases), f"{suite.source}: no cases")
+    return suite
 
 
-def check_capabilities(names: Sequence[str], known: Sequence[str], where: str) -> None:
-    """Raises InputError for a name that is no capability."""
+def choose_capabilities(names: Sequence[str], known: Sequence[str], where: str) -> list[str]:
+    """The capabilities with these names, whatever their case, or all; raises InputError for a name that is none."""
+    found = {name.casefold(): name for name in known}
     for name in names:
-        way_out = suggest_name(name, known) or f"; there are {', '.join(known)}"
-        require(name in known, f"--capabilities: no {name!r} in {where}{way_out}")
+        way_out = suggest_name(name, found.values()) or f"; there are {', '.join(found.values())}"
+        require(name.casefold() in found, f"--capabilities: no {name!r} in {where}{way_out}")
+    return [found[name.casefold()] for name in names] or [*found.values()]
 
 
 def read_templates(path: str | None, capabilities: Sequence[str], count: int, seed: int) -> Suite:
@@ -112,12 +109,13 @@ def read_templates(path: str | None, capabilities: Sequence[str], count: int, se
     words = {name: check_words(f"{where}, words", name, found) for name, found in lists.items()}
     sections: Any = content.get("capabilities")
     require(isinstance(sections, dict) and bool(sections), f"{where}: no capabilities")
-    check_capabilities(capabilities, [str(name) for name in sections], where)
+    named = {str(name): section for name, section in sections.items()}
+    chosen = choose_capabilities(capabilities, [*named], where)
     cases, descriptions, notes = [], {}, []
-    for name, section in sections.items():
-        if capabilities and str(name) not in capabilities:
+    for name, section in named.items():
+        if name not in chosen:
             continue
-        place = f"{where}: capability {str(name)!r}"
+        place = f"{where}: capability {name!r}"
         check_keys(place, section, CAPABILITY_KEYS)
         templates = section.get("templates")
         require(isinstance(templates, list) and bool(templates), f"{place}: no templates")
@@ -132,7 +130,7 @@ def read_templates(path: str | None, capabilities: Sequence[str], count: int, se
         generator = random.Random(f"{seed} {name}")
         found = generate_texts([list_texts(case) for case in parsed], words, count, generator)
         cases += [replace(parsed[number], text=text, original=original) for number, text, original in found]
-        descriptions[str(name)] = str(section.get("description") or "")
+        descriptions[name] = str(section.get("description") or "")
         if len(found) < count:
             notes.append(f"{name}: its templates give {len(found)} different cases, not {count}")
     return Suite(where, cases, content.get("language"), descriptions, notes, count, seed)

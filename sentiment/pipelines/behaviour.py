@@ -17,6 +17,8 @@ from sentiment.evaluation.behaviour import (
     summarize_capabilities,
 )
 from sentiment.exceptions import InputError, require
+from sentiment.inference.backends import load_backend
+from sentiment.inference.checkpoint import Checkpoint, load_checkpoint
 from sentiment.inference.predictor import Predictor
 from sentiment.inference.table_writers import open_writer
 from sentiment.models.model_folder import find_model_folder
@@ -51,14 +53,16 @@ def run_behaviour_tests(
     require(not is_written, f"{cases} would be replaced: pass another --output_dir")
     suite = load_suite(cases, capabilities, count, seed, **reading)
     warnings = [*suite.notes, *filter(None, (check_language(suite, model) for model in models))]
+    # Every model is checked before the first one answers.
+    checkpoints = [load_checkpoint(model) for model in models]
+    expected = [align_expected(suite, found.labels, model) for found, model in zip(checkpoints, models, strict=True)]
     described, answers = [], []
-    for model, name in zip(models, names, strict=True):
-        predictor = Predictor.from_pretrained(model)
-        found, truncated = answer_cases(predictor, suite, model)
-        warnings += warn_of_answers(predictor, name, found, truncated)
-        labels, temperature = predictor.checkpoint.labels, predictor.checkpoint.temperature
-        described.append({"name": name, "folder": str(model), "labels": labels, "temperature": temperature})
+    for model, name, checkpoint, classes in zip(models, names, checkpoints, expected, strict=True):
+        found, more = answer_cases(checkpoint, suite, classes, name)
+        warnings += more
         answers.append(found)
+        labels, temperature = list(checkpoint.labels), checkpoint.temperature
+        described.append({"name": name, "folder": model, "labels": labels, "temperature": temperature})
     summaries = summarize_capabilities(suite.cases, [found.failed for found in answers])
     for summary in summaries:
         summary["description"] = suite.descriptions.get(summary["name"], "")
@@ -112,23 +116,26 @@ def check_language(suite: Suite, model: str) -> str | None:
     return None
 
 
-def answer_cases(predictor: Predictor, suite: Suite, model: str) -> tuple[Answers, int]:
-    """A model's answers to the cases, and how many of these have a text that was truncated."""
-    checkpoint, cases = predictor.checkpoint, suite.cases
-    expected = align_expected(suite, checkpoint.labels, model)
+def answer_cases(checkpoint: Checkpoint, suite: Suite, expected: Sequence[int], name: str) -> tuple[Answers, list[str]]:
+    """A model's answers to the cases, and warnings: of truncated texts, and of one answer to all."""
+    cases, warnings = suite.cases, []
     texts = list(dict.fromkeys(text for case in cases for text in (case.original, case.text) if text is not None))
     blank = next((text for text in texts if not checkpoint.clean(text).strip()), None)
-    require(blank is None, f"{suite.source}: {shorten(repr(blank))} is empty after the cleaning of {model}: remove it")
-    places = {text: place for place, text in enumerate(texts)}
-    probabilities = predictor.predict_probabilities(texts)
-    is_truncated = checkpoint.encode_with_truncation(texts)[1]
-    originals = np.full((len(cases), probabilities.shape[1]), np.nan)
-    for row, case in enumerate(cases):
-        if case.original is not None:
-            originals[row] = probabilities[places[case.original]]
-    of_cases = probabilities[[places[case.text] for case in cases]]
-    truncated = sum(is_truncated[places[case.text]] for case in cases)
-    return judge_answers(cases, expected, of_cases, originals), truncated
+    require(blank is None, f"{suite.source}: {shorten(repr(blank))} is empty after the cleaning of {name}: remove it")
+    is_truncated = dict(zip(texts, checkpoint.encode_with_truncation(texts)[1], strict=True))
+    if truncated := sum(is_truncated[case.text] for case in cases):
+        warnings.append(f"{name}: the texts of {truncated:,} cases are truncated to {checkpoint.max_seq_length} tokens")
+    predictor = Predictor(checkpoint, load_backend(checkpoint, "torch", "fp32", None))
+    found = dict(zip(texts, predictor.predict_probabilities(texts), strict=True))
+    missing = np.full(len(checkpoint.labels), np.nan)
+    probabilities = np.stack([found[case.text] for case in cases])
+    originals = np.stack([missing if case.original is None else found[case.original] for case in cases])
+    answers = judge_answers(cases, expected, probabilities, originals)
+    constant = find_constant_answer(answers.label)
+    if constant is not None:
+        label = checkpoint.labels[constant]
+        warnings.append(f"{name} answers {label!r} to (nearly) every case: that it passes invariance says nothing")
+    return answers, warnings
 
 
 def align_expected(suite: Suite, labels: Sequence[str], model: str) -> list[int]:
@@ -146,19 +153,6 @@ def align_expected(suite: Suite, labels: Sequence[str], model: str) -> list[int]
             "the names of its classes, or --capabilities of invariance alone"
         ) from None
     return [-1 if case.expected is None else numbers[case.expected] for case in suite.cases]
-
-
-def warn_of_answers(predictor: Predictor, name: str, answers: Answers, truncated: int) -> list[str]:
-    """That texts were truncated, or that a model gives one answer to all."""
-    warnings = []
-    if truncated:
-        length = predictor.checkpoint.max_seq_length
-        warnings.append(f"{name}: the texts of {truncated:,} cases were truncated to {length} tokens")
-    constant = find_constant_answer(answers.label)
-    if constant is not None:
-        label = predictor.checkpoint.labels[constant]
-        warnings.append(f"{name} answers {label!r} to (nearly) every case: its invariance says nothing")
-    return warnings
 
 
 def describe_case(case: Case) -> dict[str, Any]:

@@ -26,8 +26,8 @@ def write_behaviour_report(folder: Path, result: JsonObject) -> None:
     context = {
         "result": result,
         "sentences": describe_result(result),
-        "header": build_header(result),
-        "rows": build_rows(result),
+        "rates": build_rates(result),
+        "differences": build_differences(result) if is_pair(result) else None,
         "tested": [
             [found["name"], ", ".join(KIND_NAMES[kind] for kind in found["kinds"]), found["description"] or "-"]
             for found in capabilities
@@ -38,9 +38,21 @@ def write_behaviour_report(folder: Path, result: JsonObject) -> None:
 
 
 def render_behaviour(result: JsonObject) -> str:
-    """The failure rates of each model by capability, what differs beyond chance, the temperatures and warnings."""
-    lines = [render_table([build_header(result), *build_rows(result)]), "", *describe_result(result)]
-    return "\n".join([*lines, *(f"Warning: {warning}." for warning in result["warnings"])])
+    """What differs beyond chance and fails most, the failure rates by capability, and warnings."""
+    rows = [["failed cases (95% interval)", "cases", *(model["name"] for model in result["models"])]]
+    rows += build_rates(result)
+    if is_pair(result):
+        added = [
+            ["B - A, points (95% interval)", "Holm p"],
+            *([f"{by} ({low})", p] for _, by, low, p in build_differences(result)),
+        ]
+        rows = [row + cells for row, cells in zip(rows, added, strict=True)]
+    return "\n".join([*describe_result(result), *list_warnings(result), "", render_table(rows)])
+
+
+def list_warnings(result: JsonObject) -> list[str]:
+    """The warnings as lines of the terminal."""
+    return [f"Warning: {warning}." for warning in result["warnings"]]
 
 
 def is_pair(result: JsonObject) -> bool:
@@ -48,51 +60,43 @@ def is_pair(result: JsonObject) -> bool:
     return len(result["models"]) == 2
 
 
-def build_header(result: JsonObject) -> list[str]:
-    """The header of the table of failure rates."""
-    names = [cell for model in result["models"] for cell in (f"{model['name']}: failures", "95% interval")]
-    return ["capability", "cases", *names] + (["B - A, points", "95% interval", "Holm p"] if is_pair(result) else [])
-
-
-def build_rows(result: JsonObject) -> list[list[str]]:
-    """A row for each capability: cases, failure rate and interval of each model, and the difference of two."""
+def build_rates(result: JsonObject) -> list[list[str]]:
+    """Capability, cases, and the failure rate of each model with its interval."""
     rows = []
     for summary in result["capabilities"]:
-        cells = [summary["name"], f"{summary['cases']:,}"]
-        for found in summary["models"]:
-            low, high = found["failure_rate_ci95"]
-            cells += [f"{found['failure_rate']:.1%}", f"{100 * low:.1f} to {100 * high:.1f}%"]
-        if is_pair(result):
-            found = summary["difference"]
-            sign = "+" if found["difference"] > 0 else ""
-            cells += [
-                sign + format_points(found["difference"])[0],
-                " to ".join(format_points(*found["difference_ci95"])),
-            ]
-            cells.append(format_p_value(found["holm_p"]))
-        rows.append(cells)
+        ends = [[100 * end for end in found["failure_rate_ci95"]] for found in summary["models"]]
+        rates = [f"{found['failure_rate']:.1%}" for found in summary["models"]]
+        cells = [f"{rate} ({low:.1f} to {high:.1f})" for rate, (low, high) in zip(rates, ends, strict=True)]
+        rows.append([summary["name"], f"{summary['cases']:,}", *cells])
+    return rows
+
+
+def build_differences(result: JsonObject) -> list[list[str]]:
+    """Capability, failure rate of B minus that of A in points, its interval, and Holm's p-value."""
+    rows = []
+    for summary in result["capabilities"]:
+        found = summary["difference"]
+        points = ("+" if found["difference"] > 0 else "") + format_points(found["difference"])[0]
+        interval = " to ".join(format_points(*found["difference_ci95"]))
+        rows.append([summary["name"], points, interval, format_p_value(found["holm_p"])])
     return rows
 
 
 def describe_result(result: JsonObject) -> list[str]:
-    """Each model's weakest capabilities, what differs beyond chance between two models, and the temperatures."""
+    """What differs beyond chance between two models, where each fails most, and the temperatures, in sentences."""
     models = result["models"]
-    sentences = [f"{model['name']} {describe_weaknesses(result, place)}." for place, model in enumerate(models)]
-    if is_pair(result):
-        sentences.append(describe_differences(result))
+    sentences = [describe_differences(result)] if is_pair(result) else []
+    sentences += [f"{model['name']} {describe_weaknesses(result, place)}." for place, model in enumerate(models)]
     used = ", ".join(f"{model['temperature']:.2f} ({model['name']})" for model in models)
-    sentences.append(f"Probabilities are calibrated, at temperature {used}; labels do not depend on it.")
-    return sentences
+    return [*sentences, f"Probabilities are calibrated, at temperature {used}; labels do not depend on it."]
 
 
 def describe_weaknesses(result: JsonObject, place: int) -> str:
-    """In which capabilities a model fails most, in words."""
+    """In which capabilities a model fails most often, in words."""
     rates = {found["name"]: found["models"][place]["failure_rate"] for found in result["capabilities"]}
     worst = [name for name in sorted(rates, key=lambda name: -rates[name]) if rates[name] > 0][:MOST_WEAKNESSES]
-    if not worst:
-        return "fails no case"
-    first, *others = [f"{rates[name]:.1%} of the cases of {name}" for name in worst]
-    return f"fails {first}" + "".join(f", {text}" for text in others)
+    named = ", ".join(f"{name} ({rates[name]:.1%})" for name in worst)
+    return f"fails most often in {named}" if worst else "fails no case"
 
 
 def describe_differences(result: JsonObject) -> str:
@@ -141,7 +145,7 @@ def draw_failure_rates(result: JsonObject) -> Figure:
     """The failure rate of each model by capability as points with their 95% intervals."""
     capabilities, models = result["capabilities"], result["models"]
     title = "Failure rate by capability"
-    figure = plots.new_panels([title], 7.2, 1.3 + (0.26 + 0.12 * len(models)) * len(capabilities), pad=28)
+    figure = plots.new_panels([title], 7.2, 1.3 + (0.18 + 0.11 * len(models)) * len(capabilities), pad=28)
     axes = figure.axes[0]
     for number, (model, (colour, marker)) in enumerate(zip(models, MODEL_STYLES, strict=False)):
         shift = 0.6 * ((number + 0.5) / len(models) - 0.5)
@@ -149,12 +153,12 @@ def draw_failure_rates(result: JsonObject) -> Figure:
         found = [summary["models"][number] for summary in capabilities]
         lows, highs = zip(*(each["failure_rate_ci95"] for each in found), strict=True)
         axes.hlines(places, lows, highs, color=colour, linewidth=2.4, capstyle="round", alpha=0.55)
-        style: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 7, "linestyle": "none"}
+        style: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 6, "linestyle": "none"}
         axes.plot([each["failure_rate"] for each in found], places, label=model["name"], **style)
     axes.set_yticks(range(len(capabilities)), [summary["name"] for summary in capabilities])
     axes.set_ylim(len(capabilities) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
-    axes.set_xlim(-0.02, 1.02 if any(high > 0.5 for high in axes.get_xlim()) else None)
+    axes.set_xlim(-0.01, max(0.1, *axes.get_xlim()))
     plots.use_percent(axes.xaxis, "failed cases (%); lines: 95% interval")
     plots.add_legend(axes)
     return figure
