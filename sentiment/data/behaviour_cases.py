@@ -10,8 +10,8 @@ from sentiment.config.parsing import read_yaml
 from sentiment.data.case_templates import ORIGINAL, check_placeholders, generate_texts
 from sentiment.data.columns import ColumnOptions, list_names
 from sentiment.data.files import read_rows
+from sentiment.data.folders import suggest_file
 from sentiment.data.labels import plain_label, shorten
-from sentiment.data.sources import suggest_file
 from sentiment.exceptions import InputError, require, suggest_name
 
 BUILT_IN = Path(__file__).with_name("behaviour.yaml")
