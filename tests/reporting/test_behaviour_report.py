@@ -50,7 +50,7 @@ def test_terminal() -> None:
     assert "Warning: run_0: something is truncated." in lines
     (row,) = [line for line in lines if line.startswith("negation ")]
     assert " ".join(row.split()) == (
-        "negation 200 50.0% (43.1 to 56.9) 20.0% (15.0 to 26.1) -30.0 (-36.0 to -23.4) under 0.001"
+        "negation 200 50.0% (43.1 to 56.9) 20.0% (15.0 to 26.1) -30.0 (-36.2 to -23.3) under 0.001"
     )
     alone = render_behaviour(build_result(1))
     assert alone.startswith("run_0 fails most often in negation (50.0%)")
@@ -88,6 +88,6 @@ def test_figure_has_a_point_for_each_capability_and_model() -> None:
     assert [label.get_text() for label in axes.get_yticklabels()] == [*RATES]
     assert [line.get_xdata().tolist() for line in axes.lines] == [  # type: ignore[union-attr]
         [0.5, 0.0, 0.3, 0.1],
-        [0.2, 0.02, 0.35, 0.1],
+        [0.2, 0.02, 0.32, 0.1],
     ]
     assert axes.get_xlim()[0] < 0
