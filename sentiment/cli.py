@@ -45,6 +45,7 @@ STEPS = {
     "judge": {
         "evaluate": "metrics of a checkpoint on labelled rows",
         "compare": "verdict on two fine-tunings: which is better, by how much, how sure",
+        "behaviour": "failure rates on generated cases: negation, contrast, names, typos and others",
         "verify": "evaluate a run's model again, and compare with the metrics on record",
     },
     "use": {
@@ -57,9 +58,9 @@ COMMANDS = {name: text for step in STEPS.values() for name, text in step.items()
 # Commands whose options are those of runs, which `parse_arguments` parses.
 RUN_COMMANDS = (commands.audit, commands.train, commands.adapt, commands.finetune, commands.study)
 EXIT_CODES = (
-    "exit codes: 0 done; 1 a file cannot be read or written, a run of a study failed, an export is refused or a record "
-    "not reproduced; 2 wrong input (one line says what to do); 3 training diverged; 4 disk full; 130 or 143 "
-    "interrupted"
+    "exit codes: 0 done; 1 a file cannot be read or written, a run of a study failed, an export is refused, a record "
+    "not reproduced or a failure rate over --max_failure_rate; 2 wrong input (one line says what to do); 3 training "
+    "diverged; 4 disk full; 130 or 143 interrupted"
 )
 
 
@@ -194,7 +195,7 @@ def add_command(parsers: Any, command: Callable[..., Any], **options: Any) -> ar
 
 
 def add_evaluation_commands(parsers: Any) -> None:
-    """Add `evaluate`, `compare` and `verify`."""
+    """Add `evaluate`, `compare`, `behaviour` and `verify`."""
     evaluating = add_command(parsers, commands.evaluate)
     evaluating.add_argument("model", metavar="MODEL", help="the folder of a run, or its model folder")
     evaluating.add_argument("--dataset", required=True, help="as for train_e2e.py")
@@ -219,6 +220,20 @@ def add_evaluation_commands(parsers: Any) -> None:
     comparing.add_argument("--data_dir", help="folder with local copies of datasets, read instead of the Hub")
     add_column_options(comparing, COLUMN_OPTIONS)
     comparing.add_argument("--split", help="published split; default: the first labelled of test, validation, train")
+
+    testing = add_command(parsers, commands.behaviour)
+    testing.add_argument(
+        "models", metavar="RUN", nargs="+", help="the folder of a run, or its model folder; up to five"
+    )
+    testing.add_argument("--cases", metavar="FILE", help="own cases in place of the built-in ones: YAML, or a table")
+    add_column_options(testing, COLUMN_OPTIONS[:3])
+    testing.add_argument("--capabilities", default="", metavar="A,B", help="only these; default: all")
+    testing.add_argument("--count", type=int, help="cases of each capability, from templates; default: 200")
+    testing.add_argument("--seed", type=int, help="seed of the cases from templates; default: 1")
+    testing.add_argument(
+        "--max_failure_rate", type=float, default=1.0, metavar="P", help="exit code 1 if a failure rate is over P"
+    )
+    testing.add_argument("--output_dir", default="outputs/behaviour", help="folder of the report")
 
     verifying = add_command(parsers, commands.verify)
     verifying.add_argument("run", metavar="RUN", help="the folder of a finished run")

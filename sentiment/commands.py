@@ -210,6 +210,19 @@ def compare(
     print(f"{render_comparison(comparison)}\n\nReport: {Path(output_dir) / 'report.html'}")
 
 
+def behaviour(models: list[str], output_dir: str, max_failure_rate: float, capabilities: str, **options: Any) -> None:
+    """Prints the failure rates of models in behaviour tests, and writes the report; exit code 1 if one is too high."""
+    from sentiment.pipelines.behaviour import list_exceeded, run_behaviour_tests
+    from sentiment.reporting.behaviour_report import render_behaviour
+
+    require(0 <= max_failure_rate <= 1, f"--max_failure_rate {max_failure_rate}: from 0 to 1")
+    chosen = [name.strip() for name in capabilities.split(",") if name.strip()]
+    result = run_behaviour_tests(models, output_dir, capabilities=chosen, **options)
+    print(f"{render_behaviour(result)}\n\nReport: {Path(output_dir) / 'report.html'}")
+    if exceeded := list_exceeded(result, max_failure_rate):
+        sys.exit(f"error: failure rates over {max_failure_rate:.1%}: {', '.join(exceeded)}")
+
+
 def verify(run: str, data_dir: str | None) -> None:
     """Evaluates a run's model again; exit code 1, with a line per difference, if the record is not reproduced."""
     from sentiment.pipelines.verification import TOLERANCE, verify_run

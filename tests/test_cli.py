@@ -300,6 +300,39 @@ def test_compare_refuses_wrong_input(
     assert not (tmp_path / "out").exists()
 
 
+# --- behaviour ---
+
+
+def test_behaviour_prints_failure_rates_and_ends_with_1_over_the_limit(
+    build_classifier: Callable[..., Path], tmp_path: Path, capsys: Capture
+) -> None:
+    model, output = build_classifier(["negative", "positive"]), tmp_path / "out"
+    words = ["behaviour", model, "--capabilities", "vocabulary, names", "--count", 30, "--output_dir", output]
+    call(*words)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[-4:-2]] == ["vocabulary", "names"]
+    assert lines[-1] == f"Report: {output / 'report.html'}"
+    rate = json.loads((output / "behaviour.json").read_text())["capabilities"][0]["models"][0]["failure_rate"]
+    assert rate > 0  # it knows none of the words
+    with pytest.raises(SystemExit) as end:
+        call(*words, "--max_failure_rate", 0)
+    assert str(end.value.code).startswith(f"error: failure rates over 0.0%: vocabulary of {model.name} ({rate:.1%})")
+    call(*words, "--max_failure_rate", 1)
+
+
+def test_behaviour_refuses_wrong_input(
+    build_classifier: Callable[..., Path], tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    model, output = build_classifier(["negative", "positive"]), ["--output_dir", tmp_path / "out"]
+    assert "--max_failure_rate 2.0: from 0 to 1" in refused("behaviour", model, *output, "--max_failure_rate", 2)
+    assert "no 'nmaes' in the built-in suite (did you mean 'names'?)" in refused(
+        "behaviour", model, *output, "--capabilities", "nmaes"
+    )
+    assert "no such file" in refused("behaviour", model, *output, "--cases", tmp_path / "missing.csv")
+    assert "RUN" in refused("behaviour")
+    assert not (tmp_path / "out").exists()
+
+
 # --- every command ---
 
 

@@ -22,6 +22,7 @@ from sentiment.config.arguments import (
     ModelArguments,
 )
 from sentiment.config.parsing import parse_arguments
+from sentiment.data.behaviour_cases import load_suite
 from sentiment.pipelines.finetuning import STRATEGIES
 from sentiment.study.arguments import StudyArguments, read_study
 
@@ -247,6 +248,16 @@ def test_both_readmes_have_the_same_commands_tables_and_links() -> None:
         {link.partition("#")[0] for link in LINK.findall(read(page))} - {p.name for p in READMES} for page in READMES
     ]
     assert links[0] == links[1]
+
+
+def test_cases_of_the_user_guide_are_read(tmp_path: Path) -> None:
+    (example,) = [
+        block for language, block in FENCE.findall(read(ROOT / "docs" / "user-guide.md")) if language == "yaml"
+    ]
+    (tmp_path / "own.yaml").write_text(example, encoding="utf-8")
+    texts = [case.text for case in load_suite(str(tmp_path / "own.yaml"), count=1000).cases]
+    assert "This is not an amazing comedy." in texts
+    assert len(texts) == 3 * 3 + 3 * 3 * 3 + 3
 
 
 def test_architecture_lists_every_module() -> None:

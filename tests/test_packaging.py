@@ -59,7 +59,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_name_and_contents(wheel: Path) -> None:
     assert wheel.name.startswith("adapt_or_finetune-")
     names = set(zipfile.ZipFile(wheel).namelist())
-    for folder in ("config/*.yaml", "reporting/templates/*", "serving/page/*", "py.typed", "**/*.py"):
+    for folder in ("config/*.yaml", "data/*.yaml", "reporting/templates/*", "serving/page/*", "py.typed", "**/*.py"):
         expected = {str(path.relative_to(ROOT)) for path in (ROOT / "sentiment").glob(folder) if path.is_file()}
         assert expected, folder
         assert expected - names == set()

@@ -38,6 +38,15 @@ def canonical_names(names: Iterable[str]) -> tuple[str, ...]:
     return LABEL_NAMES if [BINARY_VALUES.get(name) for name in plain] == [0, 1] else found
 
 
+def name_positive_class(class_names: Sequence[str]) -> str:
+    """The class that precision, recall and F1 are of, in words; empty for positive.
+
+    >>> name_positive_class(["ham", "spam"]), name_positive_class(LABEL_NAMES)
+    (' of spam', '')
+    """
+    return "" if tuple(class_names) == LABEL_NAMES else f" of {class_names[1]}"
+
+
 @dataclass(frozen=True)
 class LabelOptions:
     """What label values mean: `mapping` to classes (None: leave the row out), and the value of unlabelled rows.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import ChainableUndefined, Environment, PackageLoader, Undefined
 
 from sentiment.config.data_arguments import BINARY_METRICS
-from sentiment.data.labels import LABEL_NAMES, shorten
+from sentiment.data.labels import name_positive_class, shorten
 from sentiment.data.languages import UNDETERMINED, has_spaces, is_english
 from sentiment.storage import write_atomically
 
@@ -143,8 +143,9 @@ def list_scores(metrics: JsonObject) -> dict[str, str]:
     Names of scores of a class other than positive say which.
     """
     scores = BINARY_SCORES if "precision" in metrics else SCORES
-    classes = tuple(metrics.get("per_class", LABEL_NAMES))
-    of_class = {} if classes == LABEL_NAMES else dict.fromkeys(BINARY_METRICS, f" of {classes[1]}")
+    of_class = (
+        dict.fromkeys(BINARY_METRICS, name_positive_class([*metrics["per_class"]])) if "per_class" in metrics else {}
+    )
     return {key: name + of_class.get(key, "") for key, name in scores.items() if key in metrics}
 
 

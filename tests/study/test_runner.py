@@ -235,9 +235,9 @@ def test_two_jobs_and_a_placebo(write_study_file: Callable[..., list[str]], tmp_
             "study.yaml: unknown key 'seed' (did you mean 'seeds'?)",
         ),
         (
-            {"finetuning": {"rate": 1}},
+            {"finetuning": {"pace": 1}},
             [],
-            "study.yaml, finetuning: unknown key 'rate'; the keys are accelerator_config",
+            "study.yaml, finetuning: unknown key 'pace'; the keys are accelerator_config",
         ),
         (
             {"finetuning": {"learning_rate": "fast"}},
