@@ -143,10 +143,8 @@ def list_scores(metrics: JsonObject) -> dict[str, str]:
     Names of scores of a class other than positive say which.
     """
     scores = BINARY_SCORES if "precision" in metrics else SCORES
-    of_class = (
-        dict.fromkeys(BINARY_METRICS, name_positive_class([*metrics["per_class"]])) if "per_class" in metrics else {}
-    )
-    return {key: name + of_class.get(key, "") for key, name in scores.items() if key in metrics}
+    of_class = name_positive_class([*metrics["per_class"]]) if "per_class" in metrics else ""
+    return {key: name + of_class * (key in BINARY_METRICS) for key, name in scores.items() if key in metrics}
 
 
 def list_headline_metrics(metrics: JsonObject) -> dict[str, str]:
@@ -206,10 +204,12 @@ def describe_absent_classes(metrics: JsonObject) -> list[str]:
 
 
 def describe_label_issues(issues: JsonObject) -> str:
-    """How many labels are suspected to be wrong, and what share is by estimate, in a sentence."""
+    """How many labels are suspected to be wrong, and what share is at most by estimate, in a sentence."""
     splits = ", ".join(f"{count:,} {name}" for name, count in issues["suspected_by_split"].items())
     suspected = f"{issues['suspected']:,} of {issues['rows']:,} labels are suspected to be wrong"
-    estimate = f"an estimated {format_percent(issues['estimated_share'])} of all labels are"
+    estimate = (
+        f"at most {format_percent(issues['estimated_share'])} are wrong by an estimate that counts hard texts too"
+    )
     return f"{suspected}{f' ({splits})' if splits else ''}; {estimate}"
 
 
