@@ -216,6 +216,9 @@ def add_evaluation_commands(parsers: Any) -> None:
         metavar="FOLDER",
         help="of `audit --label_issues`: also a verdict without the test rows whose label is suspected",
     )
+    comparing.add_argument(
+        "--behaviour", metavar="FOLDER", help="of `behaviour` on both runs: also their failure rates in the report"
+    )
     comparing.add_argument("--dataset", help="other labelled rows to test both on, as for train_e2e.py")
     comparing.add_argument("--data_dir", help="folder with local copies of datasets, read instead of the Hub")
     add_column_options(comparing, COLUMN_OPTIONS)

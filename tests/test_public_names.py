@@ -15,7 +15,7 @@ def test_python_names() -> None:
     assert signatures == {
         "Predictor": ["checkpoint", "backend"],
         "adapt": ["model_name_or_path", "dataset_name", "output_dir", "options"],
-        "compare": ["run_a", "run_b", "output_dir", "dataset", "metric", "label_issues", "reading"],
+        "compare": ["run_a", "run_b", "output_dir", "dataset", "metric", "label_issues", "behaviour", "reading"],
         "finetune": ["model_name_or_path", "dataset_name", "output_dir", "strategy", "options"],
     }
     assert next(iter(inspect.signature(sentiment.Predictor.from_pretrained).parameters)) == "path"

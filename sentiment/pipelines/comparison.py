@@ -1,6 +1,6 @@
 """Comparison of two finished fine-tunings on the same test rows: the verdict and its report."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from sentiment.reporting.verdicts import describe_comparison, describe_rule
 from sentiment.runs.differences import check_same_classes, check_same_test, list_differences, list_warnings
 from sentiment.runs.folder import check_output_dir
 from sentiment.runs.results import FinishedRun, read_adaptation_metrics, read_finished_run, read_label_issues
-from sentiment.storage import write_json
+from sentiment.storage import read_json, write_json
 
 # In the order in which they are written.
 WRITTEN_FILES = (*FIGURES, "report.md", "report.html", "verdict.json")
@@ -36,13 +36,15 @@ def compare(
     dataset: str | None = None,
     metric: str = "accuracy",
     label_issues: str | Path | None = None,
+    behaviour: str | Path | None = None,
     **reading: Any,
 ) -> dict[str, Any]:
     """Compare the folders of two fine-tunings, tested on the same rows; write verdict.json, a report and figures.
 
     With `dataset`, both are tested on its labelled rows instead; `reading` are arguments of `load_labelled_rows`. The
     verdict is on `metric`, one of `METRICS`. With `label_issues`, a folder of `audit_label_issues`, there is a second
-    one without the test rows whose label is suspected to be wrong.
+    one without the test rows whose label is suspected to be wrong. With `behaviour`, a folder of behaviour tests of
+    both runs, the report has their failure rates.
     Returns the content of verdict.json: the verdict as a `sentence`, the `better` run ("a", "b" or None), and more. An
     earlier comparison in `output_dir` is replaced; for anything else there, or runs that cannot be compared, raises
     InputError and writes nothing.
@@ -73,6 +75,8 @@ def compare(
     comparison |= {"dataset": labelled.dataset, "split": labelled.split} if labelled else {"dataset": None}
     if label_issues:
         comparison["without_label_issues"] = compare_without_issues(first, second, Path(label_issues), metric)
+    if behaviour:
+        comparison["behaviour"] = read_behaviour(Path(behaviour), [Path(run_a), Path(run_b)])
     if labelled:
         from sentiment.runs.lineage import describe_seen_texts  # imports datasets
 
@@ -146,6 +150,25 @@ def compare_without_issues(run_a: FinishedRun, run_b: FinishedRun, folder: Path,
     )
     sentence = describe_comparison(*choose_names(run_a, run_b), outcome)
     return {"folder": str(folder), "suspected": len(suspected), "sentence": sentence} | outcome
+
+
+def read_behaviour(folder: Path, runs: Sequence[Path]) -> dict[str, Any]:
+    """The folder, and the cases and failure rates of both runs by capability; raises InputError if it is of others."""
+    try:
+        content = read_json(folder / "behaviour.json")
+    except (InputError, OSError) as error:
+        raise InputError(f"no behaviour tests in {folder}: run sentiment behaviour on both first") from error
+    tested = [Path(model["folder"]).resolve() for model in content["models"]]
+    places = [
+        next((place for place, path in enumerate(tested) if path in (run.resolve(), run.resolve() / "model")), None)
+        for run in runs
+    ]
+    require(None not in places, f"{folder} has behaviour tests of other models: run sentiment behaviour on these two")
+    rows = [
+        [one["name"], one["cases"], *(one["models"][place]["failure_rate"] for place in places if place is not None)]
+        for one in content["capabilities"]
+    ]
+    return {"folder": str(folder), "failure_rates": rows}
 
 
 def describe_baselines(runs: Mapping[str, FinishedRun]) -> dict[str, str]:

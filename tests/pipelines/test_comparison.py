@@ -66,6 +66,28 @@ def test_names_of_runs(
     assert [run["name"] for run in comparison["runs"].values()] == names
 
 
+def test_behaviour_tests_of_both_runs_are_in_the_report(
+    write_finished_run: Callable[..., Path], tmp_path: Path
+) -> None:
+    first, second = write_finished_run("a", wrong=range(12)), write_finished_run("b", [0, 20], strategy="finetune")
+    tested = {
+        "models": [{"folder": str(second)}, {"folder": str(first / "model")}],
+        "capabilities": [{"name": "negation", "cases": 200, "models": [{"failure_rate": 0.25}, {"failure_rate": 0.5}]}],
+    }
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "behaviour.json").write_text(json.dumps(tested))
+    comparison = compare(first, second, tmp_path / "out", behaviour=tmp_path / "tests")
+    assert comparison["behaviour"]["failure_rates"] == [["negation", 200, 0.5, 0.25]]
+    assert "| negation | 200 | 50.0% | 25.0% |" in (tmp_path / "out" / "report.md").read_text()
+    with pytest.raises(InputError, match="no behaviour tests in"):
+        compare(first, second, tmp_path / "other", behaviour=tmp_path)
+    tested["models"].pop()
+    (tmp_path / "tests" / "behaviour.json").write_text(json.dumps(tested))
+    with pytest.raises(InputError, match="behaviour tests of other models"):
+        compare(first, second, tmp_path / "other", behaviour=tmp_path / "tests")
+    assert not (tmp_path / "other").exists()
+
+
 def test_only_an_earlier_comparison_is_replaced(write_finished_run: Callable[..., Path], tmp_path: Path) -> None:
     first, second = write_finished_run("a"), write_finished_run("b", wrong=[1])
     output = tmp_path / "out"
