@@ -2,11 +2,11 @@
 
     python tests/benchmarks/suggestion_curve.py --data_dir DIR --output_dir DIR
 
-The pool is SST-2's training sentences (texts that are part of no other), of which 2,000 are held out for testing, beside
-the published validation split. Each seed starts with 100 random labels, and adds 100 five times: those that the model
-suggests, or random ones. MiniLM is trained anew each time with the options that the tool chooses by the number of rows;
-a tenth of the labels is for validation. A finished training is a line of `trainings.jsonl`, and is not repeated. The
-table has mean accuracies and their difference, with a 95% interval for other seeds and test rows.
+The pool is SST-2's training sentences (texts that are part of no other) but 2,000, which are for testing, as is the
+published validation split. Each seed starts with 100 random labels, and adds 100 five times: those that the model
+suggests, or random ones. MiniLM is trained anew each time with the options that the tool chooses by the number of
+rows; a tenth of the labels is for validation. A finished training is a line of `trainings.jsonl`, and is not repeated.
+The table has mean accuracies and their difference, with a 95% interval for other seeds and test rows.
 """
 
 import argparse
@@ -88,7 +88,10 @@ class Simulation:
         trained = time.perf_counter() - started
         suggested = [] if arm == "random" else suggest_reviews(str(run), self.unlabelled, STEP, seed).records
         line = {
-            **{"arm": arm, "seed": seed, "size": len(rows), "accuracy": metrics["test"]["after"]["accuracy"]},
+            "arm": arm,
+            "seed": seed,
+            "size": len(rows),
+            "accuracy": metrics["test"]["after"]["accuracy"],
             "rows": list(rows),
             "next": [record["row"] - 1 for record in suggested],
             "correct": "".join(map(str, correct)),
