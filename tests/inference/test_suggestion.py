@@ -3,6 +3,7 @@
 import csv
 import json
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -141,20 +142,24 @@ def test_dataset_reads_the_table_of_any_format(suffix: str, run: Path, pool: Pat
 
 @pytest.mark.parametrize("labelled", [100, 60])
 def test_training_takes_the_table_once_it_is_labelled(
-    labelled: int, run: Path, pool: Path, tiny_bert: Path, tmp_path: Path
+    labelled: int, run: Path, pool: Path, reviews_csv: Path, tiny_bert: Path, tmp_path: Path
 ) -> None:
-    """Also where it is labelled in part."""
-    output = tmp_path / "next.csv"
+    """Also where it is labelled in part, and in a folder with the reviews that were labelled before."""
+    output = tmp_path / "labelled" / "train" / "next.csv"
     call(run, "--dataset", pool, "--output", output)
     rows = read_csv(output)
     for row in rows[:labelled]:
         row["label"] = LAST_WORDS[row["text"].split()[-1]]
     write_csv(output, *(tuple(row.values()) for row in rows), header=COLUMNS)
     again = tmp_path / "again"
-    finetune(model_name_or_path=str(tiny_bert), dataset_name=str(output), output_dir=again, **OPTIONS)
+    dataset, before = str(output), 0
+    if labelled < 100:
+        shutil.copy(reviews_csv, output.parent)
+        dataset, before = str(tmp_path / "labelled"), 250
+    finetune(model_name_or_path=str(tiny_bert), dataset_name=dataset, output_dir=again, **OPTIONS)
     data = json.loads((again / "run.json").read_text())["data"]
     assert data["classes"] == ["negative", "positive"]
-    assert sum(part["rows"] for part in data["audit"]["splits"].values()) == labelled
+    assert sum(part["rows"] for part in data["audit"]["splits"].values()) == before + labelled
     assert data["audit"]["dropped"] == ({} if labelled == 100 else {"unlabelled": 40})
     found = suggest_reviews(str(again), str(output), 10, 1) if labelled < 100 else None
     assert found is None or found.left_out["with a label"] == 60
