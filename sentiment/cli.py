@@ -50,6 +50,7 @@ STEPS = {
     },
     "use": {
         "predict": "classify texts, from arguments, a file, stdin or a prompt",
+        "suggest": "choose the unlabelled reviews to label next",
         "export": "write ONNX files, which `serve --backend onnx` runs without torch",
         "serve": "HTTP service with a demo page",
     },
@@ -244,7 +245,7 @@ def add_evaluation_commands(parsers: Any) -> None:
 
 
 def add_prediction_commands(parsers: Any) -> None:
-    """Add `predict` and `export`."""
+    """Add `predict`, `suggest` and `export`."""
     predicting = add_command(parsers, commands.predict)
     predicting.add_argument("model", metavar="MODEL", help="the folder of a run, or its model folder")
     predicting.add_argument("texts", nargs="*", metavar="TEXT")
@@ -257,6 +258,24 @@ def add_prediction_commands(parsers: Any) -> None:
         "--abstain_below", type=float, default=0.0, metavar="P", help="label texts with a lower score `uncertain`"
     )
     predicting.add_argument("--probabilities", action="store_true", help="also a column p_<label> for each class")
+
+    suggesting = add_command(parsers, commands.suggest)
+    suggesting.add_argument("model", metavar="RUN", help="the folder of a fine-tuning, or its model folder")
+    suggesting.add_argument("--dataset", required=True, help="unlabelled reviews, as for train_e2e.py")
+    suggesting.add_argument("--data_dir", help="folder with local copies of datasets, read instead of the Hub")
+    add_column_options(suggesting, COLUMN_OPTIONS)
+    suggesting.add_argument(
+        "--split", help="published split; default: unsupervised if there is one, else all but validation and test"
+    )
+    suggesting.add_argument("--count", type=int, default=100, metavar="N", help="reviews to suggest; default 100")
+    suggesting.add_argument("--seed", type=int, default=42, help="seed of the draws; default 42")
+    suggesting.add_argument(
+        "--output",
+        type=Path,
+        default=Path("suggestions.csv"),
+        metavar="FILE",
+        help="new file, .csv, .tsv, .jsonl, .parquet or .xlsx; default: suggestions.csv",
+    )
 
     exporting = add_command(parsers, commands.export)
     exporting.add_argument("model", metavar="MODEL", help="the folder of a run, or its model folder")

@@ -179,6 +179,31 @@ def predict(
     file_prediction.write_predictions(predictor, rows, output, probabilities, schema, abstain_below)
 
 
+def suggest(
+    model: str,
+    dataset: str,
+    count: int,
+    output: Path,
+    seed: int,
+    data_dir: str | None,
+    split: str | None,
+    **columns: Any,
+) -> None:
+    """Writes the unlabelled reviews to label next, with an empty column `label`, to a new file."""
+    from sentiment.inference.file_prediction import check_output
+    from sentiment.inference.suggestion import suggest_reviews, write_suggestions
+
+    check_output(output, dataset)
+    require(not output.exists(), f"--output {output} exists, and may hold labels: name another file, or move it")
+    suggestions = suggest_reviews(
+        model, dataset, count, seed, data_dir=data_dir, split=split, **build_reading_options(columns)
+    )
+    for warning in suggestions.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    write_suggestions(suggestions, output)
+    print(f"{suggestions}\n{output}: fill its column `label`, then add its rows to the labelled reviews")
+
+
 def compare(
     folder_a: str,
     folder_b: str,

@@ -59,6 +59,7 @@ def test_commands() -> None:
         "finetune",
         "evaluate",
         "predict",
+        "suggest",
         "compare",
         "verify",
         "study",

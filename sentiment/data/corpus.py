@@ -129,7 +129,7 @@ def hash_batch(batch: dict[str, list[str]], cleaning: str) -> dict[str, Any]:
     light = [clean_light(text) for text in batch["text"]]
     texts = light if cleaning == "light" else [CLEANINGS[cleaning](text) for text in batch["text"]]
     keys = [compute_text_key(text) for text in light]  # compute_corpus_key without cleaning again
-    return {"text": texts, "key": keys, "hash": hash_in_order(keys), "filled": [bool(text) for text in texts]}
+    return {"text": texts, "key": keys, "hash": hash_in_order(keys), "filled": [bool(text.strip()) for text in texts]}
 
 
 def collect_published_test_keys(splits: Mapping[str, Any]) -> set[str]:

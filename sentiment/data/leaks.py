@@ -1,4 +1,4 @@
-"""Texts that contain each other as whole words, found by hashing word spans."""
+"""Texts that contain each other as whole words, found by hashing word spans, and near-duplicates."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from sentiment.data.cleaning import compute_text_key
+
+SHINGLE_LENGTH, NEAR_DUPLICATE = 5, 0.8  # characters; share of the shingles of either text that both have
 
 
 class SpanIndex:
@@ -86,3 +88,29 @@ def assign_clusters(texts: Sequence[str]) -> np.ndarray:
         heads[text] = distinct[min(positions, key=lambda position: (len(distinct[position].split()), position))]
     ids: dict[str, int] = {}
     return np.array([ids.setdefault(heads[key], len(ids)) for key in keys], dtype=int)
+
+
+class NearDuplicates:
+    """Texts, and whether a new one is nearly one of them: `NEAR_DUPLICATE` of their shingles are common.
+
+    The resemblance of Broder 1997 ("On the resemblance and containment of documents"), computed exactly, on spans of
+    characters of the normalised texts without spaces, so that it works in any script.
+    """
+
+    def __init__(self) -> None:
+        self.shingles: list[set[str]] = []
+
+    def add(self, text: str) -> bool:
+        """Whether the text is nearly one of those before; adds it if it is not.
+
+        >>> texts = NearDuplicates()
+        >>> [texts.add(text) for text in ("I loved each scene, and the end.", "Dull.", "loved each scene and the end")]
+        [False, False, True]
+        """
+        key = compute_text_key(text).replace(" ", "")
+        starts = range(max(1, len(key) - SHINGLE_LENGTH + 1))
+        found = {key[start : start + SHINGLE_LENGTH] for start in starts}
+        if any(len(found & other) >= NEAR_DUPLICATE * len(found | other) for other in self.shingles):
+            return True
+        self.shingles.append(found)
+        return False

@@ -44,7 +44,7 @@ class TorchBackend:
         import torch
         from torch import nn
 
-        from sentiment.models.classifier import load_trained_classifier
+        from sentiment.models.classifier import find_output_layer, load_trained_classifier
         from sentiment.models.fast_bert import pack_linears
 
         if threads is not None:
@@ -53,6 +53,7 @@ class TorchBackend:
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.pad_token_id = checkpoint.pad_token_id
         self.model = load_trained_classifier(str(checkpoint.folder), self.device)
+        self.output_layer = find_output_layer(self.model)[0]
         dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.precision]
         nn.Module.to(self.model, dtype=dtype)
         if self.device == "cpu" and self.precision == "bf16" and self.model.config.model_type == "bert":
@@ -61,6 +62,17 @@ class TorchBackend:
     def compute_logits(self, input_ids: Sequence[Sequence[int]]) -> np.ndarray:
         """Logits of one batch in fp32; shape (texts, classes)."""
         return compute_torch_logits(self.model, self.pad_token_id, input_ids)
+
+    def compute_embeddings(self, input_ids: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
+        """Logits of one batch, and the inputs of the output layer, as of BERT's pooler; (texts, hidden size)."""
+        inputs: list[Any] = []
+        layer = self.model.get_submodule(self.output_layer)
+        hook = layer.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
+        try:
+            logits = self.compute_logits(input_ids)
+        finally:
+            hook.remove()
+        return logits, inputs[0].float().cpu().numpy()
 
 
 class OnnxBackend:

@@ -31,7 +31,13 @@ from sentiment.pipelines.run import Run
 from sentiment.reporting.finetuning_report import write_report
 from sentiment.reporting.model_cards import write_model_card
 from sentiment.reporting.terminal import render_before_after
-from sentiment.runs.lineage import ADAPTED_RUN, KEYS_FILE, check_adapted_model, describe_adaptation
+from sentiment.runs.lineage import (
+    ADAPTED_RUN,
+    HELD_OUT_KEYS_FILE,
+    KEYS_FILE,
+    check_adapted_model,
+    describe_adaptation,
+)
 from sentiment.runs.results import write_predictions
 from sentiment.training.callbacks import MetricOrLossEarlyStoppingCallback
 from sentiment.training.class_weights import build_class_weights, build_weighted_loss
@@ -183,13 +189,15 @@ class FinetuningRun(Run):
     def evaluate_before(
         self, trainer: SentimentTrainer, data: RunData, tokenizer: PreTrainedTokenizerBase
     ) -> dict[str, Any]:
-        """Test metrics before training, in the main process, which also writes the hashes of the training texts."""
+        """Test metrics before training, in the main process, which also writes the hashes of all texts."""
         assert isinstance(trainer.model, SentimentClassifier)
         if not is_main_process():
             return {}
-        keys = {name: hash_keys(map(compute_corpus_key, data.splits[name]["text"][:])) for name in ("train", "test")}
+        keys = {name: hash_keys(map(compute_corpus_key, part["text"][:])) for name, part in data.splits.items()}
         # Without those of texts that differ from a test text in spaces only: a run of the same split may start here.
         np.save(self.run_dir / KEYS_FILE, np.setdiff1d(keys["train"], keys["test"]), allow_pickle=False)
+        held_out = np.union1d(keys["validation"], keys["test"])
+        np.save(self.run_dir / HELD_OUT_KEYS_FILE, held_out, allow_pickle=False)
         return evaluate(trainer.model, data.tokenized["test"], tokenizer, data.splits["test"])[0]
 
     def summarize(

@@ -21,6 +21,7 @@ WRITTEN_FILES = (
     "run.json",
     "metrics.json",
     "text_keys.npy",
+    "held_out_keys.npy",
     "predictions.parquet",
     "report.md",
     "report.html",

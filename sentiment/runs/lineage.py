@@ -13,6 +13,7 @@ from sentiment.storage import read_json
 
 ADAPTED_RUN = "outputs/mlm"
 KEYS_FILE = "text_keys.npy"
+HELD_OUT_KEYS_FILE = "held_out_keys.npy"  # of validation and test, by fine-tunings
 
 
 def check_adapted_model(model: str) -> None:
@@ -115,10 +116,27 @@ def describe_adaptation(model_path: str, test_texts: Sequence[str]) -> dict[str,
 
 def count_texts_seen(keys_file: Path, texts: Iterable[str]) -> int | None:
     """How many of the texts a run was trained on; None if it has no record of them."""
-    if not keys_file.exists():
-        return None
+    return count_seen(map(compute_corpus_key, texts), load_keys(keys_file)) if keys_file.exists() else None
+
+
+def load_keys(keys_file: Path) -> np.ndarray:
+    """The hashes of texts (`hash_keys`) in a file of a run; raises InputError if it is corrupted."""
     try:
-        hashes = np.load(keys_file, allow_pickle=False)
+        hashes: np.ndarray = np.load(keys_file, allow_pickle=False)
     except (ValueError, OSError) as error:
         raise InputError(f"{keys_file} is corrupted: train again with --overwrite") from error
-    return count_seen(map(compute_corpus_key, texts), hashes)
+    return hashes
+
+
+def load_labelled_keys(model_path: str) -> tuple[np.ndarray, list[str]]:
+    """Hashes of the texts that the fine-tunings behind a model were trained, validated and tested on, as on record.
+
+    And a sentence for each record that is missing.
+    """
+    runs = [path for path in list_base_runs(model_path) if read_run(path).get("strategy") != ADAPTATION_STRATEGY]
+    files = [run_dir / name for run_dir in runs for name in (KEYS_FILE, HELD_OUT_KEYS_FILE)]
+    keys = [load_keys(file) for file in files if file.exists()]
+    missing = [f"no {file}: texts of that run may be among these" for file in files if not file.exists()]
+    if not runs:
+        missing = [f"{model_path} belongs to no fine-tuning here: texts that it was trained on may be among these"]
+    return np.unique(np.concatenate([np.empty(0, dtype=np.uint64), *keys])), missing
