@@ -66,6 +66,14 @@ def test_names_of_runs(
     assert [run["name"] for run in comparison["runs"].values()] == names
 
 
+def test_a_finetune_run_without_an_adaptation_is_no_strategy_b(
+    write_finished_run: Callable[..., Path], tmp_path: Path
+) -> None:
+    first, second = write_finished_run("a", wrong=range(12)), write_finished_run("b", [0, 20], strategy="finetune")
+    warnings = compare(first, second, tmp_path / "out")["warnings"]
+    assert "finetune started from a model that was not adapted: it is not strategy B." in warnings
+
+
 def test_behaviour_tests_of_both_runs_are_in_the_report(
     write_finished_run: Callable[..., Path], tmp_path: Path
 ) -> None:

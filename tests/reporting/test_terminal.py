@@ -1,10 +1,16 @@
+import re
 from typing import Any
 
 import pytest
 
 from sentiment.data.labels import LABEL_NAMES
 from sentiment.evaluation.metrics import compute_metrics
-from sentiment.reporting.rendering import describe_baseline, list_class_counts, list_confused_pairs
+from sentiment.reporting.rendering import (
+    describe_absent_classes,
+    describe_baseline,
+    list_class_counts,
+    list_confused_pairs,
+)
 from sentiment.reporting.terminal import (
     render_adaptation,
     render_audit,
@@ -171,3 +177,24 @@ def test_confused_pairs_are_sorted_by_rows() -> None:
     assert list_confused_pairs(metrics) == [
         ("good", "fair", 2, 2 / 3), ("bad", "fair", 1, 1 / 2), ("fair", "good", 1, 1.0),
     ]  # fmt: skip
+
+
+def test_classes_that_are_answered_but_not_true_are_named() -> None:
+    names = ["bad", "fair", "good"]
+    (sentence,) = describe_absent_classes(compute_metrics([0, 1, 2, 0], [0, 2, 2, 0], names))
+    assert sentence.startswith("no row is of 'fair', which the model answers")
+    assert describe_absent_classes(compute_metrics([0, 2, 2, 0], [0, 2, 2, 0], names)) == []
+
+
+def test_many_classes_are_shown_by_their_confused_pairs() -> None:
+    names = [f"class {number}" for number in range(30)]
+    true = [number for number in range(30) for _ in range(3)]
+    shown = render_metrics(compute_metrics([1, *true[1:]], true, names) | {"loss": 0.1})
+    assert "predicted class 29" not in shown
+    assert re.search(r"class 0 +class 1 +1", shown)
+
+
+def test_scores_of_a_class_say_which() -> None:
+    metrics = compute_metrics([0, 1, 1], [0, 1, 0], ["ham", "spam"]) | {"loss": 0.1}
+    assert "F1 of spam" in render_metrics(metrics)
+    assert "F1 of" not in render_metrics(compute_metrics([0, 1, 1], [0, 1, 0], LABEL_NAMES) | {"loss": 0.1})
