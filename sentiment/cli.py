@@ -198,10 +198,7 @@ def add_evaluation_commands(parsers: Any) -> None:
     """Add `evaluate`, `compare` and `verify`."""
     evaluating = add_command(parsers, commands.evaluate)
     evaluating.add_argument("model", metavar="MODEL", help="the folder of a run, or its model folder")
-    evaluating.add_argument("--dataset", required=True, help="as for train_e2e.py")
-    evaluating.add_argument("--data_dir", help="folder with local copies of datasets, read instead of the Hub")
-    add_column_options(evaluating, COLUMN_OPTIONS)
-    evaluating.add_argument("--split", help="published split; default: the first labelled of test, validation, train")
+    add_data_options(evaluating, "as for train_e2e.py", required=True)
     evaluating.add_argument("--output", type=Path, metavar="FILE", help="also write the metrics to a JSON file")
 
     comparing = add_command(parsers, commands.compare)
@@ -211,10 +208,7 @@ def add_evaluation_commands(parsers: Any) -> None:
     )
     comparing.add_argument("--output_dir", default="outputs/comparison", help="folder of the report")
     comparing.add_argument("--metric", choices=METRICS, default="accuracy", help="what decides; default: accuracy")
-    comparing.add_argument("--dataset", help="other labelled rows to test both on, as for train_e2e.py")
-    comparing.add_argument("--data_dir", help="folder with local copies of datasets, read instead of the Hub")
-    add_column_options(comparing, COLUMN_OPTIONS)
-    comparing.add_argument("--split", help="published split; default: the first labelled of test, validation, train")
+    add_data_options(comparing, "other labelled rows to test both on, as for train_e2e.py")
 
     verifying = add_command(parsers, commands.verify)
     verifying.add_argument("run", metavar="RUN", help="the folder of a finished run")
@@ -238,12 +232,8 @@ def add_prediction_commands(parsers: Any) -> None:
 
     suggesting = add_command(parsers, commands.suggest)
     suggesting.add_argument("model", metavar="RUN", help="the folder of a fine-tuning, or its model folder")
-    suggesting.add_argument("--dataset", required=True, help="unlabelled reviews, as for train_e2e.py")
-    suggesting.add_argument("--data_dir", help="folder with local copies of datasets, read instead of the Hub")
-    add_column_options(suggesting, COLUMN_OPTIONS)
-    suggesting.add_argument(
-        "--split", help="published split; default: unsupervised if there is one, else all but validation and test"
-    )
+    split = "unsupervised if there is one, else all but validation and test"
+    add_data_options(suggesting, "unlabelled reviews, as for train_e2e.py", split, required=True)
     suggesting.add_argument("--count", type=int, default=100, metavar="N", help="reviews to suggest; default 100")
     suggesting.add_argument("--seed", type=int, default=42, help="seed of the draws; default 42")
     suggesting.add_argument(
@@ -257,12 +247,7 @@ def add_prediction_commands(parsers: Any) -> None:
     exporting = add_command(parsers, commands.export)
     exporting.add_argument("model", metavar="MODEL", help="the folder of a run, or its model folder")
     exporting.add_argument("--int8", action="store_true", help="also an int8 file: faster, and nearly as accurate")
-    exporting.add_argument(
-        "--dataset", help="labelled texts for the check, as for train_e2e.py; default: the run's test rows"
-    )
-    exporting.add_argument("--data_dir", help="folder with local copies of datasets, read instead of the Hub")
-    add_column_options(exporting, COLUMN_OPTIONS)
-    exporting.add_argument("--split", help="published split; default: the first labelled of test, validation, train")
+    add_data_options(exporting, "labelled texts for the check, as for train_e2e.py; default: the run's test rows")
 
 
 def add_serve_command(parsers: Any) -> None:
@@ -308,6 +293,19 @@ def add_serve_command(parsers: Any) -> None:
     serving.add_argument(
         "--timeout", type=float, metavar="SECONDS", help="maximum time to answer a request; default 10"
     )
+
+
+def add_data_options(
+    parser: argparse.ArgumentParser,
+    dataset: str,
+    split: str = "the first labelled of test, validation, train",
+    required: bool = False,
+) -> None:
+    """Add the options of a dataset: which one (`dataset` is the help), where, its columns and its default `split`."""
+    parser.add_argument("--dataset", required=required, help=dataset)
+    parser.add_argument("--data_dir", help="folder with local copies of datasets, read instead of the Hub")
+    add_column_options(parser, COLUMN_OPTIONS)
+    parser.add_argument("--split", help=f"published split; default: {split}")
 
 
 def add_column_options(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
