@@ -30,6 +30,7 @@ COLUMN_OPTIONS = (
     *("text_column_names", "text_column_delimiter", "encoding"),
     *("label_column_name", "label_mapping", "unlabelled_value"),
 )
+LABELLED_SPLIT = "the first labelled of test, validation, train"  # by default
 # Commands by the step of their use, and what they do.
 STEPS = {
     "prepare": {
@@ -203,9 +204,7 @@ def add_evaluation_commands(parsers: Any) -> None:
 
     comparing = add_command(parsers, commands.compare)
     comparing.add_argument("folder_a", metavar="RUN_A", help="the folder of a finished fine-tuning")
-    comparing.add_argument(
-        "folder_b", metavar="RUN_B", help="another one, tested on the same rows; differences are B - A"
-    )
+    comparing.add_argument("folder_b", metavar="RUN_B", help="another, with the same test rows; differences are B - A")
     comparing.add_argument("--output_dir", default="outputs/comparison", help="folder of the report")
     comparing.add_argument("--metric", choices=METRICS, default="accuracy", help="what decides; default: accuracy")
     add_data_options(comparing, "other labelled rows to test both on, as for train_e2e.py")
@@ -232,17 +231,11 @@ def add_prediction_commands(parsers: Any) -> None:
 
     suggesting = add_command(parsers, commands.suggest)
     suggesting.add_argument("model", metavar="RUN", help="the folder of a fine-tuning, or its model folder")
-    split = "unsupervised if there is one, else all but validation and test"
-    add_data_options(suggesting, "unlabelled reviews, as for train_e2e.py", split, required=True)
+    add_data_options(suggesting, "unlabelled reviews", "unsupervised, else all but validation and test", required=True)
     suggesting.add_argument("--count", type=int, default=100, metavar="N", help="reviews to suggest; default 100")
     suggesting.add_argument("--seed", type=int, default=42, help="seed of the draws; default 42")
-    suggesting.add_argument(
-        "--output",
-        type=Path,
-        default=Path("suggestions.csv"),
-        metavar="FILE",
-        help="new file, .csv, .tsv, .jsonl, .parquet or .xlsx; default: suggestions.csv",
-    )
+    output = "new file, in a format of `predict`; default: suggestions.csv"
+    suggesting.add_argument("--output", type=Path, default=Path("suggestions.csv"), metavar="FILE", help=output)
 
     exporting = add_command(parsers, commands.export)
     exporting.add_argument("model", metavar="MODEL", help="the folder of a run, or its model folder")
@@ -290,17 +283,10 @@ def add_serve_command(parsers: Any) -> None:
     serving.add_argument(
         "--abstain-below", type=float, metavar="P", help="label texts with a lower score `uncertain`, with number null"
     )
-    serving.add_argument(
-        "--timeout", type=float, metavar="SECONDS", help="maximum time to answer a request; default 10"
-    )
+    serving.add_argument("--timeout", type=float, metavar="SECONDS", help="limit for answering a request; default 10")
 
 
-def add_data_options(
-    parser: argparse.ArgumentParser,
-    dataset: str,
-    split: str = "the first labelled of test, validation, train",
-    required: bool = False,
-) -> None:
+def add_data_options(parser: Any, dataset: str, split: str = LABELLED_SPLIT, required: bool = False) -> None:
     """Add the options of a dataset: which one (`dataset` is the help), where, its columns and its default `split`."""
     parser.add_argument("--dataset", required=required, help=dataset)
     parser.add_argument("--data_dir", help="folder with local copies of datasets, read instead of the Hub")
