@@ -30,6 +30,7 @@ COLUMN_OPTIONS = (
     *("text_column_names", "text_column_delimiter", "encoding"),
     *("label_column_name", "label_mapping", "unlabelled_value"),
 )
+LABELLED_SPLIT = "the first labelled of test, validation, train"  # by default
 # Commands by the step of their use, and what they do.
 STEPS = {
     "prepare": {
@@ -199,17 +200,12 @@ def add_evaluation_commands(parsers: Any) -> None:
     """Add `evaluate`, `compare`, `behaviour` and `verify`."""
     evaluating = add_command(parsers, commands.evaluate)
     evaluating.add_argument("model", metavar="MODEL", help="the folder of a run, or its model folder")
-    evaluating.add_argument("--dataset", required=True, help="as for train_e2e.py")
-    evaluating.add_argument("--data_dir", help="folder with local copies of datasets, read instead of the Hub")
-    add_column_options(evaluating, COLUMN_OPTIONS)
-    evaluating.add_argument("--split", help="published split; default: the first labelled of test, validation, train")
+    add_data_options(evaluating, "as for train_e2e.py", required=True)
     evaluating.add_argument("--output", type=Path, metavar="FILE", help="also write the metrics to a JSON file")
 
     comparing = add_command(parsers, commands.compare)
     comparing.add_argument("folder_a", metavar="RUN_A", help="the folder of a finished fine-tuning")
-    comparing.add_argument(
-        "folder_b", metavar="RUN_B", help="another one, tested on the same rows; differences are B - A"
-    )
+    comparing.add_argument("folder_b", metavar="RUN_B", help="another, with the same test rows; differences are B - A")
     comparing.add_argument("--output_dir", default="outputs/comparison", help="folder of the report")
     comparing.add_argument("--metric", choices=METRICS, default="accuracy", help="what decides; default: accuracy")
     comparing.add_argument(
@@ -220,10 +216,7 @@ def add_evaluation_commands(parsers: Any) -> None:
     comparing.add_argument(
         "--behaviour", metavar="FOLDER", help="of `behaviour` on both runs: also their failure rates in the report"
     )
-    comparing.add_argument("--dataset", help="other labelled rows to test both on, as for train_e2e.py")
-    comparing.add_argument("--data_dir", help="folder with local copies of datasets, read instead of the Hub")
-    add_column_options(comparing, COLUMN_OPTIONS)
-    comparing.add_argument("--split", help="published split; default: the first labelled of test, validation, train")
+    add_data_options(comparing, "other labelled rows to test both on, as for train_e2e.py")
 
     testing = add_command(parsers, commands.behaviour)
     testing.add_argument(
@@ -261,31 +254,16 @@ def add_prediction_commands(parsers: Any) -> None:
 
     suggesting = add_command(parsers, commands.suggest)
     suggesting.add_argument("model", metavar="RUN", help="the folder of a fine-tuning, or its model folder")
-    suggesting.add_argument("--dataset", required=True, help="unlabelled reviews, as for train_e2e.py")
-    suggesting.add_argument("--data_dir", help="folder with local copies of datasets, read instead of the Hub")
-    add_column_options(suggesting, COLUMN_OPTIONS)
-    suggesting.add_argument(
-        "--split", help="published split; default: unsupervised if there is one, else all but validation and test"
-    )
+    add_data_options(suggesting, "unlabelled reviews", "unsupervised, else all but validation and test", required=True)
     suggesting.add_argument("--count", type=int, default=100, metavar="N", help="reviews to suggest; default 100")
     suggesting.add_argument("--seed", type=int, default=42, help="seed of the draws; default 42")
-    suggesting.add_argument(
-        "--output",
-        type=Path,
-        default=Path("suggestions.csv"),
-        metavar="FILE",
-        help="new file, .csv, .tsv, .jsonl, .parquet or .xlsx; default: suggestions.csv",
-    )
+    output = "new file, in a format of `predict`; default: suggestions.csv"
+    suggesting.add_argument("--output", type=Path, default=Path("suggestions.csv"), metavar="FILE", help=output)
 
     exporting = add_command(parsers, commands.export)
     exporting.add_argument("model", metavar="MODEL", help="the folder of a run, or its model folder")
     exporting.add_argument("--int8", action="store_true", help="also an int8 file: faster, and nearly as accurate")
-    exporting.add_argument(
-        "--dataset", help="labelled texts for the check, as for train_e2e.py; default: the run's test rows"
-    )
-    exporting.add_argument("--data_dir", help="folder with local copies of datasets, read instead of the Hub")
-    add_column_options(exporting, COLUMN_OPTIONS)
-    exporting.add_argument("--split", help="published split; default: the first labelled of test, validation, train")
+    add_data_options(exporting, "labelled texts for the check, as for train_e2e.py; default: the run's test rows")
 
 
 def add_serve_command(parsers: Any) -> None:
@@ -328,9 +306,15 @@ def add_serve_command(parsers: Any) -> None:
     serving.add_argument(
         "--abstain-below", type=float, metavar="P", help="label texts with a lower score `uncertain`, with number null"
     )
-    serving.add_argument(
-        "--timeout", type=float, metavar="SECONDS", help="maximum time to answer a request; default 10"
-    )
+    serving.add_argument("--timeout", type=float, metavar="SECONDS", help="limit for answering a request; default 10")
+
+
+def add_data_options(parser: Any, dataset: str, split: str = LABELLED_SPLIT, required: bool = False) -> None:
+    """Add the options of a dataset: which one (`dataset` is the help), where, its columns and its default `split`."""
+    parser.add_argument("--dataset", required=required, help=dataset)
+    parser.add_argument("--data_dir", help="folder with local copies of datasets, read instead of the Hub")
+    add_column_options(parser, COLUMN_OPTIONS)
+    parser.add_argument("--split", help=f"published split; default: {split}")
 
 
 def add_column_options(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:

@@ -26,7 +26,6 @@ from sentiment.storage import write_atomically
 
 COLUMNS = ("row", "text", "label", "predicted_label", "score", "why")
 CHUNK_SIZE = 1024  # texts that are read and tokenized together
-BATCH_SIZE = 16  # of 128 tokens; of 32, memory that is mapped again each time takes a sixth of the time on a CPU
 UNCERTAIN_BELOW = 0.8  # score below which a text is called uncertain
 
 
@@ -117,7 +116,7 @@ def compute_embeddings(checkpoint: Checkpoint, cleaned: Dataset) -> tuple[np.nda
     with tqdm(total=len(cleaned), desc="Reading", unit="texts", disable=None) as bar:
         for chunk in cleaned.iter(batch_size=CHUNK_SIZE):
             input_ids = checkpoint.encode_cleaned(chunk["text"])
-            order = sort_into_batches(input_ids, BATCH_SIZE)
+            order = sort_into_batches(input_ids)
             batches = [backend.compute_embeddings([input_ids[place] for place in batch]) for batch in order]
             places = np.argsort(np.concatenate(order))
             parts.append([np.concatenate(values)[places] for values in zip(*batches, strict=True)])
