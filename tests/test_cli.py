@@ -357,7 +357,7 @@ def test_no_command_and_unknown_words(refused: Callable[..., str]) -> None:
         line = refused("train", f"--{option}", 8)
         assert f"unknown option '--{option} 8': see --help (did you mean '{known}'?)" in line
     line = refused("train", "--config", "run.yaml")
-    assert "unknown option '--config run.yaml': pass the YAML file first, without an option" in line
+    assert "unknown option '--config run.yaml': pass the YAML file before all flags, without an option" in line
 
 
 def test_a_text_may_look_like_an_option(tiny_classifier: Path, capsys: Capture) -> None:

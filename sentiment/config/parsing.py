@@ -88,7 +88,7 @@ def parse_arguments(
             nearest = suggest_name(unknown[0].removeprefix("--").partition("=")[0], list_options(argument_classes))
             is_file = not unknown[0].startswith("-") and Path(unknown[0]).is_file()
             is_yaml = unknown[-1].endswith(YAML_SUFFIXES)
-            way_out = "pass the YAML file first, without an option" if is_yaml else f"see --help{nearest}"
+            way_out = "pass the YAML file before all flags, without an option" if is_yaml else f"see --help{nearest}"
             way_out = "pass a file with --dataset" if is_file and not is_yaml else way_out
             raise InputError(f"unknown option '{' '.join(unknown)}': {way_out}")
         return build_instances(argument_classes, vars(namespace))
