@@ -8,8 +8,9 @@ from sentiment.config.data_arguments import DataArguments
 
 LAB_BATCH_SIZE, LAB_EPOCHS = 128, 20
 # At most as many training rows, batch size, maximum number of epochs. With few rows an epoch has few steps; the budgets
-# of study.yaml, chosen on validation data, have these values.
-BY_TRAINING_ROWS = ((200, 16, 20), (500, 16, 10), (2_000, 32, 6), (20_000, 32, 4), (math.inf, 32, 3))
+# of study.yaml, chosen on validation data, have these values but for 500 to 1,000 rows: 540 rows of SST-2 gave a mean
+# validation accuracy of 0.797 with 32 and 6, of 0.806 with 16 and 10 (three seeds).
+BY_TRAINING_ROWS = ((200, 16, 20), (1_000, 16, 10), (2_000, 32, 6), (20_000, 32, 4), (math.inf, 32, 3))
 
 
 def apply_lab_values(data_args: DataArguments, args: FinetuningArguments) -> None:

@@ -49,7 +49,16 @@ def test_values_of_the_lab_are_for_its_datasets_and_for_the_preset() -> None:
 
 @pytest.mark.parametrize(
     ("rows", "batch_size", "epochs"),
-    [(20, 16, 20), (200, 16, 20), (201, 16, 10), (800, 32, 6), (8_000, 32, 4), (20_001, 32, 3), (10**7, 32, 3)],
+    [
+        (20, 16, 20),
+        (200, 16, 20),
+        (201, 16, 10),
+        (1_000, 16, 10),
+        (1_001, 32, 6),
+        (8_000, 32, 4),
+        (20_001, 32, 3),
+        (10**7, 32, 3),
+    ],
 )
 def test_training_size_follows_the_rows(rows: int, batch_size: int, epochs: int) -> None:
     args = FinetuningArguments()
@@ -60,7 +69,7 @@ def test_training_size_follows_the_rows(rows: int, batch_size: int, epochs: int)
 
 def test_training_size_keeps_what_is_given() -> None:
     args = FinetuningArguments(batch_size=128)
-    assert choose_training_size(args, 800) == {"num_train_epochs": 6}
+    assert choose_training_size(args, 1_200) == {"num_train_epochs": 6}
     args = FinetuningArguments(num_train_epochs=1, gradient_accumulation_steps=3)
-    assert choose_training_size(args, 800) == {"batch_size": 33}  # divisible by the micro-batches
-    assert choose_training_size(args, 800) == {}
+    assert choose_training_size(args, 1_200) == {"batch_size": 33}  # divisible by the micro-batches
+    assert choose_training_size(args, 1_200) == {}
