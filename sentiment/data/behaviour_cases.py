@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sentiment.config.parsing import read_yaml
+from sentiment.config.parsing import YAML_SUFFIXES, read_yaml
 from sentiment.data.case_templates import ORIGINAL, check_placeholders, generate_texts
 from sentiment.data.columns import ColumnOptions, list_names
 from sentiment.data.files import read_rows
@@ -15,7 +15,6 @@ from sentiment.data.labels import plain_label, shorten
 from sentiment.exceptions import InputError, require, suggest_name
 
 BUILT_IN = Path(__file__).with_name("behaviour.yaml")
-YAML_SUFFIXES = (".yaml", ".yml")
 # Kinds of cases, after Ribeiro et al. 2020 (arXiv:2005.04118), and what each needs beside the text. The last two are
 # directional expectations: of the probability of the class `expected`, against the original text.
 KINDS = {

@@ -139,7 +139,7 @@ def compare_without_issues(run_a: FinishedRun, run_b: FinishedRun, folder: Path,
     rows = dict(zip(run_a.predictions["row"], run_a.predictions["text"], strict=True))
     is_of_run = all(rows.get(row) == text for row, text in suspected.items())
     require(is_of_run, f"{folder} lists rows of other data or another split than {run_a.folder}: list its label issues")
-    kept = np.array([row not in suspected for row in rows])
+    kept = np.array([row not in suspected for row in run_a.predictions["row"]])
     labels, predicted_a, predicted_b = (
         np.asarray(found)[kept]
         for found in (run_a.predictions["label"], run_a.predictions["predicted"], run_b.predictions["predicted"])

@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from sentiment.reporting import plots
-from sentiment.reporting.rendering import LONGEST_QUOTE, JsonObject, format_p_value, format_points, write_report_files
+from sentiment.reporting.rendering import JsonObject, format_p_value, format_points, quote_text, write_report_files
 from sentiment.reporting.terminal import render_table
 
 FIGURE = "failure_rates.png"
@@ -112,13 +112,9 @@ def describe_differences(result: JsonObject) -> str:
 
 def build_example(case: JsonObject) -> list[str]:
     """A row for a failed case: its text and original, what is expected, and the answer of each model."""
-
-    def quote(text: str) -> str:
-        return text if len(text) <= LONGEST_QUOTE else text[:LONGEST_QUOTE].rstrip() + " …"
-
-    original = f" (original: {quote(case['original'])})" if case["original"] else ""
+    original = f" (original: {quote_text(case['original'])})" if case["original"] else ""
     answers = [describe_answer(case, answer) for answer in case["answers"]]
-    return [quote(case["text"]) + original, describe_expectation(case), *answers]
+    return [quote_text(case["text"]) + original, describe_expectation(case), *answers]
 
 
 def describe_expectation(case: JsonObject) -> str:

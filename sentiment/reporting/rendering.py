@@ -82,6 +82,11 @@ def escape_markdown(value: object) -> str:
     return re.sub(r"([\\`*_\[\]|~$])", r"\\\1", text)
 
 
+def quote_text(text: str) -> str:
+    """A review as far as it is shown in a table."""
+    return text if len(text) <= LONGEST_QUOTE else text[:LONGEST_QUOTE].rstrip() + " …"
+
+
 def hide_folder(name: str) -> str:
     """The name of a model or dataset: of an absolute path, the file name alone.
 
@@ -123,7 +128,7 @@ def build_environment(markup: str) -> Environment:
         "data_uri": lambda path: "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode(),
         "escape_markdown": escape_markdown,
         "log": math.log,
-        "quote": lambda text: text if len(text) <= LONGEST_QUOTE else text[:LONGEST_QUOTE].rstrip() + " …",
+        "quote": quote_text,
         "file_name": hide_folder,
         "values": lambda value: ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value,
     }
@@ -204,12 +209,10 @@ def describe_absent_classes(metrics: JsonObject) -> list[str]:
 
 
 def describe_label_issues(issues: JsonObject) -> str:
-    """How many labels are suspected to be wrong, and what share is at most by estimate, in a sentence."""
+    """How many labels are suspected to be wrong, and what share is by estimate, in a sentence."""
     splits = ", ".join(f"{count:,} {name}" for name, count in issues["suspected_by_split"].items())
     suspected = f"{issues['suspected']:,} of {issues['rows']:,} labels are suspected to be wrong"
-    estimate = (
-        f"at most {format_percent(issues['estimated_share'])} are wrong by an estimate that counts hard texts too"
-    )
+    estimate = f"by an estimate that counts hard texts too, {format_percent(issues['estimated_share'])} are wrong"
     return f"{suspected}{f' ({splits})' if splits else ''}; {estimate}"
 
 

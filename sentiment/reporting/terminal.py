@@ -84,7 +84,7 @@ def render_metrics(metrics: JsonObject) -> str:
 
 def render_label_issues(issues: JsonObject) -> str:
     """How many labels are suspected, and by class the estimated share of wrong ones."""
-    rows = [["label", "rows", "suspected", "wrong, at most"]]
+    rows = [["label", "rows", "suspected", "wrong, high estimate"]]
     for name, found in issues["classes"].items():
         counts = [f"{found[key]:,}" for key in ("rows", "suspected")]
         rows.append([name, *counts, rendering.format_percent(found["estimated_share"])])

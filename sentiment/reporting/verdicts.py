@@ -112,8 +112,13 @@ def list_recommendations(summary: JsonObject) -> list[str]:
         return [f"No recommendation: runs of every budget have collapsed; {WAY_OUT_OF_COLLAPSE}."]
     largest, is_baseline_best = max(cells), bool(describe_baselines(summary))
     arms = {cell["arm"]: cell for cell in cells[largest]}
-    if paying["budget"]:
-        sentences = [f"Adapt first, then fine-tune, with up to {paying['budget']:,} labels."]
+    better = [size for size, verdict in paying["by_budget"].items() if verdict == "better"]
+    if better:
+        sentences = [
+            f"Adapt first, then fine-tune, with {name_budgets(better)}; end to end at the other budgets tried."
+        ]
+        if len(better) == len(paying["by_budget"]):
+            sentences = [f"Adapt first, then fine-tune: it pays at every budget tried ({name_budgets(better)})."]
     else:
         sentences = ["Fine-tune end to end: on these reviews, adapting first is not shown to pay."]
     if is_baseline_best:
@@ -128,9 +133,10 @@ def list_recommendations(summary: JsonObject) -> list[str]:
         second = sorted(cells)[-2]
         best = {size: max(float(cell["score"]) for cell in cells[size]) for size in (second, largest)}
         (gain,) = format_points(best[largest] - best[second])
-        sentences.append(
-            f"From {second:,} to {largest:,} labels, the best arm gains {gain} points: label more if that is worth it."
-        )
+        found = f"gains {gain} points: label more if that is worth it"
+        if best[largest] <= best[second]:
+            found = "does not gain: more labels are not shown to help"
+        sentences.append(f"From {second:,} to {largest:,} labels, the best arm {found}.")
     return sentences
 
 

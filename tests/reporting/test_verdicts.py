@@ -13,6 +13,7 @@ from sentiment.reporting.verdicts import (
     describe_effect,
     describe_strategies,
     describe_study,
+    list_recommendations,
     name_budgets,
 )
 
@@ -135,3 +136,32 @@ def test_a_study_says_where_a_baseline_is_not_beaten() -> None:
     for cell in cells:
         cell["baseline"] = None
     assert describe_baselines({"scores": cells}) == ""
+
+
+def build_study(scores: dict[int, float], **verdicts: str) -> dict[str, Any]:
+    """A summary with the verdict on strategy B, and the score of the best arm, at each budget."""
+    by_budget = dict(zip(scores, verdicts.values(), strict=True))
+    largest = max((size for size, verdict in by_budget.items() if verdict == "better"), default=None)
+    cells = [
+        {"arm": arm, "budget": size, "score": score, "per_seed": [score], "seconds": {"total": seconds}}
+        for size, score in scores.items()
+        for arm, seconds in (("e2e", 60.0), ("mlm+decay", 180.0))
+    ]
+    return {"scores": cells, "adaptation_pays": {"budget": largest, "by_budget": by_budget}}
+
+
+def test_recommendations_name_only_budgets_at_which_adapting_pays() -> None:
+    found = list_recommendations(
+        build_study({100: 0.8, 300: 0.82, 1000: 0.85}, a="worse", b="better", c="inconclusive")
+    )
+    assert (
+        found[0]
+        == "Adapt first, then fine-tune, with 300 labels; at the other budgets tried, adapting is not shown to pay."
+    )
+    assert "1 min 0 s end to end, and 3 min 0 s with the adaptation (3.0 times as long)" in found[1]
+    assert found[2] == "From 300 to 1,000 labels, the best arm gains 3.0 points: label more if that is worth it."
+    found = list_recommendations(build_study({100: 0.8, 300: 0.79}, a="better", b="better"))
+    assert found[0] == "Adapt first, then fine-tune: it pays at every budget tried (100 and 300 labels)."
+    assert found[2] == "From 100 to 300 labels, the best arm does not gain: more labels are not shown to help."
+    assert "not shown to pay" in list_recommendations(build_study({100: 0.8}, a="inconclusive"))[0]
+    assert "No recommendation" in list_recommendations(build_study({100: 0.8}, a="withheld"))[0]
