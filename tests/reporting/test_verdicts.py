@@ -154,10 +154,7 @@ def test_recommendations_name_only_budgets_at_which_adapting_pays() -> None:
     found = list_recommendations(
         build_study({100: 0.8, 300: 0.82, 1000: 0.85}, a="worse", b="better", c="inconclusive")
     )
-    assert (
-        found[0]
-        == "Adapt first, then fine-tune, with 300 labels; at the other budgets tried, adapting is not shown to pay."
-    )
+    assert found[0] == "Adapt first, then fine-tune, with 300 labels; end to end at the other budgets tried."
     assert "1 min 0 s end to end, and 3 min 0 s with the adaptation (3.0 times as long)" in found[1]
     assert found[2] == "From 300 to 1,000 labels, the best arm gains 3.0 points: label more if that is worth it."
     found = list_recommendations(build_study({100: 0.8, 300: 0.79}, a="better", b="better"))
