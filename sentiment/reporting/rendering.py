@@ -130,7 +130,7 @@ def build_environment(markup: str) -> Environment:
         "log": math.log,
         "quote": quote_text,
         "file_name": hide_folder,
-        "values": lambda value: ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value,
+        "values": join_values,
     }
     constants = {"drop_reasons": DROP_REASONS, "metric_names": METRIC_NAMES}
     functions = (
@@ -319,6 +319,17 @@ def format_p_value(value: float) -> str:
     return "under 0.001" if value < 0.001 else f"{value:.2g}"
 
 
-def round_for_reading(count: int) -> str:
+def join_values(value: Any) -> Any:
+    """A list or mapping of options in one line.
+
+    >>> join_values(["a", "b"]), join_values({"lr": 0.1, "dropout": 0})
+    ('a, b', 'lr 0.1, dropout 0')
+    """
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {one}" for name, one in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
+
+
+def round_for_reading(count: float) -> str:
     """An estimated count with two significant digits: "12,000"."""
     return f"{float(f'{count:.2g}'):,.0f}"

@@ -18,7 +18,7 @@ from sentiment.data.splits import compute_fingerprint
 from sentiment.exceptions import require
 from sentiment.pipelines import adaptation, finetuning
 from sentiment.storage import read_json
-from sentiment.study.arguments import ARMS, StudyArguments, StudyOptions, read_study
+from sentiment.study.arguments import MATCHED, StudyArguments, StudyOptions, read_study
 
 # Time to load, audit and report a run, in rows that could be trained on meanwhile.
 OVERHEAD_ROWS = 2_000
@@ -147,7 +147,7 @@ def build_study_plan(argv: Sequence[str]) -> StudyPlan:
     args = options.args
     seeds = args.seeds if args.adapt_each_seed else [None]
     adaptations = [plan_adaptation(options, kind, seed) for kind, seed in product(options.adaptations, seeds)]
-    runs = product(args.seeds, args.budgets, args.arms)
+    runs = product(args.seeds, args.budgets, options.arms)
     finetunings = [plan_finetuning(options, arm, budget, seed) for seed, budget, arm in runs]
     return StudyPlan(Path(args.output_dir), options, adaptations, finetunings)
 
@@ -156,22 +156,22 @@ def plan_adaptation(options: StudyOptions, kind: str, seed: int | None) -> Plann
     """The adaptation of one kind, for one seed or (None) for all."""
     folder = get_adaptation_folder(options.args, kind, seed)
     own = {"output_dir": str(folder), "resume": True} | ({} if seed is None else {"seed": seed})
-    steps_from = get_adaptation_folder(options.args, "mlm", seed) if kind == "placebo" else None
+    steps_from = get_adaptation_folder(options.args, MATCHED[kind], seed) if kind in MATCHED else None
     log = folder.parent / "logs" / f"{folder.name}.log"
     return PlannedAdaptation(options.adaptations[kind] | own, log, kind, steps_from)
 
 
 def plan_finetuning(options: StudyOptions, arm: str, budget: str, seed: int) -> PlannedFinetuning:
     """The fine-tuning of one arm, budget and seed."""
-    kind, has_layer_decay = ARMS[arm]
     folder, name = Path(options.args.output_dir), f"{arm}_{budget}_{seed}"
-    own = options.budget_options.get(budget, {}) | {
+    own = options.budget_options.get(budget, {}) | options.arms[arm].options
+    own |= {
         "output_dir": str(folder / "runs" / name),
         "seed": seed,
         "max_train_samples": None if budget == "all" else int(budget),
-        "layer_decay": options.args.layer_decay if has_layer_decay else 1.0,
         "resume": True,
     }
+    kind = options.arms[arm].adaptation
     start = get_adaptation_folder(options.args, kind, seed) if kind else None
     if start:
         own |= {"model_name_or_path": str(start), "model_revision": None}
