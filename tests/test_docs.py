@@ -251,13 +251,15 @@ def test_both_readmes_have_the_same_commands_tables_and_links() -> None:
 
 
 def test_yaml_files_of_the_user_guide_are_read(tmp_path: Path) -> None:
-    study, example = (
+    study, own_arms, example = (
         block for language, block in FENCE.findall(read(ROOT / "docs" / "user-guide.md")) if language == "yaml"
     )
     (tmp_path / "study.yaml").write_text(study, encoding="utf-8")
     options = read_study([str(tmp_path / "study.yaml")])
     assert options.args.metric == options.finetuning["metric_for_best_model"] == "macro_f1"
     assert options.adaptations["mlm"]["target_dataset"] == "labelled.csv"
+    (tmp_path / "arms.yaml").write_text(own_arms, encoding="utf-8")
+    assert list(read_study([str(tmp_path / "arms.yaml")]).effects) == ["sparse against e2e", "dropout"]
     (tmp_path / "own.yaml").write_text(example, encoding="utf-8")
     texts = [case.text for case in load_suite(str(tmp_path / "own.yaml"), count=1000).cases]
     assert "This is not an amazing comedy." in texts
