@@ -6,7 +6,8 @@ these groups are written by hand. tests/data/test_sentiment_reversal.py holds ea
 
 from functools import lru_cache
 
-# Positive words | negative words: any word of one side is an antonym of any word of the other.
+# Positive words | negative words: any word of one side is an antonym of any word of the other. A star marks a word that
+# may replace others but has too many other meanings to be replaced.
 GROUPS = """
 good, fine, decent, solid | bad, poor, lousy, weak
 great, excellent, terrific, superb | terrible, awful, dreadful, horrible
@@ -14,8 +15,9 @@ amazing, awesome, fantastic, wonderful | appalling, dire, abysmal, atrocious
 nice, pleasant, lovely | nasty, unpleasant, horrid
 perfect, flawless | flawed, faulty
 impressive, remarkable, outstanding | unimpressive, unremarkable, mediocre
-better, stronger, superior | worse, weaker, inferior
-best, finest, greatest | worst, poorest, weakest
+better | worse
+stronger, superior | weaker, inferior
+best, finest, greatest | worst, poorest
 brilliant, clever, smart, intelligent, ingenious | stupid, dumb, dull, idiotic, moronic
 wise, thoughtful, insightful | foolish, thoughtless, shallow
 gripping, thrilling, riveting, compelling, engrossing | boring, tedious, dreary, tiresome, monotonous
@@ -38,7 +40,7 @@ surprising, unpredictable | predictable, unsurprising
 inspired, inspiring | uninspired, uninspiring
 moving, touching, poignant, affecting | unmoving, unaffecting, mawkish
 heartfelt, sincere, genuine, honest, authentic | insincere, phony, fake, dishonest, contrived
-tender, kind, gentle | cruel, unkind, harsh
+tender, gentle | cruel, harsh
 believable, convincing, plausible, credible | unconvincing, implausible
 realistic | unrealistic, unnatural
 subtle, understated | heavy-handed, overblown
@@ -88,7 +90,8 @@ affordable, inexpensive | overpriced, expensive
 healthy | unhealthy
 classy | shoddy, trashy
 positive, favorable | negative, unfavorable
-correct, accurate | wrong, incorrect, inaccurate
+right* | wrong
+correct, accurate | incorrect, inaccurate
 fair | unfair
 sophisticated, mature | unsophisticated, childish, juvenile
 magical, magnificent, marvelous, splendid, spectacular | abominable, wretched, pitiful, pathetic, lamentable
@@ -118,10 +121,10 @@ admired, respected | despised, disdained
 praise, applaud, commend | criticize, condemn, denounce
 praises, applauds, commends | criticizes, condemns, denounces
 praised, applauded, commended | criticized, condemned, denounced
-please, delight, satisfy, charm | displease, disappoint, annoy, irritate
-pleases, delights, satisfies, charms | displeases, disappoints, annoys, irritates
-amuse, entertain, thrill, excite | bore, annoy
-amuses, entertains, thrills, excites | bores, annoys
+delight, satisfy | displease, disappoint, annoy, irritate
+pleases, delights, satisfies | displeases, disappoints, annoys, irritates
+amuse, entertain, excite | bore, annoy
+amuses, entertains, excites | bores, annoys
 impress, dazzle | disappoint, underwhelm
 impresses, dazzles | disappoints, underwhelms
 dazzled, pleased, charmed | disappointed, underwhelmed
@@ -140,7 +143,7 @@ masterpieces, gems, triumphs, marvels | disasters, failures, fiascos, duds, mess
 successes | failures, flops
 strength, virtue, merit, asset | weakness, flaw, fault, defect
 strengths, virtues, merits, assets | weaknesses, flaws, faults, defects
-beauty, elegance, grace | ugliness, clumsiness
+beauty, elegance, grace, charm | ugliness, clumsiness, dullness
 brilliance, genius, wit, intelligence | stupidity, idiocy, foolishness
 happiness, bliss, delight | unhappiness, sadness, misery
 excitement | boredom
@@ -163,16 +166,22 @@ def load_antonyms() -> dict[str, tuple[str, ...]]:
     (('boredom',), ('boring', 'tedious'))
     """
     antonyms: dict[str, list[str]] = {}
-    for line in GROUPS.strip().splitlines():
-        positive, negative = ([word.strip() for word in side.split(",")] for side in line.split("|"))
+    for positive, negative in list_groups():
         for words, opposites in ((positive, negative), (negative, positive)):
             for word in words:
-                antonyms.setdefault(word, []).extend(opposites)
+                if not word.endswith("*"):
+                    antonyms.setdefault(word, []).extend(opposite.removesuffix("*") for opposite in opposites)
     return {word: tuple(dict.fromkeys(opposites)) for word, opposites in antonyms.items()}
 
 
 @lru_cache(maxsize=1)
 def load_polarities() -> dict[str, int]:
-    """1 for each positive word of `GROUPS`, -1 for each negative one."""
-    sides = [line.split("|") for line in GROUPS.strip().splitlines()]
-    return {word.strip(): sign for pair in sides for side, sign in zip(pair, (1, -1), strict=True) for word in side.split(",")}
+    """1 for each positive word that has antonyms, -1 for each negative one."""
+    signed = [(words, sign) for group in list_groups() for words, sign in zip(group, (1, -1), strict=True)]
+    return {word: sign for words, sign in signed for word in words if not word.endswith("*")}
+
+
+def list_groups() -> list[tuple[list[str], list[str]]]:
+    """The positive and the negative words of each group."""
+    lines = (line.split("|") for line in GROUPS.strip().splitlines())
+    return [(positive.replace(",", " ").split(), negative.replace(",", " ").split()) for positive, negative in lines]

@@ -12,7 +12,7 @@ TOPICAL = frozenset(
     christ christmas comedies comedy crime crimes criminal criminals crisis cry death deaths dead demand devil die died
     dies doubt drama dream dreams emergency enemy easy escape evil fantasy fear feel fight fighting fights fire free
     freedom friend friends funeral ghost god grave grand gun guns hard heaven hell hero heroes horror hospital important
-    interest intense join jokes joke justice kill killed killer killers killing kills legal like matter miss moment
+    interest intense join jokes joke justice kill killed killer killers killing kills kind kinds legal matter miss moment
     murder murderer murders mystery nerves no novel original party passion play played player playing plays pretty
     prison please rape rescue revenge rob romance romantic shares share sick silly save saved sex shock shot shooting
     sigh strange suicide super sure surprise survivor suspect suspense tension terror thief thriller tragedy tragic true
