@@ -211,7 +211,9 @@ def add_evaluation_commands(parsers: Any) -> None:
     comparing.add_argument(
         "--label_issues",
         metavar="FOLDER",
-        help="of `audit --label_issues`: also a verdict without the test rows whose label is suspected",
+        nargs="+",
+        default=(),
+        help="of `audit --label_issues`, one for each run: also a verdict without the rows whose label is suspected",
     )
     comparing.add_argument(
         "--behaviour", metavar="FOLDER", help="of `behaviour` on both runs: also their failure rates in the report"

@@ -70,11 +70,16 @@ def audit(flags: Sequence[str]) -> None:
     from sentiment.storage import write_json
 
     data_args, args = parse_arguments([DataArguments, AuditArguments], flags, prog="sentiment audit")
+    own = {name for name in list_changed_options(args) if name != "label_issues"}
+    misplaced = sorted(own & {"folds", "output_dir"} if not args.label_issues else own - {"folds", "output_dir"})
     if args.label_issues:
-        changed = ", ".join(f"--{name}" for name in list_changed_options(data_args) if name != "data_dir")
+        changed = ", ".join(
+            f"--{name}" for name in [*list_changed_options(data_args), *misplaced] if name != "data_dir"
+        )
         require(not changed, f"{changed}: --label_issues reads the data of the run {args.label_issues}, as it was read")
         audit_label_issues(args.label_issues, args.output_dir, args.folds, data_args.data_dir)
         return
+    require(not misplaced, f"--{', --'.join(misplaced)}: with --label_issues only")
     tokenizer = load_tokenizer(resolve_model(args.model))
     audits = {"published": audit_published(data_args, tokenizer)}
     print(render_audit(audits["published"], f"{data_args.dataset_name} as published"))
@@ -209,7 +214,7 @@ def compare(
     folder_b: str,
     output_dir: str,
     metric: str,
-    label_issues: str | None,
+    label_issues: Sequence[str],
     behaviour: str | None,
     dataset: str | None,
     data_dir: str | None,

@@ -11,6 +11,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from sentiment.config.data_arguments import METRICS
 from sentiment.data.languages import find_language, has_spaces
 from sentiment.evaluation.metrics import compute_metrics
 from sentiment.evaluation.significance import compare_predictions
@@ -18,7 +19,7 @@ from sentiment.evaluation.significance import compare_predictions
 # Inverse strengths of the regularisation, of which the best on the validation split is kept.
 STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
 MAX_ITERATIONS, TOLERANCE = 300, 1e-3
-SCORES = ("accuracy", "accuracy_ci95", "balanced_accuracy", "macro_f1", "weighted_f1", "mcc", "f1")
+SCORES = (*METRICS, "accuracy_ci95")
 Features = Mapping[str, Any]  # of train, validation and test: matrices of shape (rows, features)
 
 
@@ -89,9 +90,8 @@ def evaluate_baselines(
     )
     outcome = {"b": "better", "a": "worse", None: "inconclusive"}[compared["better"]]
     difference = {name: compared["metrics"][metric].get(name) for name in ("difference", "difference_ci95")}
-    if (
-        compared["collapsed"] and difference["difference_ci95"]
-    ):  # no verdict on two models, but the majority class is one, and may win or lose
+    # A comparison gives no verdict on a constant answer, but the majority class is one, and may win or lose.
+    if compared["collapsed"] and difference["difference_ci95"]:
         low, high = difference["difference_ci95"]
         outcome = "better" if low > 0 else "worse" if high < 0 else "inconclusive"
     return {"scores": baselines, "best": best, "metric": metric, "outcome": outcome} | difference

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from sentiment.config.arguments import DataArguments
+from sentiment.config.data_arguments import check_metric
 from sentiment.config.parsing import build_arguments, build_instances
 from sentiment.config.presets import apply_lab_values, choose_training_size
 from sentiment.config.recorded_options import collect_options
@@ -129,6 +130,7 @@ class StudyPlan:
         (data_args,) = build_instances([DataArguments], self.options.finetuning)
         reviews = load_split_reviews(data_args, seed=0)
         train, whole = reviews.splits["train"], reviews.fingerprints
+        check_metric(self.options.args.metric, train.features["label"].names)
         rows, fingerprints = {}, {}
         for budget, seed in product(self.options.args.budgets, self.options.args.seeds):
             sample = train if budget == "all" else sample_training_rows(train, int(budget), seed)
