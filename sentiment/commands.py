@@ -94,11 +94,11 @@ def audit(flags: Sequence[str]) -> None:
 
 def audit_label_issues(run: str, output_dir: str, folds: int, data_dir: str | None) -> None:
     """Prints how many labels of a run's data are suspected to be wrong, by class, and writes their list and report."""
-    from sentiment.pipelines import label_issues
+    from sentiment.pipelines.label_audit import audit_label_issues as audit_run_labels
     from sentiment.reporting.terminal import render_label_issues
     from sentiment.runs.results import ISSUES_FILE
 
-    found = label_issues.audit_label_issues(run, output_dir, folds, data_dir)
+    found = audit_run_labels(run, output_dir, folds, data_dir)
     print(f"{render_label_issues(found)}\n\nList: {Path(output_dir) / ISSUES_FILE}")
     print(f"Report: {Path(output_dir) / 'report.html'}")
 
@@ -244,7 +244,7 @@ def compare(
 
 def behaviour(models: list[str], output_dir: str, max_failure_rate: float, capabilities: str, **options: Any) -> None:
     """Prints the failure rates of models in behaviour tests, and writes the report; exit code 1 if one is too high."""
-    from sentiment.pipelines.behaviour import list_exceeded, run_behaviour_tests
+    from sentiment.pipelines.behaviour_tests import list_exceeded, run_behaviour_tests
     from sentiment.reporting.behaviour_report import render_behaviour
 
     require(0 <= max_failure_rate <= 1, f"--max_failure_rate {max_failure_rate}: from 0 to 1")

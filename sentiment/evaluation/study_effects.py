@@ -118,12 +118,12 @@ def compare_arms(scores_a: ArrayLike, scores_b: ArrayLike, clusters: ArrayLike |
     differences = np.asarray(scores_b, dtype=float) - np.asarray(scores_a, dtype=float)
     return {
         "difference": float(differences.mean()),
-        "ci95": compute_paired_interval(differences, clusters),
+        "ci95": compute_study_interval(differences, clusters),
         "per_seed": differences.mean(axis=1).tolist(),
     }
 
 
-def compute_paired_interval(differences: np.ndarray, clusters: ArrayLike | None = None) -> list[float]:
+def compute_study_interval(differences: np.ndarray, clusters: ArrayLike | None = None) -> list[float]:
     """95% interval of the mean of (seeds, rows) values, for other seeds and other test rows of the same kind.
 
     Seeds and clusters of rows are both samples, as in studies with several readers and cases: variance by the mean

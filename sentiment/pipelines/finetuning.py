@@ -25,8 +25,8 @@ from sentiment.exceptions import require
 from sentiment.inference.backends import predict_probabilities
 from sentiment.inference.batching import compute_probabilities
 from sentiment.models.classifier import SentimentClassifier, load_classifier, load_trained_classifier
-from sentiment.pipelines.baselines import compute_baselines
-from sentiment.pipelines.calibration import calibrate_model, write_calibration
+from sentiment.pipelines.baseline_scores import compute_baselines
+from sentiment.pipelines.calibrated_predictions import calibrate_model, write_calibration
 from sentiment.pipelines.run import Run
 from sentiment.reporting.finetuning_report import write_report
 from sentiment.reporting.model_cards import write_model_card

@@ -8,7 +8,7 @@ standard deviations of a seed's mean from 0 to 3 points, and shares of the rows'
 
 import numpy as np
 
-from sentiment.evaluation.study_effects import compute_paired_interval
+from sentiment.evaluation.study_effects import compute_study_interval
 
 # Standard deviation of the mean of a seed, and share of the variance of rows that seeds have in common.
 CASES = ((0.0, 0.5), (0.005, 0.5), (0.01, 0.5), (0.02, 0.5), (0.01, 0.0), (0.03, 0.8))
@@ -32,7 +32,7 @@ def count_covered(seeds: int, rows: int, deviation: float, shared: float) -> int
         differences = generator.normal(0, deviation, (seeds, 1))
         differences = differences + generator.normal(0, (ROW_VARIANCE * shared) ** 0.5, (1, rows))
         differences = differences + generator.normal(0, (ROW_VARIANCE * (1 - shared)) ** 0.5, (seeds, rows))
-        low, high = compute_paired_interval(differences)
+        low, high = compute_study_interval(differences)
         covered += low <= 0 <= high
     return covered
 

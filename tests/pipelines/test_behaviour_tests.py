@@ -10,7 +10,7 @@ import pytest
 
 from sentiment.exceptions import InputError
 from sentiment.inference.predictor import Predictor
-from sentiment.pipelines.behaviour import WRITTEN_FILES, list_exceeded, run_behaviour_tests
+from sentiment.pipelines.behaviour_tests import WRITTEN_FILES, list_exceeded, run_behaviour_tests
 
 TABLE = """capability,kind,text,expected,original
 praise,minimum functionality,a good film,positive,

@@ -18,7 +18,7 @@ from sentiment.evaluation.label_issues import LabelIssues
 from sentiment.exceptions import InputError
 from sentiment.pipelines.comparison import compare
 from sentiment.pipelines.finetuning import FinetuningRun
-from sentiment.pipelines.label_issues import audit_label_issues, build_folds, list_issues
+from sentiment.pipelines.label_audit import audit_label_issues, build_folds, list_issues
 from sentiment.runs.results import read_predictions
 
 WRONG = 8

@@ -22,13 +22,14 @@ from sentiment.exceptions import InputError, require
 from sentiment.inference.table_writers import CsvWriter
 from sentiment.pipelines import finetuning
 from sentiment.pipelines.finetuning import FinetuningRun, get_class_names
-from sentiment.reporting.label_issues_report import write_label_issues_report
+from sentiment.reporting.rendering import write_report_files
 from sentiment.runs.folder import ADAPTATION_STRATEGY, check_output_dir, check_same_data, read_run, remove_checkpoints
 from sentiment.runs.lineage import list_base_runs
 from sentiment.runs.results import ISSUES_FILE, ISSUES_SUMMARY, read_finished_run, read_predictions, stack_probabilities
 from sentiment.storage import write_atomically, write_json
 
 FOLDS_FOLDER = "folds"
+SHOWN_ISSUES = 100  # in the report
 TRAIN_SHARE = 8  # training rows for one of validation
 WRITTEN_FILES = (FOLDS_FOLDER, ISSUES_FILE, "report.md", "report.html", ISSUES_SUMMARY)
 COLUMNS = ("row", "split", "label", "suggested_label", "score", "label_score", "text", "similar_text", "similar_label")
@@ -120,7 +121,7 @@ def audit_label_issues(
             for number, ((name, share), count) in enumerate(zip(issues.shares.items(), suspected, strict=True))
         },
     }
-    write_label_issues_report(output, summary, found)
+    write_report_files(output, "label_issues.j2", {"summary": summary, "issues": found[:SHOWN_ISSUES]}, {})
     write_json(output / ISSUES_SUMMARY, summary)
     return summary
 
