@@ -179,27 +179,23 @@ def test_workers_of_the_data_loader_change_nothing(run: Run) -> None:
     check_same_weights(run("none", **ALL), run("two", dataloader_num_workers=2, **ALL))
 
 
+@pytest.mark.parametrize("consistency", [False, True])
 def test_two_processes_train_as_one(
-    launch: Callable[..., Path], tiny_bert: Path, reviews_csv: Path, tmp_path: Path
+    launch: Callable[..., Path], tiny_bert: Path, reviews_csv: Path, tmp_path: Path, consistency: bool
 ) -> None:
-    flags = ["--model", str(tiny_bert), "--dataset", str(reviews_csv), "--max_seq_length", "32", "--max_rows", "200"]
-    flags += [
-        "--language",
-        "en",
-        "--batch_size",
-        "32",
-        "--num_train_epochs",
-        "2",
-        "--precision",
-        "fp32",
-        "--lr",
-        "5e-3",
-    ]
-    flags += ["--augmentation", "synonym=0.3,typo=0.3,contrast=0.3", "--no_baselines", "--dropout", "0", "--use_cpu"]
-    flags += ["--linear_probe_first"]
+    flags = ["--model", str(tiny_bert), "--dataset", str(reviews_csv), "--max_seq_length", "32", "--language", "en"]
+    flags += ["--batch_size", "40", "--num_train_epochs", "2", "--precision", "fp32", "--lr", "1e-3", "--no_baselines"]
+    flags += ["--train_sampling_strategy", "sequential", "--linear_probe_first"]
+    flags += ["--augmentation", "synonym=0.3,typo=0.3,contrast=0.3"]
+    if consistency:
+        flags += ["--consistency_weight", "1", "--unlabelled_dataset", str(reviews_csv), "--consistency_threshold", "0"]
     one, two = (launch(count, "train_e2e.py", tmp_path / str(count), *flags) for count in (1, 2))
-    for name, weight in read_weights(one).items():
-        torch.testing.assert_close(weight, read_weights(two)[name], rtol=1e-3, atol=1e-4)
+    for alone, together in zip(*(read(folder / "metrics.json")["history"] for folder in (one, two)), strict=True):
+        assert together["train_loss"] == pytest.approx(alone["train_loss"], rel=1e-4)
+    weights, others = read_weights(one), read_weights(two)
+    # A key bias has a gradient of rounding alone; see tests/pipelines/test_finetuning.py.
+    compared = [name for name in weights if not name.endswith("attention.self.key.bias")]
+    assert max(float((weights[name] - others[name]).abs().max()) for name in compared) < 1e-5
 
 
 def test_masked_lm_needs_a_head(run: Run, tiny_bert: Path, tmp_path: Path) -> None:
