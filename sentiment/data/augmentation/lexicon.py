@@ -10,10 +10,10 @@ ANTONYM_RATING = 2.0  # of a word with antonyms that VADER does not rate; its wo
 TOPICAL_TEXT = """
 abuse accident action adventure alien alone arrest art attack battle blood bomb care catholic challenge child christ
 christmas comedies comedy crime crimes criminal criminals crisis cry death deaths dead demand devil die died dies
-doubt drama dream dreams emergency enemy easy escape evil fantasy fear feel fight fighting fights fire free freedom
+doubt drama dream dreams emergency enemy escape evil fantasy fear feel fight fighting fights fire free freedom
 friend friends funeral ghost god grave grand gun guns hard heaven hell hero heroes horror hospital important
 interest intense join jokes joke justice kill killed killer killers killing kills kind kinds legal matter miss
-moment murder murderer murders mystery nerves no novel original party passion play played player playing plays
+moment murder murderer murders mystery nerves no novel party passion play played player playing plays
 pretty prison please rape rescue revenge rob romance romantic shares share sick silly save saved sex shock shot
 shooting sigh strange suicide super sure surprise survivor suspect suspense tension terror thief thriller tragedy
 tragic true trust twist unlikely vampire victim victims violence violent war wars want wanted wants warfare weapon

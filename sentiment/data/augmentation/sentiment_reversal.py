@@ -69,7 +69,9 @@ def has_sentiment(sentence: Sentence, place: int) -> bool:
     if word in NEGATIONS or after in PHRASES.get(word, ()) or (word in FAILURES and after == "to"):
         return False
     if word in AMBIGUOUS_VERBS:
-        return not before or before in BEFORE_VERB or sentence.clauses[place] != sentence.clauses[place - 1]
+        if before in BEFORE_VERB or (place and sentence.is_negation(place - 1)):
+            return True
+        return not before or sentence.clauses[place] != sentence.clauses[place - 1]
     if word == "well":
         return before != "as" and after not in ("as", "known") and not BREAK.search(sentence.separators[place + 1])
     return word in load_lexicon()

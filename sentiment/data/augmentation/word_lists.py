@@ -11,6 +11,7 @@ from sentiment.demo.embedded import fetch_keyboard, fetch_synonyms, fetch_words
 
 PLAIN_WORD = re.compile(r"[a-z]{2,}")
 FEWEST_USES = 2  # of a synonym, in the counts of the word list
+RARE_OVERLAP = 0.11  # share of synonyms in common above which a rarer word of the list will do
 MOST_SYNONYMS = 3  # those with the most synonyms in common
 RATING_DIFFERENCE = 1.5  # at most, between a word of sentiment and its synonym
 # Words of grammar have no synonyms that fit: WordNet has "deoxyadenosine monophosphate" for "a".
@@ -91,8 +92,9 @@ def find_synonyms(word: str) -> tuple[str, ...]:
         is_alike = _sign(other_rating) == _sign(rating) and abs(other_rating - rating) <= RATING_DIFFERENCE
         if is_alike and other != word and PLAIN_WORD.fullmatch(other) and other not in FUNCTION_WORDS:
             theirs = {other, *relations[other]}
-            if counts.get(other, 0) >= FEWEST_USES:
-                ranked.append((-len(own & theirs) / len(own | theirs), other))
+            overlap = len(own & theirs) / len(own | theirs)
+            if counts.get(other, 0) >= (1 if overlap > RARE_OVERLAP else FEWEST_USES):
+                ranked.append((-overlap, other))
     best = [other for _, other in sorted(ranked)[:MOST_SYNONYMS]]
     return tuple(dict.fromkeys([*load_group_mates().get(word, ()), *best]))
 
