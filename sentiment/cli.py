@@ -34,7 +34,7 @@ LABELLED_SPLIT = "the first labelled of test, validation, train"  # by default
 # Commands by the step of their use, and what they do.
 STEPS = {
     "prepare": {
-        "fetch": "download the embedded model or reviews, and print their folder",
+        "fetch": "download the embedded model, reviews or word lists, and print their folder",
         "audit": "sizes, lengths, duplicates and leaks of a dataset",
     },
     "train": {
@@ -177,7 +177,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"sentiment {sentiment.__version__}")
     parsers = parser.add_subparsers(required=True, metavar="COMMAND", help=argparse.SUPPRESS, prog="sentiment")
     fetching = add_command(parsers, commands.fetch)
-    fetching.add_argument("name", choices=["minilm", "snippets"])
+    fetching.add_argument("name", choices=["minilm", "snippets", "lexicon", "synonyms", "keyboard", "words"])
     for command in RUN_COMMANDS:
         add_command(parsers, command, add_help=False)
     add_evaluation_commands(parsers)

@@ -40,20 +40,28 @@ def scale_features(features: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: scaler.transform(part) for name, part in features.items()}
 
 
-def fit_logistic_regression(
+def choose_logistic_regression(
     features: Features, labels: Mapping[str, ArrayLike], class_names: Sequence[str], metric: str
-) -> tuple[np.ndarray, float]:
-    """The predicted test labels, and the strength of regularisation that is best on the validation split."""
-    best: tuple[float, float, Any] | None = None
+) -> tuple[LogisticRegression, float]:
+    """The model of the training split that is best on the validation split, and its score there; `C` tells which."""
+    best: tuple[float, Any] | None = None
     for strength in STRENGTHS:
         model = LogisticRegression(C=strength, max_iter=MAX_ITERATIONS, tol=TOLERANCE)
         model.fit(features["train"], labels["train"])
         found = compute_metrics(model.predict(features["validation"]), labels["validation"], class_names)
         if best is None or found[metric] > best[0]:
-            best = (found[metric], strength, model)
+            best = (found[metric], model)
     assert best is not None
-    predicted: np.ndarray = best[2].predict(features["test"])
-    return predicted, best[1]
+    return best[1], best[0]
+
+
+def fit_logistic_regression(
+    features: Features, labels: Mapping[str, ArrayLike], class_names: Sequence[str], metric: str
+) -> tuple[np.ndarray, float]:
+    """The predicted test labels, and the strength of regularisation that is best on the validation split."""
+    model, _ = choose_logistic_regression(features, labels, class_names, metric)
+    predicted: np.ndarray = model.predict(features["test"])
+    return predicted, float(model.C)
 
 
 def evaluate_baselines(

@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset
-from transformers import DataCollatorWithPadding, EvalPrediction, PreTrainedTokenizerBase
+from datasets import Dataset, DatasetDict
+from transformers import EvalPrediction, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from sentiment.config.arguments import DataArguments, FinetuningArguments, ModelArguments
 from sentiment.config.data_arguments import check_metric
 from sentiment.config.parsing import build_arguments, parse_arguments
 from sentiment.config.presets import apply_lab_values, choose_training_size
-from sentiment.data.corpus import compute_corpus_key, hash_keys
+from sentiment.data.augmentation.augmenter import Augmenter
+from sentiment.data.corpus import Corpus, compute_corpus_key, hash_keys
 from sentiment.data.finetuning_data import RunData, load_split_reviews, prepare_data
 from sentiment.data.leaks import assign_clusters
 from sentiment.environment import is_main_process
@@ -25,8 +26,10 @@ from sentiment.exceptions import require
 from sentiment.inference.backends import predict_probabilities
 from sentiment.inference.batching import compute_probabilities
 from sentiment.models.classifier import SentimentClassifier, load_classifier, load_trained_classifier
+from sentiment.pipelines import augmentation
 from sentiment.pipelines.baseline_scores import compute_baselines
 from sentiment.pipelines.calibrated_predictions import calibrate_model, write_calibration
+from sentiment.pipelines.linear_probe import run_linear_probe
 from sentiment.pipelines.run import Run
 from sentiment.reporting.finetuning_report import write_report
 from sentiment.reporting.model_cards import write_model_card
@@ -99,9 +102,13 @@ class FinetuningRun(Run):
     """A fine-tuning, tested before and after training."""
 
     start: tuple[str, str | None] = ("", None)  # path and revision of the model that it starts from
+    augmenter: Augmenter | None = None
+    unlabelled: Corpus | None = None
+    linear_probe: dict[str, Any] | None = None  # what `--linear_probe_first` found
 
     def complete_arguments(self) -> None:
         """Sets batch size and epochs to the lab report's for its datasets, and for `--preset lab`."""
+        augmentation.check_kinds(self.args)
         apply_lab_values(self.data_args, self.args)
 
     def choose_arguments(self, data: RunData) -> dict[str, Any]:
@@ -124,8 +131,15 @@ class FinetuningRun(Run):
         return "accuracy" if metric == "loss" else metric
 
     def compute_fingerprints(self) -> dict[str, str]:
-        """Fingerprints of the labelled splits."""
-        return load_split_reviews(self.data_args, self.args.seed).fingerprints
+        """Fingerprints of the labelled splits, and of unlabelled reviews if there are any."""
+        reviews = load_split_reviews(self.data_args, self.args.seed)
+        return reviews.fingerprints | self.load_unlabelled(reviews.splits)
+
+    def load_unlabelled(self, splits: DatasetDict) -> dict[str, str]:
+        """Reads the unlabelled reviews of consistency training, if any; returns their fingerprint."""
+        held_out = [*splits["validation"]["text"][:], *splits["test"]["text"][:]]
+        self.unlabelled = augmentation.load_unlabelled_reviews(self.args, self.data_args, held_out)
+        return {} if self.unlabelled is None else {augmentation.UNLABELLED: self.unlabelled.fingerprints["train"]}
 
     def check_model(self) -> None:
         """Raises InputError for the folder of an adaptation that has no model yet."""
@@ -135,26 +149,34 @@ class FinetuningRun(Run):
         """Labelled reviews, split, audited and tokenized."""
         # Plain transformers, which has no `head_tail`, then cuts texts as training does.
         tokenizer.truncation_side = "left" if self.data_args.truncation == "tail" else "right"
-        return prepare_data(self.data_args, self.args.seed, tokenizer)
+        data = prepare_data(self.data_args, self.args.seed, tokenizer)
+        data.fingerprints |= self.load_unlabelled(data.splits)
+        return data
 
     def load_model(self, data: RunData, model_path: str, revision: str | None = None) -> SentimentClassifier:
         """A classifier on the pretrained encoder."""
         self.start = (model_path, revision)
         preprocessing = {name: getattr(self.data_args, name) for name in ("cleaning", "max_seq_length", "truncation")}
         class_names = get_class_names(data.splits["train"])
-        return load_classifier(model_path, self.args.dropout, preprocessing, revision, class_names)
+        model = load_classifier(model_path, self.args.dropout, preprocessing, revision, class_names)
+        augmentation.check_dropout(self.args, model)
+        return model
 
     def get_trainer_options(self, data: RunData, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
         """Arguments of the Trainer; padding is counted, as what batches of similar length leave of it."""
-        columns, class_names = ["input_ids", "labels"], get_class_names(data.splits["train"])
+        class_names = get_class_names(data.splits["train"])
+        self.augmenter = augmentation.build_augmenter(self.args, self.data_args, data, tokenizer, self.start)
         metric = self.args.metric_for_best_model
         check_metric(metric, class_names)
         weights = build_class_weights(self.args.class_weights, data.splits["train"]["label"][:], class_names)
         loss = build_weighted_loss(weights, self.args.label_smoothing_factor) if weights else None
         return {
-            "train_dataset": data.tokenized["train"].select_columns([*columns, "length"]),
-            "eval_dataset": data.tokenized["validation"].select_columns(columns),
-            "data_collator": DataCollatorWithPadding(tokenizer),
+            "train_dataset": augmentation.build_training_rows(data, self.augmenter),
+            "eval_dataset": data.tokenized["validation"].select_columns(["input_ids", "labels"]),
+            "data_collator": augmentation.build_collator(
+                self.args, self.data_args, tokenizer, self.augmenter, self.tracker, self.unlabelled
+            ),
+            "regularization": augmentation.build_regularization(self.args, weights, len(class_names), tokenizer),
             "compute_metrics": partial(compute_trainer_metrics, class_names, metric),
             "compute_loss_func": loss,
             "callbacks": [MetricOrLossEarlyStoppingCallback(self.args.early_stopping_patience)],
@@ -189,16 +211,24 @@ class FinetuningRun(Run):
     def evaluate_before(
         self, trainer: SentimentTrainer, data: RunData, tokenizer: PreTrainedTokenizerBase
     ) -> dict[str, Any]:
-        """Test metrics before training, in the main process, which also writes the hashes of all texts."""
+        """Test metrics before training, in the main process, which also writes the hashes of all texts.
+
+        It then fits the head for `--linear_probe_first`; other processes get the weights from it.
+        """
         assert isinstance(trainer.model, SentimentClassifier)
         if not is_main_process():
             return {}
         keys = {name: hash_keys(map(compute_corpus_key, part["text"][:])) for name, part in data.splits.items()}
         # Without those of texts that differ from a test text in spaces only: a run of the same split may start here.
+        if self.unlabelled is not None:
+            keys["train"] = np.union1d(keys["train"], hash_keys(self.unlabelled.splits["train"]["key"][:]))
         np.save(self.run_dir / KEYS_FILE, np.setdiff1d(keys["train"], keys["test"]), allow_pickle=False)
         held_out = np.union1d(keys["validation"], keys["test"])
         np.save(self.run_dir / HELD_OUT_KEYS_FILE, held_out, allow_pickle=False)
-        return evaluate(trainer.model, data.tokenized["test"], tokenizer, data.splits["test"])[0]
+        before = evaluate(trainer.model, data.tokenized["test"], tokenizer, data.splits["test"])[0]
+        if self.args.linear_probe_first:
+            self.linear_probe = run_linear_probe(trainer, self.args, data)
+        return before
 
     def summarize(
         self, trainer: SentimentTrainer, data: RunData, tokenizer: PreTrainedTokenizerBase, before: dict[str, Any]
@@ -219,7 +249,12 @@ class FinetuningRun(Run):
         lengths = data.tokenized["train"]["length"][:]
         epochs = trainer.state.epoch or 0
         tokens, positions = sum(lengths) * epochs, trainer.state.num_input_tokens_seen
-        has_whole_epochs = epochs == int(epochs) and positions >= tokens  # else the tokens are an estimate
+        # Else the tokens are an estimate.
+        has_whole_epochs = epochs == int(epochs) and positions >= tokens and self.augmenter is None
+        if self.augmenter is not None:
+            evaluated["augmentation"] = augmentation.describe_augmentation(self.args, self.augmenter, self.unlabelled)
+        if self.linear_probe is not None:
+            evaluated["linear_probe"] = self.linear_probe
         return {
             "test": {"before": before, "after": after},
             "validation": best["validation"],

@@ -15,6 +15,7 @@ from sentiment.exceptions import DivergenceError, InputError, require
 from sentiment.training.batches import EpochSampler, EpochTracker
 from sentiment.training.callbacks import ManifestCallback
 from sentiment.training.optimization import build_head_first_schedule, build_parameter_groups
+from sentiment.training.regularization import Regularization
 
 # GradScaler halves its scale after each overflow; from 65,536 it is below 1 after 17.
 MAX_SKIPPED_STEPS = 20
@@ -39,6 +40,7 @@ class SentimentTrainer(Trainer):
         tracker: knows the epoch; shared with a collator whose masks depend on it.
         row_numbers: what training rows are called in messages; default: their positions.
         head_warmup_ratio: share of the steps in which only the head is trained.
+        regularization: replaces the loss of training batches, as for R-Drop.
         save_total_limit: newest checkpoints to keep, besides the best one of each.
     """
 
@@ -51,6 +53,7 @@ class SentimentTrainer(Trainer):
         tracker: EpochTracker | None = None,
         row_numbers: Sequence[int] | None = None,
         head_warmup_ratio: float = 0.0,
+        regularization: Regularization | None = None,
         save_total_limit: int | None = None,
         **options: Any,
     ):
@@ -58,6 +61,7 @@ class SentimentTrainer(Trainer):
         self.tracker = tracker or EpochTracker()
         self.row_numbers = row_numbers
         self.head_warmup_ratio = head_warmup_ratio
+        self.regularization = regularization
         self.adversarial_epsilon: float = getattr(args, "adversarial_epsilon", 0.0)
         self.step_loss: float | None = None  # of the last step, in this process
         self._loss = torch.zeros(())
@@ -127,6 +131,21 @@ class SentimentTrainer(Trainer):
     def count_step_rows(self) -> int:
         """Rows of an optimizer step, over all processes and micro-batches."""
         return self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """The loss of a batch; in training, the one of `regularization` if there is one."""
+        if self.regularization is None or not model.training:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        loss, outputs = self.regularization.compute_loss(model, inputs, num_items_in_batch)
+        if self.args.average_tokens_across_devices and num_items_in_batch is not None:
+            loss = loss * self.accelerator.num_processes  # as transformers': gradients are averaged over processes
+        return (loss, outputs) if return_outputs else loss
 
     def training_step(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """The loss of a micro-batch; its gradients, and with adversarial training those of the second pass, add up."""
