@@ -83,10 +83,19 @@ class FinetuningArguments(RunArguments):
     consistency_threshold: float = option(
         0.8, "Probability above which the prediction for an unlabelled text is a target of --consistency_weight."
     )
+    self_training: bool = option(
+        False,
+        "Train twice: the first model labels reviews of --unlabelled_dataset, and those that it is sure of are added "
+        "to the training rows of the second, which starts where the first did.",
+    )
+    self_training_accuracy: float = option(
+        0.95, "Accuracy on the validation split of the scores from which --self_training takes a label."
+    )
+    self_training_rows: int = option(2000, "Reviews that --self_training adds at most, in the shares of the classes.")
     unlabelled_dataset: str | None = option(
         None,
-        "Unlabelled reviews for --consistency_weight: a dataset name, folder or file. Texts of validation and test "
-        "splits among them are not read.",
+        "Unlabelled reviews for --consistency_weight and --self_training: a dataset name, folder or file. Texts of "
+        "validation and test splits among them are not read.",
     )
 
     def check_values(self) -> None:
@@ -121,9 +130,16 @@ def check_regularization(args: FinetuningArguments) -> None:
         )
         require(bool(args.augmentation), "--consistency_weight: pass --augmentation, which makes the views that agree")
     require(
-        bool(args.consistency_weight) or not args.unlabelled_dataset,
-        "--unlabelled_dataset is for --consistency_weight: pass it too",
+        bool(args.consistency_weight) or args.self_training or not args.unlabelled_dataset,
+        "--unlabelled_dataset is for --consistency_weight and --self_training: pass one of them too",
     )
+    require(
+        bool(args.unlabelled_dataset) or not args.self_training,
+        "--self_training: pass unlabelled reviews with --unlabelled_dataset",
+    )
+    accuracy = args.self_training_accuracy
+    require(0 < accuracy <= 1, f"--self_training_accuracy {accuracy}: above 0, at most 1")
+    require_at_least(args, 1, "self_training_rows")
 
 
 def parse_strengths(value: str | Mapping[str, object] | None) -> dict[str, float]:

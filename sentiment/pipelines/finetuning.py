@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset, DatasetDict
-from transformers import EvalPrediction, PreTrainedTokenizerBase
+from datasets import DatasetDict
+from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from sentiment.config.arguments import DataArguments, FinetuningArguments, ModelArguments
@@ -19,16 +19,14 @@ from sentiment.config.presets import apply_lab_values, choose_training_size
 from sentiment.data.augmentation.augmenter import Augmenter
 from sentiment.data.corpus import Corpus, compute_corpus_key, hash_keys
 from sentiment.data.finetuning_data import RunData, load_split_reviews, prepare_data
-from sentiment.data.leaks import assign_clusters
 from sentiment.environment import is_main_process
-from sentiment.evaluation.metrics import choose_labels, evaluate_probabilities
+from sentiment.evaluation.metrics import choose_labels
 from sentiment.exceptions import require
-from sentiment.inference.backends import predict_probabilities
-from sentiment.inference.batching import compute_probabilities
 from sentiment.models.classifier import SentimentClassifier, load_classifier, load_trained_classifier
-from sentiment.pipelines import augmentation
+from sentiment.pipelines import augmentation, self_training
 from sentiment.pipelines.baseline_scores import compute_baselines
 from sentiment.pipelines.calibrated_predictions import calibrate_model, write_calibration
+from sentiment.pipelines.evaluation import compute_trainer_metrics, evaluate_split, get_class_names
 from sentiment.pipelines.linear_probe import run_linear_probe
 from sentiment.pipelines.run import Run
 from sentiment.reporting.finetuning_report import write_report
@@ -48,7 +46,6 @@ from sentiment.training.history import SELECTION, build_history, get_best_evalua
 from sentiment.training.trainer import SentimentTrainer
 
 IMBALANCED_SHARE = 0.7  # of the largest class, above which macro F1 is suggested
-TIE_WEIGHT = 1e-9  # less than a row makes in any metric
 ARGUMENTS = (ModelArguments, DataArguments, FinetuningArguments)
 # Defaults that differ by strategy.
 STRATEGIES: dict[str, dict[str, Any]] = {
@@ -105,6 +102,8 @@ class FinetuningRun(Run):
     augmenter: Augmenter | None = None
     unlabelled: Corpus | None = None
     linear_probe: dict[str, Any] | None = None  # what `--linear_probe_first` found
+    self_training: dict[str, Any] | None = None  # what `--self_training` added
+    training: RunData  # the data with the training rows of `--self_training`
 
     def complete_arguments(self) -> None:
         """Sets batch size and epochs to the lab report's for its datasets, and for `--preset lab`."""
@@ -113,7 +112,7 @@ class FinetuningRun(Run):
 
     def choose_arguments(self, data: RunData) -> dict[str, Any]:
         """Sets batch size and epochs that are not given by the number of training rows."""
-        rows = len(data.splits["train"])
+        rows = len(self.training.splits["train"])
         chosen = choose_training_size(self.args, rows)
         if chosen and is_main_process():
             values = ", ".join(f"--{name} {value}" for name, value in chosen.items())
@@ -151,7 +150,28 @@ class FinetuningRun(Run):
         tokenizer.truncation_side = "left" if self.data_args.truncation == "tail" else "right"
         data = prepare_data(self.data_args, self.args.seed, tokenizer)
         data.fingerprints |= self.load_unlabelled(data.splits)
+        self.training = data
+        if self.args.self_training:
+            assert self.unlabelled is not None
+            teacher = str(self.run_dir / self_training.TEACHER_FOLDER / "model")
+            added, self.self_training = self_training.label_reviews(
+                self.args, self.data_args, data, self.unlabelled, tokenizer, teacher
+            )
+            self_training.describe_added(self.self_training)
+            self.training = self_training.add_reviews(data, added, tokenizer, self.data_args)
         return data
+
+    def train(self) -> dict[str, Any]:
+        """The metrics; for `--self_training`, a teacher is trained first, in a folder of its own."""
+        if self.args.self_training:
+            changes = self_training.TEACHER_OPTIONS | {
+                "output_dir": str(self.run_dir / self_training.TEACHER_FOLDER),
+                "resume": not self.args.overwrite,
+                "overwrite": self.args.overwrite,
+                "unlabelled_dataset": self.args.unlabelled_dataset if self.args.consistency_weight else None,
+            }
+            FinetuningRun(self.strategy, *build_arguments(ARGUMENTS, self.options | changes)).execute()
+        return super().train()
 
     def load_model(self, data: RunData, model_path: str, revision: str | None = None) -> SentimentClassifier:
         """A classifier on the pretrained encoder."""
@@ -165,13 +185,14 @@ class FinetuningRun(Run):
     def get_trainer_options(self, data: RunData, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
         """Arguments of the Trainer; padding is counted, as what batches of similar length leave of it."""
         class_names = get_class_names(data.splits["train"])
-        self.augmenter = augmentation.build_augmenter(self.args, self.data_args, data, tokenizer, self.start)
+        train = self.training.splits["train"]
+        self.augmenter = augmentation.build_augmenter(self.args, self.data_args, self.training, tokenizer, self.start)
         metric = self.args.metric_for_best_model
         check_metric(metric, class_names)
-        weights = build_class_weights(self.args.class_weights, data.splits["train"]["label"][:], class_names)
+        weights = build_class_weights(self.args.class_weights, train["label"][:], class_names)
         loss = build_weighted_loss(weights, self.args.label_smoothing_factor) if weights else None
         return {
-            "train_dataset": augmentation.build_training_rows(data, self.augmenter),
+            "train_dataset": augmentation.build_training_rows(self.training, self.augmenter),
             "eval_dataset": data.tokenized["validation"].select_columns(["input_ids", "labels"]),
             "data_collator": augmentation.build_collator(
                 self.args, self.data_args, tokenizer, self.augmenter, self.tracker, self.unlabelled
@@ -180,7 +201,7 @@ class FinetuningRun(Run):
             "compute_metrics": partial(compute_trainer_metrics, class_names, metric),
             "compute_loss_func": loss,
             "callbacks": [MetricOrLossEarlyStoppingCallback(self.args.early_stopping_patience)],
-            "row_numbers": data.splits["train"]["row"][:],
+            "row_numbers": train["row"][:],
             "argument_changes": {
                 "include_num_input_tokens_seen": "all",
                 "metric_for_best_model": SELECTION,
@@ -225,7 +246,7 @@ class FinetuningRun(Run):
         np.save(self.run_dir / KEYS_FILE, np.setdiff1d(keys["train"], keys["test"]), allow_pickle=False)
         held_out = np.union1d(keys["validation"], keys["test"])
         np.save(self.run_dir / HELD_OUT_KEYS_FILE, held_out, allow_pickle=False)
-        before = evaluate(trainer.model, data.tokenized["test"], tokenizer, data.splits["test"])[0]
+        before = evaluate_split(trainer.model, data.tokenized["test"], tokenizer, data.splits["test"])[0]
         if self.args.linear_probe_first:
             self.linear_probe = run_linear_probe(trainer, self.args, data)
         return before
@@ -236,7 +257,7 @@ class FinetuningRun(Run):
         """Test metrics before and after, validation metrics, history and resources; writes the test predictions."""
         # The saved model, not the Trainer's: that one's forward pass keeps rounding to the precision of training.
         trained = load_trained_classifier(str(self.run_dir / "model"), trainer.args.device)
-        after, probabilities = evaluate(trained, data.tokenized["test"], tokenizer, data.splits["test"])
+        after, probabilities = evaluate_split(trained, data.tokenized["test"], tokenizer, data.splits["test"])
         calibrated, evaluated = calibrate_model(trained, data, tokenizer, probabilities, self.args.target_accuracy)
         write_calibration(self.run_dir / "model", evaluated["calibration"]["temperature"])
         write_predictions(self.run_dir / "predictions.parquet", data.splits["test"], calibrated)
@@ -246,15 +267,16 @@ class FinetuningRun(Run):
             evaluated["baselines"] = compute_baselines(data, *self.start, predicted, metric, seed)
         history = build_history(trainer.state.log_history)
         best = get_best_evaluation(trainer, history)
-        lengths = data.tokenized["train"]["length"][:]
+        lengths = self.training.tokenized["train"]["length"][:]
         epochs = trainer.state.epoch or 0
         tokens, positions = sum(lengths) * epochs, trainer.state.num_input_tokens_seen
         # Else the tokens are an estimate.
         has_whole_epochs = epochs == int(epochs) and positions >= tokens and self.augmenter is None
         if self.augmenter is not None:
             evaluated["augmentation"] = augmentation.describe_augmentation(self.args, self.augmenter, self.unlabelled)
-        if self.linear_probe is not None:
-            evaluated["linear_probe"] = self.linear_probe
+        for name, found in (("linear_probe", self.linear_probe), ("self_training", self.self_training)):
+            if found is not None:
+                evaluated[name] = found
         return {
             "test": {"before": before, "after": after},
             "validation": best["validation"],
@@ -271,33 +293,3 @@ class FinetuningRun(Run):
         """Writes the model card and the report."""
         write_model_card(self.run_dir / "model", record, metrics)
         write_report(self.run_dir, record, metrics, tokenizer)
-
-
-def get_class_names(part: Dataset) -> list[str]:
-    """The names of the classes of a labelled split, in the order of their ids."""
-    names: list[str] = part.features["label"].names
-    return names
-
-
-def compute_trainer_metrics(class_names: Sequence[str], metric: str, prediction: EvalPrediction) -> dict[str, Any]:
-    """Metrics of an evaluation inside training, from its logits, and `SELECTION`, whose largest value is the best.
-
-    Of evaluations with an equal `metric`, the one with the lower loss is the better one.
-
-    The loss is among them and replaces the Trainer's own, a mean over batches, in which rows that pad the last batch of
-    several processes count twice.
-    """
-    probabilities = compute_probabilities(np.asarray(prediction.predictions))
-    metrics = evaluate_probabilities(probabilities, np.asarray(prediction.label_ids), class_names)
-    loss: float = metrics["loss"]
-    score = -loss if metric == "loss" else metrics[metric] - TIE_WEIGHT * loss / (1 + loss)
-    return metrics | {SELECTION: score}
-
-
-def evaluate(
-    model: SentimentClassifier, tokenized: Dataset, tokenizer: PreTrainedTokenizerBase, part: Dataset
-) -> tuple[dict[str, Any], np.ndarray]:
-    """Metrics of the model on a split and its tokenized rows, and probabilities of shape (rows, classes)."""
-    probabilities = predict_probabilities(model, tokenized["input_ids"][:], tokenizer.pad_token_id)
-    clusters = assign_clusters(part["text"][:])
-    return evaluate_probabilities(probabilities, part["label"][:], get_class_names(part), clusters), probabilities

@@ -21,7 +21,8 @@ from sentiment.evaluation.label_issues import LabelIssues, check_cleanlab, find_
 from sentiment.exceptions import InputError, require
 from sentiment.inference.table_writers import CsvWriter
 from sentiment.pipelines import finetuning
-from sentiment.pipelines.finetuning import FinetuningRun, get_class_names
+from sentiment.pipelines.evaluation import get_class_names
+from sentiment.pipelines.finetuning import FinetuningRun
 from sentiment.reporting.rendering import write_report_files
 from sentiment.runs.folder import ADAPTATION_STRATEGY, check_output_dir, check_same_data, read_run, remove_checkpoints
 from sentiment.runs.lineage import list_base_runs

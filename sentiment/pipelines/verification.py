@@ -23,7 +23,7 @@ from sentiment.models.loading import load_tokenizer
 from sentiment.pipelines import adaptation, finetuning
 from sentiment.pipelines.adaptation import AdaptationRun
 from sentiment.pipelines.augmentation import UNLABELLED
-from sentiment.pipelines.finetuning import evaluate
+from sentiment.pipelines.evaluation import evaluate_split
 from sentiment.runs.folder import ADAPTATION_STRATEGY, read_run
 from sentiment.runs.results import get_language, read_predictions, stack_probabilities
 from sentiment.storage import compute_sha256, read_json
@@ -85,7 +85,7 @@ def verify_finetuning(
     tokenizer = load_tokenizer(model_dir, data_args.max_seq_length)
     workers = data_args.preprocessing_num_workers
     test = tokenize_reviews(splits, tokenizer, data_args.max_seq_length, workers, data_args.truncation)["test"]
-    found, probabilities = evaluate(model, test, tokenizer, splits["test"])
+    found, probabilities = evaluate_split(model, test, tokenizer, splits["test"])
     differences += compare_values(metrics["test"]["after"], found, "test", TOLERANCE)
     expected = stack_probabilities(read_predictions(run_dir / "predictions.parquet"))
     probabilities = scale_probabilities(probabilities, read_temperature(model_dir, model.config.to_dict()))
