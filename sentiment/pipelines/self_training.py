@@ -44,8 +44,9 @@ def label_reviews(
     """Unlabelled reviews with the teacher's labels, as rows of the training split, and how they were chosen.
 
     Those are candidates whose score is at least the lowest above which the teacher's answers on the validation split
-    reach `self_training_accuracy`, which is 0 if all of its answers do. Of them, as many of each class are drawn as its share of the labelled training rows
-    allows, up to `self_training_rows` in all. No review is added if no threshold reaches that accuracy.
+    reach `self_training_accuracy`, which is 0 if all of its answers do. Of them, as many of each class are drawn as its
+    share of the labelled training rows allows, up to `self_training_rows` in all. No review is added if no threshold
+    reaches that accuracy.
     """
     model = load_trained_classifier(teacher, args.device)
     generator = np.random.default_rng(args.seed)
