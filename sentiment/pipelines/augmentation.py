@@ -185,6 +185,7 @@ def describe_augmentation(args: FinetuningArguments, augmenter: Augmenter, unlab
     found = {
         "strengths": args.augmentation,
         "augmented_share": args.augmented_share,
+        "units": {name: kind.unit for name, kind in augmenter.kinds.items()},
         "row_shares": compute_row_shares(args.augmentation, args.augmented_share),
         "examples": choose_examples(augmenter),
     }

@@ -91,7 +91,7 @@ def stack_batches(batches: list[Inputs], pad_token_id: int) -> Inputs:
 def compute_rdrop_loss(first: torch.Tensor, second: torch.Tensor, count: Count) -> torch.Tensor:
     """The symmetric KL divergence of two passes with their own dropout: a sum over rows, divided by `count`.
 
-    R-Drop: Wu et al. 2021 (arXiv:2106.14448), equation 2: the mean of both directions, in nats.
+    R-Drop: Liang et al. 2021 (arXiv:2106.14448), equation 2: the mean of both directions, in nats.
 
     >>> compute_rdrop_loss(torch.zeros(1, 2), torch.zeros(1, 2), 1)
     tensor(0.)
