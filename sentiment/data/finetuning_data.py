@@ -45,9 +45,13 @@ class RunData:
     fingerprints: dict[str, str]
 
 
-def prepare_data(data_args: DataArguments, seed: int, tokenizer: PreTrainedTokenizerBase) -> RunData:
-    """The data of a run."""
+def prepare_data(
+    data_args: DataArguments, seed: int, tokenizer: PreTrainedTokenizerBase, with_test: bool = True
+) -> RunData:
+    """The data of a run; its test split is neither tokenized nor audited nor returned unless `with_test`."""
     reviews = load_split_reviews(data_args, seed)
+    if not with_test:
+        del reviews.splits["test"]
     if is_main_process():
         print(describe_splits(reviews), file=sys.stderr)
     workers = data_args.preprocessing_num_workers
@@ -68,7 +72,8 @@ def describe_unknown_tokens(audit: dict[str, Any]) -> str:
 
 def describe_small_classes(audit: dict[str, Any]) -> str:
     """That classes have few test rows; empty if all have enough."""
-    counts = {name: count for name, count in audit["splits"]["test"]["labels"].items() if name != "unlabelled"}
+    labels = audit["splits"].get("test", {"labels": {}})["labels"]
+    counts = {name: count for name, count in labels.items() if name != "unlabelled"}
     few = [f"{count} of {name!r}" for name, count in counts.items() if count < FEW_ROWS]
     return f"few test rows: {shorten(', '.join(few))}; the scores of these classes say little" if few else ""
 

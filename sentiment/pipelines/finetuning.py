@@ -99,6 +99,7 @@ class FinetuningRun(Run):
     """A fine-tuning, tested before and after training."""
 
     start: tuple[str, str | None] = ("", None)  # path and revision of the model that it starts from
+    scored_split = "test"
 
     def complete_arguments(self) -> None:
         """Sets batch size and epochs to the lab report's for its datasets, and for `--preset lab`."""
@@ -169,7 +170,7 @@ class FinetuningRun(Run):
     def describe(self, data: RunData, model_path: str) -> dict[str, Any]:
         """The data, and the adaptation that the model comes from; raises InputError if that read test texts."""
         return {
-            "adaptation": self.describe_base_model(model_path, data.splits["test"]["text"][:]),
+            "adaptation": self.describe_base_model(model_path, data.splits[self.scored_split]["text"][:]),
             "data": {
                 "dataset": self.data_args.dataset_name,
                 "classes": get_class_names(data.splits["train"]),
@@ -214,6 +215,16 @@ class FinetuningRun(Run):
             metric, seed = self.args.metric_for_best_model, self.args.seed
             predicted = choose_labels(probabilities)
             evaluated["baselines"] = compute_baselines(data, *self.start, predicted, metric, seed)
+        training = self.summarize_training(trainer, data)
+        return {
+            "test": {"before": before, "after": after},
+            "validation": training["validation"],
+            **evaluated,
+            **training,
+        }
+
+    def summarize_training(self, trainer: SentimentTrainer, data: RunData) -> dict[str, Any]:
+        """Validation metrics of the best epoch, history and resources."""
         history = build_history(trainer.state.log_history)
         best = get_best_evaluation(trainer, history)
         lengths = data.tokenized["train"]["length"][:]
@@ -221,9 +232,7 @@ class FinetuningRun(Run):
         tokens, positions = sum(lengths) * epochs, trainer.state.num_input_tokens_seen
         has_whole_epochs = epochs == int(epochs) and positions >= tokens  # else the tokens are an estimate
         return {
-            "test": {"before": before, "after": after},
             "validation": best["validation"],
-            **evaluated,
             "history": history,
             "best_epoch": best["epoch"],
             "resources": summarize_resources(trainer, len(lengths) * epochs, tokens)
