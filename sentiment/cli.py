@@ -42,6 +42,7 @@ STEPS = {
         "adapt": "strategy B, first half: adapt to unlabelled reviews, as train_mlm.py",
         "finetune": "strategy B, second half: fine-tune the adapted model, as train_finetune.py",
         "study": "training strategies x seeds x label budgets",
+        "search": "options that train best, by validation",
     },
     "judge": {
         "evaluate": "metrics of a checkpoint on labelled rows",
@@ -58,7 +59,7 @@ STEPS = {
 }
 COMMANDS = {name: text for step in STEPS.values() for name, text in step.items()}
 # Commands whose options are those of runs, which `parse_arguments` parses.
-RUN_COMMANDS = (commands.audit, commands.train, commands.adapt, commands.finetune, commands.study)
+RUN_COMMANDS = (commands.audit, commands.train, commands.adapt, commands.finetune, commands.study, commands.search)
 EXIT_CODES = (
     "exit codes: 0 done; 1 a file cannot be read or written, a run of a study failed, an export is refused, a record "
     "not reproduced or a failure rate over --max_failure_rate; 2 wrong input (one line says what to do); 3 training "

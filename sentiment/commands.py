@@ -284,6 +284,21 @@ def study(flags: Sequence[str]) -> None:
     print(f"{render_study(verdict)}\n\nReport: {Path(verdict['options']['study']['output_dir']) / 'report.html'}")
 
 
+def search(flags: Sequence[str]) -> None:
+    """Trains the missing trials of a search, prints the best options and writes the report; exit code 1 without one."""
+    try:
+        import optuna  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise InputError("a search needs optuna: pip install 'adapt-or-finetune[search]'") from error
+    from sentiment.reporting.search_report import render_search
+    from sentiment.search.runner import run_search
+
+    summary = run_search(flags)
+    if summary is None:
+        sys.exit(1)
+    print(f"{render_search(summary)}\n\nReport: {Path(summary['output_dir']) / 'report.html'}")
+
+
 def export(
     model: str, int8: bool, dataset: str | None, data_dir: str | None, split: str | None, **columns: Any
 ) -> None:

@@ -12,7 +12,7 @@ PACKAGE = Path(sentiment.__file__).parent
 # From the bottom to the top.
 LAYERS = (
     *(("exceptions",), ("environment", "storage"), ("config", "demo"), ("data",), ("models",), ("training",)),
-    *(("evaluation",), ("runs",), ("reporting",), ("inference",), ("pipelines", "serving"), ("study",)),
+    *(("evaluation",), ("runs",), ("reporting",), ("inference",), ("pipelines", "serving"), ("study", "search")),
     ("commands",),
     ("cli", "__main__", "__init__"),
 )

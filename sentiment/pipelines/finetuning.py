@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import DatasetDict
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
@@ -18,7 +17,7 @@ from sentiment.config.parsing import build_arguments, parse_arguments
 from sentiment.config.presets import apply_lab_values, choose_training_size
 from sentiment.data.augmentation.augmenter import Augmenter
 from sentiment.data.corpus import Corpus, compute_corpus_key, hash_keys
-from sentiment.data.finetuning_data import RunData, load_split_reviews, prepare_data
+from sentiment.data.finetuning_data import RunData, list_held_out_texts, load_split_reviews, prepare_data
 from sentiment.environment import is_main_process
 from sentiment.evaluation.metrics import choose_labels
 from sentiment.exceptions import require
@@ -104,6 +103,7 @@ class FinetuningRun(Run):
     linear_probe: dict[str, Any] | None = None  # what `--linear_probe_first` found
     self_training: dict[str, Any] | None = None  # what `--self_training` added
     training: RunData  # the data with the training rows of `--self_training`
+    scored_split = "test"  # what no model before may have read
 
     def complete_arguments(self) -> None:
         """Sets batch size and epochs to the lab report's for its datasets, and for `--preset lab`."""
@@ -132,11 +132,10 @@ class FinetuningRun(Run):
     def compute_fingerprints(self) -> dict[str, str]:
         """Fingerprints of the labelled splits, and of unlabelled reviews if there are any."""
         reviews = load_split_reviews(self.data_args, self.args.seed)
-        return reviews.fingerprints | self.load_unlabelled(reviews.splits)
+        return reviews.fingerprints | self.load_unlabelled(list_held_out_texts(reviews.splits))
 
-    def load_unlabelled(self, splits: DatasetDict) -> dict[str, str]:
-        """Reads the unlabelled reviews of consistency training, if any; returns their fingerprint."""
-        held_out = [*splits["validation"]["text"][:], *splits["test"]["text"][:]]
+    def load_unlabelled(self, held_out: Sequence[str]) -> dict[str, str]:
+        """Reads the unlabelled reviews but the held-out texts, if any are asked for; returns their fingerprint."""
         self.unlabelled = augmentation.load_unlabelled_reviews(self.args, self.data_args, held_out)
         return {} if self.unlabelled is None else {augmentation.UNLABELLED: self.unlabelled.fingerprints["train"]}
 
@@ -148,8 +147,8 @@ class FinetuningRun(Run):
         """Labelled reviews, split, audited and tokenized."""
         # Plain transformers, which has no `head_tail`, then cuts texts as training does.
         tokenizer.truncation_side = "left" if self.data_args.truncation == "tail" else "right"
-        data = prepare_data(self.data_args, self.args.seed, tokenizer)
-        data.fingerprints |= self.load_unlabelled(data.splits)
+        data = prepare_data(self.data_args, self.args.seed, tokenizer, with_test=self.scored_split == "test")
+        data.fingerprints |= self.load_unlabelled(data.held_out_texts)
         self.training = data
         if self.args.self_training:
             assert self.unlabelled is not None
@@ -170,7 +169,7 @@ class FinetuningRun(Run):
                 "overwrite": self.args.overwrite,
                 "unlabelled_dataset": self.args.unlabelled_dataset if self.args.consistency_weight else None,
             }
-            FinetuningRun(self.strategy, *build_arguments(ARGUMENTS, self.options | changes)).execute()
+            type(self)(self.strategy, *build_arguments(ARGUMENTS, self.options | changes)).execute()
         return super().train()
 
     def load_model(self, data: RunData, model_path: str, revision: str | None = None) -> SentimentClassifier:
@@ -212,7 +211,7 @@ class FinetuningRun(Run):
     def describe(self, data: RunData, model_path: str) -> dict[str, Any]:
         """The data, and the adaptation that the model comes from; raises InputError if that read test texts."""
         return {
-            "adaptation": self.describe_base_model(model_path, data.splits["test"]["text"][:]),
+            "adaptation": self.describe_base_model(model_path, data.splits[self.scored_split]["text"][:]),
             "data": {
                 "dataset": self.data_args.dataset_name,
                 "classes": get_class_names(data.splits["train"]),
@@ -232,10 +231,7 @@ class FinetuningRun(Run):
     def evaluate_before(
         self, trainer: SentimentTrainer, data: RunData, tokenizer: PreTrainedTokenizerBase
     ) -> dict[str, Any]:
-        """Test metrics before training, in the main process, which also writes the hashes of all texts.
-
-        It then fits the head for `--linear_probe_first`; other processes get the weights from it.
-        """
+        """Test metrics before training, in the main process, which also writes the hashes of all texts."""
         assert isinstance(trainer.model, SentimentClassifier)
         if not is_main_process():
             return {}
@@ -247,9 +243,13 @@ class FinetuningRun(Run):
         held_out = np.union1d(keys["validation"], keys["test"])
         np.save(self.run_dir / HELD_OUT_KEYS_FILE, held_out, allow_pickle=False)
         before = evaluate_split(trainer.model, data.tokenized["test"], tokenizer, data.splits["test"])[0]
-        if self.args.linear_probe_first:
-            self.linear_probe = run_linear_probe(trainer, self.args, data)
+        self.fit_head_first(trainer, data)
         return before
+
+    def fit_head_first(self, trainer: SentimentTrainer, data: RunData) -> None:
+        """Fits the head for `--linear_probe_first`, in the main process; other processes get the weights from it."""
+        if self.args.linear_probe_first and is_main_process():
+            self.linear_probe = run_linear_probe(trainer, self.args, data)
 
     def summarize(
         self, trainer: SentimentTrainer, data: RunData, tokenizer: PreTrainedTokenizerBase, before: dict[str, Any]
@@ -265,6 +265,21 @@ class FinetuningRun(Run):
             metric, seed = self.args.metric_for_best_model, self.args.seed
             predicted = choose_labels(probabilities)
             evaluated["baselines"] = compute_baselines(data, *self.start, predicted, metric, seed)
+        if self.augmenter is not None:
+            evaluated["augmentation"] = augmentation.describe_augmentation(self.args, self.augmenter, self.unlabelled)
+        for name, found in (("linear_probe", self.linear_probe), ("self_training", self.self_training)):
+            if found is not None:
+                evaluated[name] = found
+        training = self.summarize_training(trainer, data)
+        return {
+            "test": {"before": before, "after": after},
+            "validation": training["validation"],
+            **evaluated,
+            **training,
+        }
+
+    def summarize_training(self, trainer: SentimentTrainer, data: RunData) -> dict[str, Any]:
+        """Validation metrics of the best epoch, history and resources."""
         history = build_history(trainer.state.log_history)
         best = get_best_evaluation(trainer, history)
         lengths = self.training.tokenized["train"]["length"][:]
@@ -272,15 +287,8 @@ class FinetuningRun(Run):
         tokens, positions = sum(lengths) * epochs, trainer.state.num_input_tokens_seen
         # Else the tokens are an estimate.
         has_whole_epochs = epochs == int(epochs) and positions >= tokens and self.augmenter is None
-        if self.augmenter is not None:
-            evaluated["augmentation"] = augmentation.describe_augmentation(self.args, self.augmenter, self.unlabelled)
-        for name, found in (("linear_probe", self.linear_probe), ("self_training", self.self_training)):
-            if found is not None:
-                evaluated[name] = found
         return {
-            "test": {"before": before, "after": after},
             "validation": best["validation"],
-            **evaluated,
             "history": history,
             "best_epoch": best["epoch"],
             "resources": summarize_resources(trainer, len(lengths) * epochs, tokens)

@@ -236,13 +236,21 @@ def read_adaptations(
 
 
 def parse_section(
-    section: Any, classes: Sequence[Any], where: str, reserved: Collection[str], base: Mapping[str, Any] | None = None
+    section: Any,
+    classes: Sequence[Any],
+    where: str,
+    reserved: Collection[str],
+    base: Mapping[str, Any] | None = None,
+    command: str = "study",
 ) -> dict[str, Any]:
-    """The options in a section by their canonical names, converted as flags are, and checked together with `base`."""
+    """The options in a section by their canonical names, converted as flags are, and checked together with `base`.
+
+    `command` is what errors call the one that sets the options in `reserved`.
+    """
     require(isinstance(section, dict), f"{where}: must hold one 'key: value' per line")
     names = parsing.get_canonical_names(classes)
     for key in section:
-        require(names.get(key, key) not in reserved, f"{where}: '{key}' is set by the study: remove it")
+        require(names.get(key, key) not in reserved, f"{where}: '{key}' is set by the {command}: remove it")
     known = {name: kind for name, kind in parsing.list_options(classes).items() if names[name] not in reserved}
     flags = parsing.build_flags(section, known, where)
     try:

@@ -40,7 +40,7 @@ def build_data(folder: Path, texts: list[tuple[str, int]], names: list[str]) -> 
         }
     )
     tokenized = tokenize_reviews(splits, AutoTokenizer.from_pretrained(folder), 16)
-    return RunData(splits, tokenized, {}, {})
+    return RunData(splits, tokenized, {}, {}, [])
 
 
 WORDS = ("good", "bad", "story", "great", "dull", "scene")
