@@ -103,7 +103,10 @@ def verify_adaptation(
     model_dir = str(run_dir / "model")
     with tempfile.TemporaryDirectory() as folder:
         changes = {"model_name_or_path": model_dir, "model_revision": None, "output_dir": folder, "resume": False}
-        run = AdaptationRun(ADAPTATION_STRATEGY, *build_arguments(adaptation.ARGUMENTS, options | changes))
+        base_model, *_ = build_arguments(adaptation.ARGUMENTS, options | {"output_dir": folder, "resume": False})
+        own = build_arguments(adaptation.ARGUMENTS, options | changes)
+        model_args, data_args, args = own
+        run = AdaptationRun(ADAPTATION_STRATEGY, model_args, data_args, args, base_model)
         set_seed(run.args.seed)
         tokenizer = load_tokenizer(model_dir, run.data_args.max_seq_length)
         data = run.prepare_data(tokenizer)
