@@ -5,7 +5,7 @@ They import what they need when they run, so that `sentiment fetch` does not imp
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -33,34 +33,9 @@ def fetch(name: str) -> None:
     print(EMBEDDED[name]())
 
 
-@dataclass
-class AuditArguments:
-    """Options of an audit beside those of the data."""
-
-    model: str = field(
-        default="minilm",
-        metadata={"help": "Model whose tokenizer counts tokens; minilm has the vocabulary of bert-base-uncased."},
-    )
-    seed: int = field(default=42, metadata={"help": "Seed of the split."})
-    output: str | None = field(default=None, metadata={"help": "Also write the audit as JSON to this file."})
-    label_issues: str | None = field(
-        default=None,
-        metadata={
-            "help": "The folder of a finished fine-tuning: instead, list rows of its data whose label is most likely "
-            "wrong. Its recipe is trained once a fold, and judges the rows of that fold."
-        },
-    )
-    folds: int = field(default=5, metadata={"help": "With --label_issues: number of folds."})
-    output_dir: str = field(default="outputs/label_issues", metadata={"help": "With --label_issues: folder to write."})
-
-    def __post_init__(self) -> None:
-        """Raises InputError for a seed that no generator takes."""
-        require(0 <= self.seed < 2**32, f"--seed {self.seed}: from 0 to 4294967295")
-
-
 def audit(flags: Sequence[str]) -> None:
     """Prints the audit of a dataset, as published and as split by a run, or the label issues of a run's data."""
-    from sentiment.config.arguments import DataArguments
+    from sentiment.config.arguments import AuditArguments, DataArguments
     from sentiment.config.parsing import parse_arguments
     from sentiment.config.recorded_options import list_changed_options
     from sentiment.data.finetuning_data import audit_published, audit_reviews, load_split_reviews

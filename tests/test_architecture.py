@@ -14,6 +14,7 @@ LAYERS = (
     *(("exceptions",), ("environment", "storage"), ("config", "demo"), ("data",), ("models",), ("training",)),
     *(("evaluation",), ("runs",), ("reporting",), ("inference",), ("objectives",), ("pipelines", "serving")),
     *(("study", "search"), ("commands",)),
+    ("command_parser",),
     ("cli", "__main__", "__init__"),
 )
 LEVELS = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from transformers import BertConfig, BertModel, TrainingArguments
 
-from sentiment.cli import build_parser
-from sentiment.commands import AuditArguments
+from sentiment.command_parser import build_parser
 from sentiment.config.arguments import (
     AdaptationArguments,
+    AuditArguments,
     CorpusArguments,
     DataArguments,
     FinetuningArguments,

@@ -269,3 +269,25 @@ class AdaptationArguments(RunArguments):
             chooses = self.metric_for_best_model == "probe_accuracy"
             require(not (is_off and chooses), "--metric_for_best_model probe_accuracy: needs --probe_samples above 0")
         require(not self.label_smoothing_factor, "--label_smoothing_factor is for fine-tuning only")
+
+
+@dataclass
+class AuditArguments:
+    """Options of an audit beside those of the data."""
+
+    model: str = option(
+        "minilm", "Model whose tokenizer counts tokens; minilm has the vocabulary of bert-base-uncased."
+    )
+    seed: int = option(42, "Seed of the split.")
+    output: str | None = option(None, "Also write the audit as JSON to this file.")
+    label_issues: str | None = option(
+        None,
+        "The folder of a finished fine-tuning: instead, list rows of its data whose label is most likely wrong. Its "
+        "recipe is trained once a fold, and judges the rows of that fold.",
+    )
+    folds: int = option(5, "With --label_issues: number of folds.")
+    output_dir: str = option("outputs/label_issues", "With --label_issues: folder to write.")
+
+    def __post_init__(self) -> None:
+        """Raises InputError for a seed that no generator takes."""
+        require(0 <= self.seed < 2**32, f"--seed {self.seed}: from 0 to 4294967295")

@@ -18,8 +18,8 @@ from sentiment.evaluation.abstention import evaluate_abstention
 from sentiment.evaluation.calibration import compare_calibration
 from sentiment.evaluation.metrics import compute_metrics
 from sentiment.reporting.finetuning_report import write_report
+from sentiment.reporting.formatting import escape_markdown
 from sentiment.reporting.model_cards import write_model_card
-from sentiment.reporting.rendering import escape_markdown
 
 ATTACK = "<img src=x onerror=alert(1)>"
 TEXTS = ["good", f"not {ATTACK} | `good`\n# film", "dull film", "good film"]
