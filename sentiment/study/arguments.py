@@ -189,7 +189,8 @@ def choose_effects(
     known = ARMS | dict(defined)
     for name in (a, b):
         require(name in known, f"--strategies {name}: choose among the arms {', '.join(known)}")
-    effects = {name: pair for name, pair in EFFECTS.items() if {*pair} <= {*arms}}
+    ready_made = {name for name in arms if defined.get(name) is None}
+    effects = {name: pair for name, pair in EFFECTS.items() if {*pair} <= ready_made}
     declared = sections["effects"]
     require(isinstance(declared, dict), f"{path}, effects: must hold one 'name: [arm, arm]' per line")
     for name, pair in declared.items():
