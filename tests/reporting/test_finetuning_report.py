@@ -380,7 +380,7 @@ def test_model_card_after_an_adaptation(tmp_path: Path, run: dict[str, Any], met
     card = yaml.safe_load(front)
     assert card["base_model"] == "sentence-transformers/all-MiniLM-L6-v2"
     assert card["datasets"] == ["stanfordnlp/sst2", "stanfordnlp/imdb"]
-    assert "masked language modelling on 8,000 unlabelled\nreviews of imdb and sst2" in body
+    assert "masked language modelling on 8,000 unlabelled reviews of imdb and sst2" in " ".join(body.split())
 
 
 def test_model_card_does_not_take_a_folder_for_a_hub_model(
