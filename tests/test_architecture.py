@@ -13,7 +13,8 @@ PACKAGE = Path(sentiment.__file__).parent
 LAYERS = (
     *(("exceptions",), ("environment", "storage"), ("config", "demo"), ("data",), ("models",), ("training",)),
     *(("evaluation",), ("runs",), ("reporting",), ("inference",), ("objectives",), ("pipelines", "serving")),
-    *(("study",), ("commands",)),
+    *(("study", "search"), ("commands",)),
+    ("command_parser",),
     ("cli", "__main__", "__init__"),
 )
 LEVELS = {name: level for level, names in enumerate(LAYERS) for name in names}

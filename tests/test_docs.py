@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from transformers import BertConfig, BertModel, TrainingArguments
 
-from sentiment.cli import build_parser
-from sentiment.commands import AuditArguments
+from sentiment.command_parser import build_parser
 from sentiment.config.arguments import (
     AdaptationArguments,
+    AuditArguments,
     CorpusArguments,
     DataArguments,
     FinetuningArguments,
@@ -144,7 +144,7 @@ def list_known_options() -> set[str]:
     options = {f"--{field.name}" for group in classes for field in fields(group)} | FOREIGN_OPTIONS
     for group in classes:
         options.update(*(field.metadata.get("aliases", []) for field in fields(group)))
-    sources = [ROOT / "sentiment" / "cli.py", *(ROOT / "tests").glob("[bf]*/*.py")]
+    sources = [ROOT / "sentiment" / "command_parser.py", *(ROOT / "tests").glob("[bf]*/*.py")]
     return options.union(*(re.findall(r'"(--[\w-]+)"', read(source)) for source in sources), {"--help", "--version"})
 
 

@@ -37,17 +37,23 @@ DROP_REASONS = {
 
 @dataclass
 class RunData:
-    """Splits with texts, the same tokenized, the audit, and a fingerprint of each split."""
+    """Splits with texts, the same tokenized, the audit, a fingerprint of each split, and texts not to be trained on."""
 
     splits: DatasetDict
     tokenized: DatasetDict
     audit: dict[str, Any]
     fingerprints: dict[str, str]
+    held_out_texts: list[str]
 
 
-def prepare_data(data_args: DataArguments, seed: int, tokenizer: PreTrainedTokenizerBase) -> RunData:
-    """The data of a run."""
+def prepare_data(
+    data_args: DataArguments, seed: int, tokenizer: PreTrainedTokenizerBase, with_test: bool = True
+) -> RunData:
+    """The data of a run; its test split is neither tokenized nor audited nor returned unless `with_test`."""
     reviews = load_split_reviews(data_args, seed)
+    held_out = list_held_out_texts(reviews.splits)
+    if not with_test:
+        del reviews.splits["test"]
     if is_main_process():
         print(describe_splits(reviews), file=sys.stderr)
     workers = data_args.preprocessing_num_workers
@@ -56,7 +62,12 @@ def prepare_data(data_args: DataArguments, seed: int, tokenizer: PreTrainedToken
     for warning in filter(None, [describe_unknown_tokens(audit), describe_small_classes(audit)]):
         if is_main_process():
             print(f"warning: {warning}", file=sys.stderr)
-    return RunData(reviews.splits, tokenized, audit, reviews.fingerprints)
+    return RunData(reviews.splits, tokenized, audit, reviews.fingerprints, held_out)
+
+
+def list_held_out_texts(splits: DatasetDict) -> list[str]:
+    """The texts of the validation and test split, which no model may be adapted to."""
+    return [text for name in ("validation", "test") for text in splits[name]["text"][:]]
 
 
 def describe_unknown_tokens(audit: dict[str, Any]) -> str:
@@ -68,7 +79,8 @@ def describe_unknown_tokens(audit: dict[str, Any]) -> str:
 
 def describe_small_classes(audit: dict[str, Any]) -> str:
     """That classes have few test rows; empty if all have enough."""
-    counts = {name: count for name, count in audit["splits"]["test"]["labels"].items() if name != "unlabelled"}
+    labels = audit["splits"].get("test", {"labels": {}})["labels"]
+    counts = {name: count for name, count in labels.items() if name != "unlabelled"}
     few = [f"{count} of {name!r}" for name, count in counts.items() if count < FEW_ROWS]
     return f"few test rows: {shorten(', '.join(few))}; the scores of these classes say little" if few else ""
 

@@ -65,6 +65,21 @@ def copy_lexicon(archive: Path, folder: Path) -> None:
     copy_members(archive, folder, "vaderSentiment/", LEXICON.files)
 
 
+def copy_synonyms(archive: Path, folder: Path) -> None:
+    """Copies the files of `SYNONYMS` from its wheel."""
+    copy_members(archive, folder, "niacin/data/", SYNONYMS.files)
+
+
+def copy_keyboard(archive: Path, folder: Path) -> None:
+    """Copies the files of `KEYBOARD` from its wheel."""
+    copy_members(archive, folder, "nlpaug/res/char/keyboard/", KEYBOARD.files)
+
+
+def copy_words(archive: Path, folder: Path) -> None:
+    """Copies the files of `WORDS` from its wheel."""
+    copy_members(archive, folder, "textblob/en/", WORDS.files)
+
+
 def copy_members(archive: Path, folder: Path, prefix: str, names: Iterable[str]) -> None:
     """Copies files of a wheel whose paths there begin with `prefix`."""
     with zipfile.ZipFile(archive) as wheel:
@@ -120,6 +135,34 @@ LEXICON = Package(
     files=("vader_lexicon.txt",),
 )
 
+# Word lists for augmentation. Synonyms of WordNet 3 (its licence) and common misspellings (BSD 3-clause).
+SYNONYMS = Package(
+    name="niacin",
+    version="0.5.2",
+    sha256="34d14216b06dd0740640ea83ab7b978a789d9df15d67b091284c082b10463202",
+    is_source=False,
+    unpack=copy_synonyms,
+    files=("synonyms.json", "misspellings.json"),
+)
+# The neighbours of each key of an English keyboard (MIT).
+KEYBOARD = Package(
+    name="nlpaug",
+    version="1.1.11",
+    sha256="01d3befce09e46cb7d990839e0b7dd80ba3e991485f772e678d329ffeb97fd80",
+    is_source=False,
+    unpack=copy_keyboard,
+    files=("en.json",),
+)
+# English words and how often each occurs in books (MIT).
+WORDS = Package(
+    name="textblob",
+    version="0.20.1",
+    sha256="f957699169a3e7b9a03a504883111b7b6973679496b9af959db2f74ee2449977",
+    is_source=False,
+    unpack=copy_words,
+    files=("en-spelling.txt",),
+)
+
 
 def fetch_minilm() -> Path:
     """Folder of the embedded model (83 MB), for `from_pretrained`."""
@@ -136,11 +179,30 @@ def fetch_lexicon() -> Path:
     return fetch_package("lexicon", LEXICON)
 
 
+def fetch_synonyms() -> Path:
+    """Folder of niacin's word lists (4.3 MB), two JSON objects: synonyms, and misspellings, of each word."""
+    return fetch_package("synonyms", SYNONYMS)
+
+
+def fetch_keyboard() -> Path:
+    """Folder of nlpaug's keyboard (2 KB), a JSON object: the neighbours of each key."""
+    return fetch_package("keyboard", KEYBOARD)
+
+
+def fetch_words() -> Path:
+    """Folder of textblob's word list (0.3 MB): lines of word and count."""
+    return fetch_package("words", WORDS)
+
+
 EMBEDDED: dict[str, Callable[[], Path]] = {
     "minilm": fetch_minilm,
     "snippets": fetch_snippets,
     "lexicon": fetch_lexicon,
+    "synonyms": fetch_synonyms,
+    "keyboard": fetch_keyboard,
+    "words": fetch_words,
 }
+REPLACEABLE = ("minilm", "snippets")  # values of --model and --dataset
 
 
 def get_cache_folder(name: str, package: Package) -> Path:
@@ -177,7 +239,8 @@ def fetch_package(name: str, package: Package) -> Path:
                     target.replace(Path(scratch) / "incomplete")
                     folder.replace(target)
     except InputError as error:
-        message = f"cannot fetch the embedded {name}: {error}; or pass a local folder in place of {name!r}"
+        way_out = f"; or pass a local folder in place of {name!r}" if name in REPLACEABLE else ""
+        message = f"cannot fetch the embedded {name}: {error}{way_out}"
         raise InputError(message) from error
     except OSError as error:
         raise InputError(

@@ -118,17 +118,20 @@ def compare_arms(scores_a: ArrayLike, scores_b: ArrayLike, clusters: ArrayLike |
     differences = np.asarray(scores_b, dtype=float) - np.asarray(scores_a, dtype=float)
     return {
         "difference": float(differences.mean()),
-        "ci95": compute_paired_interval(differences, clusters),
+        "ci95": compute_study_interval(differences, clusters),
         "per_seed": differences.mean(axis=1).tolist(),
     }
 
 
-def compute_paired_interval(differences: np.ndarray, clusters: ArrayLike | None = None) -> list[float]:
+def compute_study_interval(differences: np.ndarray, clusters: ArrayLike | None = None) -> list[float]:
     """95% interval of the mean of (seeds, rows) values, for other seeds and other test rows of the same kind.
 
     Seeds and clusters of rows are both samples, as in studies with several readers and cases: variance by the mean
     squares of a two-way layout (Dorfman, Berbaum & Metz 1992), degrees of freedom by Hillis 2007 (Statistics in
     Medicine 26, 596-619). A bootstrap over few seeds would be too narrow. One seed gives an interval for one training.
+    A mean square of seeds below that of the residuals, which few seeds have by chance, counts as the latter. By
+    simulation (tests/benchmarks/study_coverage.py), 93 to 96% of the intervals of three to five seeds hold the true
+    difference, and more where rows do not agree between seeds; of two seeds 89 to 98%.
     """
     seeds, rows = differences.shape
     ids = number_clusters(clusters, rows)
@@ -143,7 +146,7 @@ def compute_paired_interval(differences: np.ndarray, clusters: ArrayLike | None 
     else:
         residuals = values - by_cluster - by_seed[:, np.newaxis] + mean
         square_residuals = float((residuals**2).sum() / ((seeds - 1) * (groups - 1)))
-        square_seeds = groups * float(by_seed.var(ddof=1))
+        square_seeds = max(groups * float(by_seed.var(ddof=1)), square_residuals)
         total = square_seeds + max(seeds * float(by_cluster.var(ddof=1)) - square_residuals, 0.0)
         variance = total / (seeds * groups)
         freedom = (seeds - 1) * (total / square_seeds) ** 2 if square_seeds else np.inf

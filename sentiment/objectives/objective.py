@@ -52,6 +52,7 @@ class Objective(ABC):
 
     description: Description
     needs_mask_token: ClassVar[bool] = False
+    reads_labels: ClassVar[bool] = False  # those of the fine-tuning to come
     balances_labels: ClassVar[bool] = False  # whether batches have as many rows of each class, by the column `labels`
     options: ClassVar[frozenset[str]] = frozenset()  # those of `OPTIONS` that it has
 

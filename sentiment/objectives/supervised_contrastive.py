@@ -31,6 +31,7 @@ class SupervisedContrastiveLearning(Contrast):
     holds a part out, and of that no more than `--target_max_train_samples`.
     """
 
+    reads_labels = True
     balances_labels = True
     options = frozenset({"temperature"})
     description = Description(

@@ -1,19 +1,12 @@
 """Results in sentences: which of two runs is better, and what a study shows."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
 from sentiment.evaluation.study_effects import STRATEGIES, classify_effect, group_by, select_effects
-from sentiment.reporting.rendering import (
-    BASELINE_NAMES,
-    METRIC_NAMES,
-    WAY_OUT_OF_COLLAPSE,
-    JsonObject,
-    describe_test_rows,
-    format_duration,
-    format_points,
-    round_for_reading,
-)
+from sentiment.reporting.formatting import describe_test_rows, format_duration, format_points, round_for_reading
+from sentiment.reporting.rendering import BASELINE_NAMES, METRIC_NAMES, WAY_OUT_OF_COLLAPSE, JsonObject
 
 RULE = (
     "One run is called better only if both tests agree: the 95% interval of the accuracy difference excludes 0, and "
@@ -112,13 +105,17 @@ def list_recommendations(summary: JsonObject) -> list[str]:
         return [f"No recommendation: runs of every budget have collapsed; {WAY_OUT_OF_COLLAPSE}."]
     largest, is_baseline_best = max(cells), bool(describe_baselines(summary))
     arms = {cell["arm"]: cell for cell in cells[largest]}
-    better = [size for size, verdict in paying["by_budget"].items() if verdict == "better"]
-    if better:
+    by_verdict = defaultdict(list)
+    for size, verdict in paying["by_budget"].items():
+        by_verdict[verdict].append(size)
+    better, others = by_verdict["better"], sorted(by_verdict["inconclusive"] + by_verdict["worse"])
+    if better and others:
         sentences = [
-            f"Adapt first, then fine-tune, with {name_budgets(better)}; end to end at the other budgets tried."
+            f"Adapt first, then fine-tune, with {name_budgets(better)}; end to end with {name_budgets(others)}."
         ]
-        if len(better) == len(paying["by_budget"]):
-            sentences = [f"Adapt first, then fine-tune: it pays at every budget tried ({name_budgets(better)})."]
+    elif better:
+        tried = "that has a verdict" if by_verdict["withheld"] else "tried"
+        sentences = [f"Adapt first, then fine-tune: it pays at every budget {tried} ({name_budgets(better)})."]
     else:
         sentences = ["Fine-tune end to end: on these reviews, adapting first is not shown to pay."]
     if is_baseline_best:
@@ -129,8 +126,9 @@ def list_recommendations(summary: JsonObject) -> list[str]:
         f"{format_duration(adapted)} with the adaptation ({adapted / end_to_end:.1f} times as long)."
     )
     sentences += describe_worth(summary["label_worth"])
-    if len(cells) > 1:
-        second = sorted(cells)[-2]
+    second = sorted(cells)[-2] if len(cells) > 1 else None
+    compared = [cell for size in (second, largest) if size for cell in cells[size]]
+    if second and not any(cell.get("collapsed") for cell in compared):
         best = {size: max(float(cell["score"]) for cell in cells[size]) for size in (second, largest)}
         (gain,) = format_points(best[largest] - best[second])
         found = f"gains {gain} points: label more if that is worth it"

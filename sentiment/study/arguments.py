@@ -12,6 +12,7 @@ from sentiment.config.data_arguments import METRICS, SEED_RANGE, normalise_limit
 from sentiment.data.adaptation_data import TARGET_OPTIONS
 from sentiment.evaluation.study_effects import EFFECTS
 from sentiment.exceptions import InputError, require
+from sentiment.objectives import OBJECTIVES
 from sentiment.pipelines import adaptation, finetuning
 from sentiment.study.launchers import Launcher, run_locally
 
@@ -42,7 +43,7 @@ SECTIONS = ("finetuning", "budget_options", "adaptation", "adaptations", "placeb
 # Options that sections may not set, since the study sets them.
 RESERVED = {"output_dir", "data_dir", "resume", "resume_from_checkpoint", "overwrite", "push_to_hub"}
 RESERVED_FINETUNING = RESERVED | {"seed", "max_train_samples", "layer_decay"}
-RESERVED_ADAPTATION = RESERVED | {"model_name_or_path", "model_revision", "target_dataset"}
+RESERVED_ADAPTATION = RESERVED | {"model_name_or_path", "model_revision", "target_dataset", "target_max_train_samples"}
 RESERVED_ADAPTATION |= {f"target_{name}" for name in TARGET_OPTIONS}
 
 
@@ -107,6 +108,12 @@ class StudyOptions:
     budget_options: dict[str, dict[str, Any]]
     adaptations: dict[str, dict[str, Any]]
     effects: dict[str, tuple[str, str]]
+
+    def reads_labels(self, kind: str) -> bool:
+        """Whether an adaptation depends on labels, so that each budget and seed has its own, with its labels alone."""
+        options = self.adaptations[kind]
+        by_probe = options.get("metric_for_best_model") == "probe_accuracy"
+        return by_probe or OBJECTIVES[options.get("objective", "mlm")].reads_labels
 
 
 def read_study(argv: Sequence[str]) -> StudyOptions:
@@ -182,7 +189,8 @@ def choose_effects(
     known = ARMS | dict(defined)
     for name in (a, b):
         require(name in known, f"--strategies {name}: choose among the arms {', '.join(known)}")
-    effects = {name: pair for name, pair in EFFECTS.items() if {*pair} <= {*arms}}
+    ready_made = {name for name in arms if defined.get(name) is None}
+    effects = {name: pair for name, pair in EFFECTS.items() if {*pair} <= ready_made}
     declared = sections["effects"]
     require(isinstance(declared, dict), f"{path}, effects: must hold one 'name: [arm, arm]' per line")
     for name, pair in declared.items():
@@ -232,17 +240,38 @@ def read_adaptations(
     )
     fixed = vars(model_args) | {"data_dir": args.data_dir, "target_dataset": data_args.dataset_name}
     fixed |= {f"target_{name}": getattr(data_args, name) for name in TARGET_OPTIONS}
-    return {name: {"cleaning": data_args.cleaning} | shared | own[name] | fixed for name in names}
+    found = {}
+    for name in names:
+        objective = (shared | own[name]).get("objective", "mlm")
+        problem = f"{where}, {name}: objective {objective}: choose among {', '.join(OBJECTIVES)}"
+        require(objective in OBJECTIVES, problem)
+        # The text of others is none to learn from labels.
+        given = {key: value for key, value in shared.items() if key != "dataset_name"}
+        given = given if OBJECTIVES[objective].reads_labels else shared
+        found[name] = {"cleaning": data_args.cleaning} | given | own[name] | fixed
+        try:
+            OBJECTIVES[objective](parsing.build_arguments(classes, found[name])[-1]).check_arguments()
+        except InputError as error:
+            raise InputError(f"{where}, {name}: {error}") from error
+    return found
 
 
 def parse_section(
-    section: Any, classes: Sequence[Any], where: str, reserved: Collection[str], base: Mapping[str, Any] | None = None
+    section: Any,
+    classes: Sequence[Any],
+    where: str,
+    reserved: Collection[str],
+    base: Mapping[str, Any] | None = None,
+    command: str = "study",
 ) -> dict[str, Any]:
-    """The options in a section by their canonical names, converted as flags are, and checked together with `base`."""
+    """The options in a section by their canonical names, converted as flags are, and checked together with `base`.
+
+    `command` is what errors call the one that sets the options in `reserved`.
+    """
     require(isinstance(section, dict), f"{where}: must hold one 'key: value' per line")
     names = parsing.get_canonical_names(classes)
     for key in section:
-        require(names.get(key, key) not in reserved, f"{where}: '{key}' is set by the study: remove it")
+        require(names.get(key, key) not in reserved, f"{where}: '{key}' is set by the {command}: remove it")
     known = {name: kind for name, kind in parsing.list_options(classes).items() if names[name] not in reserved}
     flags = parsing.build_flags(section, known, where)
     try:

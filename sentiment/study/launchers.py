@@ -62,6 +62,26 @@ def run_locally(function: Callable[[Task], Result], tasks: Sequence[Task], jobs:
             del os.environ["OMP_NUM_THREADS"]
 
 
+def run_in_process(function: Callable[[Task], Result], task: Task, log: Path) -> Result:
+    """`function(task)` in a new process, whose memory is freed and whose output is appended to `log`.
+
+    Raises:
+        LauncherError: the process was killed, perhaps for want of memory.
+    """
+    context = multiprocessing.get_context("spawn")
+    executor = ProcessPoolExecutor(1, context, initializer=initialize_worker, initargs=(log,))
+    try:
+        return executor.submit(function, task).result()
+    except BrokenProcessPool as error:
+        raise LauncherError("its process was killed, perhaps out of memory") from error
+    except BaseException:
+        for process in multiprocessing.active_children():
+            process.terminate()
+        raise
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
 def initialize_worker(log: Path) -> None:
     """Redirect the output of a new worker process to its log; make it exit on SIGINT and with its parent."""
     with log.open("ab") as stream:

@@ -16,7 +16,7 @@ from sentiment.data.corpus import load_corpus
 from sentiment.evaluation.study_effects import summarize_study
 from sentiment.exceptions import InputError, TrainingInterrupted, first_line
 from sentiment.models.model_folder import resolve_model
-from sentiment.reporting.rendering import format_duration
+from sentiment.reporting.formatting import format_duration
 from sentiment.reporting.study_report import FIGURES, write_study_report
 from sentiment.reporting.verdicts import describe_study
 from sentiment.runs.folder import check_output_dir, remove_checkpoints

@@ -16,6 +16,7 @@ from sentiment.training.batches import EpochSampler, EpochTracker
 from sentiment.training.callbacks import ManifestCallback
 from sentiment.training.head_warmup import LONGEST_SHARE, HeadWarmupCallback, build_head_first_schedule
 from sentiment.training.optimization import build_parameter_groups
+from sentiment.training.regularization import Regularization
 
 # GradScaler halves its scale after each overflow; from 65,536 it is below 1 after 17.
 MAX_SKIPPED_STEPS = 20
@@ -39,6 +40,7 @@ class SentimentTrainer(Trainer):
         args: as `RunArguments.build_trainer_arguments` gives them.
         tracker: knows the epoch; shared with a collator whose masks depend on it.
         row_numbers: what training rows are called in messages; default: their positions.
+        regularization: replaces the loss of training batches, as for R-Drop.
         head_warmup_ratio: share of the steps in which only the head is trained; None: until its loss is flat.
         balances_labels: whether each batch has as many rows of each class, by the column `labels`.
         save_total_limit: newest checkpoints to keep, besides the best one of each.
@@ -52,6 +54,7 @@ class SentimentTrainer(Trainer):
         args: Any,
         tracker: EpochTracker | None = None,
         row_numbers: Sequence[int] | None = None,
+        regularization: Regularization | None = None,
         head_warmup_ratio: float | None = 0.0,
         balances_labels: bool = False,
         save_total_limit: int | None = None,
@@ -61,6 +64,7 @@ class SentimentTrainer(Trainer):
         self.tracker = tracker or EpochTracker()
         self.row_numbers = row_numbers
         self.head_warmup_ratio = head_warmup_ratio
+        self.regularization = regularization
         self.balances_labels = balances_labels
         self.adversarial_epsilon: float = getattr(args, "adversarial_epsilon", 0.0)
         self.step_loss: float | None = None  # of the last step, in this process
@@ -144,6 +148,21 @@ class SentimentTrainer(Trainer):
     def count_step_rows(self) -> int:
         """Rows of an optimizer step, over all processes and micro-batches."""
         return self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """The loss of a batch; in training, the one of `regularization` if there is one."""
+        if self.regularization is None or not model.training:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        loss, outputs = self.regularization.compute_loss(model, inputs, num_items_in_batch)
+        if self.args.average_tokens_across_devices and num_items_in_batch is not None:
+            loss = loss * self.accelerator.num_processes  # as transformers': gradients are averaged over processes
+        return (loss, outputs) if return_outputs else loss
 
     def training_step(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """The loss of a micro-batch; its gradients, and with adversarial training those of the second pass, add up."""

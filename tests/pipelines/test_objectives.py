@@ -168,6 +168,8 @@ def test_all_that_is_written_has_the_words_of_the_objective(
 def test_an_unknown_objective_is_refused_before_anything_is_written(
     adapt: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match=r"^--objective nonsense: choose among mlm, contrastive, mlm\+contrastive, supervised_"):
+    with pytest.raises(
+        InputError, match=r"^--objective nonsense: choose among mlm, contrastive, mlm\+contrastive, supervised_"
+    ):
         adapt("nonsense")
     assert not (tmp_path / "nonsense").exists()

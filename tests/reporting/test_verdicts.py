@@ -158,13 +158,15 @@ def test_recommendations_name_only_budgets_at_which_adapting_pays() -> None:
     found = list_recommendations(
         build_study({100: 0.8, 300: 0.82, 1000: 0.85}, a="worse", b="better", c="inconclusive")
     )
-    assert found[0] == "Adapt first, then fine-tune, with 300 labels; end to end at the other budgets tried."
+    assert found[0] == "Adapt first, then fine-tune, with 300 labels; end to end with 100 and 1,000 labels."
     assert "1 min 0 s end to end, and 3 min 0 s with the adaptation (3.0 times as long)" in found[1]
     assert found[2] == "From 300 to 1,000 labels, the best arm gains 3.0 points: label more if that is worth it."
     found = list_recommendations(build_study({100: 0.8, 300: 0.79}, a="better", b="better"))
     assert found[0] == "Adapt first, then fine-tune: it pays at every budget tried (100 and 300 labels)."
     assert found[2] == "From 100 to 300 labels, the best arm does not gain: more labels are not shown to help."
     assert "not shown to pay" in list_recommendations(build_study({100: 0.8}, a="inconclusive"))[0]
+    found = list_recommendations(build_study({100: 0.8, 300: 0.79}, a="better", b="withheld"))
+    assert found[0] == "Adapt first, then fine-tune: it pays at every budget that has a verdict (100 labels)."
     assert "No recommendation" in list_recommendations(build_study({100: 0.8}, a="withheld"))[0]
 
 

@@ -263,6 +263,16 @@ def test_two_jobs_and_a_placebo(write_study_file: Callable[..., list[str]], tmp_
             [],
             "study.yaml, adaptations, logs: use letters, digits, '.', '+', '-' and '_'; runs and logs are taken",
         ),
+        (
+            {"arms": {"own": {"adaptation": "x"}}, "adaptations": {"x": {"objective": "bert"}}},
+            [],
+            "study.yaml, adaptations, x: objective bert: choose among mlm, contrastive",
+        ),
+        (
+            {"arms": {"own": {"adaptation": "x"}}, "adaptations": {"x": {"temperature": 0.1}}},
+            [],
+            "study.yaml, adaptations, x: --temperature 0.1: --objective mlm has no such option",
+        ),
         ({"effects": {"gain": ["e2e", "best"]}}, [], "study.yaml, effects gain: name two of the arms e2e, e2e+decay"),
         ({"strategies": ["e2e", "best"]}, [], "--strategies best: choose among the arms e2e"),
         ({}, ["--strategies", "e2e"], "--strategies e2e: name two arms"),
@@ -472,3 +482,28 @@ def test_a_study_of_own_arms(write_study_file: Callable[..., list[str]], tmp_pat
     assert "sparse is strategy B" in report
     assert "| gentle | dropout 0.2, layer\\_decay 1.0" in report.replace("\\_", "\\_")
     assert run_study([*words, "--arms", "plain", "sparse"])["arms"] == ["plain", "sparse"]
+
+
+def test_an_adaptation_that_reads_labels_is_one_for_each_budget_and_seed(
+    write_study_file: Callable[..., list[str]],
+) -> None:
+    plan = build_study_plan(
+        write_study_file(
+            arms={"e2e": None, "mlm": None, "labels": {"adaptation": "pairs"}, "probe": {"adaptation": "chosen"}},
+            adaptations={
+                "pairs": {"objective": "supervised_contrastive"},
+                "chosen": {"metric_for_best_model": "probe_accuracy"},
+            },
+        )
+    )
+    planned = {one.folder.name: one.options for one in plan.adaptations}
+    keys = [(budget, seed) for seed in (1, 2) for budget in ("40", "all")]
+    assert {*planned} == {"mlm", *(f"{name}_{budget}_{seed}" for name in ("pairs", "chosen") for budget, seed in keys)}
+    assert (planned["pairs_40_2"]["seed"], planned["pairs_40_2"]["target_max_train_samples"]) == (2, 40)
+    assert (planned["chosen_all_1"]["seed"], planned["chosen_all_1"]["target_max_train_samples"]) == (1, None)
+    assert "dataset_name" not in planned["pairs_40_2"]
+    assert "seed" not in planned["mlm"]
+    starts = {f"{run.arm}_{run.budget}_{run.seed}": run.adaptation for run in plan.finetunings}
+    assert starts["labels_40_2"] == plan.folder / "pairs_40_2"
+    assert starts["mlm_40_2"] == plan.folder / "mlm"
+    assert starts["e2e_40_2"] is None

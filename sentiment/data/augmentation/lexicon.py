@@ -7,18 +7,19 @@ from sentiment.demo.embedded import fetch_lexicon
 
 ANTONYM_RATING = 2.0  # of a word with antonyms that VADER does not rate; its words lie between -4 and 4
 # Rated by VADER as in a chat, but what reviews are about, or a word of grammar.
-TOPICAL = frozenset(
-    """abuse accident action adventure alien alone arrest art attack battle blood bomb care catholic challenge child
-    christ christmas comedies comedy crime crimes criminal criminals crisis cry death deaths dead demand devil die died
-    dies doubt drama dream dreams emergency enemy easy escape evil fantasy fear feel fight fighting fights fire free
-    freedom friend friends funeral ghost god grave grand gun guns hard heaven hell hero heroes horror hospital important
-    interest intense join jokes joke justice kill killed killer killers killing kills kind kinds legal matter miss moment
-    murder murderer murders mystery nerves no novel original party passion play played player playing plays pretty
-    prison please rape rescue revenge rob romance romantic shares share sick silly save saved sex shock shot shooting
-    sigh strange suicide super sure surprise survivor suspect suspense tension terror thief thriller tragedy tragic true
-    trust twist unlikely vampire victim victims violence violent war wars want wanted wants warfare weapon weapons weird
-    widow wish yes zombie well""".split()
-)
+TOPICAL_TEXT = """
+abuse accident action adventure alien alone arrest art attack battle blood bomb care catholic challenge child christ
+christmas comedies comedy crime crimes criminal criminals crisis cry death deaths dead demand devil die died dies
+doubt drama dream dreams emergency enemy escape evil fantasy fear feel fight fighting fights fire free freedom
+friend friends funeral ghost god grave grand gun guns hard heaven hell hero heroes horror hospital important
+interest intense join jokes joke justice kill killed killer killers killing kills kind kinds legal matter miss
+moment murder murderer murders mystery nerves no novel party passion play played player playing plays
+pretty prison please rape rescue revenge rob romance romantic shares share sick silly save saved sex shock shot
+shooting sigh strange suicide super sure surprise survivor suspect suspense tension terror thief thriller tragedy
+tragic true trust twist unlikely vampire victim victims violence violent war wars want wanted wants warfare weapon
+weapons weird widow wish yes zombie well
+"""
+TOPICAL = frozenset(TOPICAL_TEXT.split())
 
 
 @lru_cache(maxsize=1)

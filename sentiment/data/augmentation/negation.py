@@ -3,22 +3,27 @@
 import re
 from dataclasses import dataclass, field
 
-WORD = re.compile(r"[A-Za-z]+(?:['’-][A-Za-z]+)*")
+WORD = re.compile(r"[A-Za-z]+(?:['\u2019-][A-Za-z]+)*")
 BREAK = re.compile(r"[.,;:!?()\"\n]|--")  # between two words: the end of a clause
-CLAUSE_WORDS = frozenset("but although though however because while yet than if when which who".split())
+CLAUSE_WORDS_TEXT = """
+but although though however because while yet than if when which who
+"""
+CLAUSE_WORDS = frozenset(CLAUSE_WORDS_TEXT.split())
 NEGATION_SCOPE = 4  # words after a negation that it may deny
 AUXILIARY_SCOPE = 5  # words after a verb that a negation added to it may deny
 
-BE = frozenset("is are was were am be been".split())
-HAVE = frozenset("have has had".split())
-AUXILIARIES = BE | HAVE | frozenset("do does did can could will would should may might must".split())
-PRONOUNS = frozenset("it that he she there they we you i this what".split())
-ENCLITICS = frozenset("s re m".split())  # "it's", or "it 's" in the tokenized texts of SST-2
+BE = frozenset(["is", "are", "was", "were", "am", "be", "been"])
+HAVE = frozenset(["have", "has", "had"])
+OTHER_AUXILIARIES = frozenset(["do", "does", "did", "can", "could", "will", "would", "should", "may", "might", "must"])
+AUXILIARIES = BE | HAVE | OTHER_AUXILIARIES
+PRONOUNS = frozenset(["it", "that", "he", "she", "there", "they", "we", "you", "i", "this", "what"])
+ENCLITICS = frozenset(["s", "re", "m"])  # "it's", or "it 's" in the tokenized texts of SST-2
 # What may stand between a verb and the word that "not" after the verb denies: "is really a very good".
-FILLERS = frozenset(
-    """a an the such so very really quite rather just also still always all any one some this my your his her its their
-    our most more much truly almost even as""".split()
-)
+FILLERS_TEXT = """
+a an the such so very really quite rather just also still always all any one some this my your his her its their our
+most more much truly almost even as
+"""
+FILLERS = frozenset(FILLERS_TEXT.split())
 # Negations, and the word that takes their place where they are taken away; "" for none.
 NEGATIONS = {
     "not": "",
@@ -43,7 +48,7 @@ NEGATIONS = {
 FAILURES = {"fail": "manage", "fails": "manages", "failed": "managed", "failing": "managing"}  # before "to"
 STEMS = {"ca": "can", "wo": "will", "sha": "shall", "ai": "is"}  # of "can't", "won't", "shan't", "ain't"
 CONTRACTION = re.compile(r"(is|are|was|were|do|does|did|have|has|had|ca|could|wo|would|should|must|might|ai)n'?t")
-NOT_ONLY = frozenset("only just merely simply because".split())  # "not only good" denies nothing
+NOT_ONLY = frozenset(["only", "just", "merely", "simply", "because"])  # "not only good" denies nothing
 VOWELS = "aeiou"
 
 
@@ -71,7 +76,7 @@ class Sentence:
         starts = [*(match.start() for match in matches), len(text)]
         separators = [text[end:start] for end, start in zip(ends, starts, strict=True)]
         words = [match[0] for match in matches]
-        lowered = [word.lower().replace("’", "'") for word in words]
+        lowered = [word.lower().replace("\u2019", "'") for word in words]
         clauses, clause = [], 0
         for word, separator in zip(lowered, separators[:-1], strict=True):
             clause += bool(BREAK.search(separator)) + (word in CLAUSE_WORDS)
@@ -128,7 +133,7 @@ class Sentence:
         if word in HAVE:  # "has charm" is no auxiliary
             return after == "been" or after.endswith("ed")
         if word in ENCLITICS:
-            return self.get_word(place - 1) in PRONOUNS and self.separators[place].endswith(("'", "’"))
+            return self.get_word(place - 1) in PRONOUNS and self.separators[place].endswith(("'", "\u2019"))
         stem, _, enclitic = word.partition("'")
         return word in AUXILIARIES or (enclitic in ENCLITICS and stem in PRONOUNS)
 

@@ -11,11 +11,12 @@ from sentiment.data.augmentation.negation import AUXILIARY_SCOPE, BREAK, FAILURE
 REVERSED_SHARE = 0.75  # of the strength of all words of sentiment
 NEGATED_SHARE = 0.3  # of the words that could be replaced by an antonym and are negated
 # Before "love" or "like" as a verb; "a film like this", "a tale of love" have none.
-BEFORE_VERB = frozenset(
-    """i we you they he she who people those everyone really do does did to will would should could can may might must
-    not n't don't didn't doesn't never also and just truly absolutely still""".split()
-)
-AMBIGUOUS_VERBS = frozenset("like love hate delight bore praise respect".split())
+BEFORE_VERB_TEXT = """
+i we you they he she who people those everyone really do does did to will would should could can may might must not
+n't don't didn't doesn't never also and just truly absolutely still
+"""
+BEFORE_VERB = frozenset(BEFORE_VERB_TEXT.split())
+AMBIGUOUS_VERBS = frozenset(["like", "love", "hate", "delight", "bore", "praise", "respect"])
 # Words of sentiment that are none before these.
 PHRASES = {"great": ("deal", "many"), "good": ("deal", "many"), "better": ("off", "than"), "fine": ("art", "line")}
 
@@ -68,7 +69,9 @@ def has_sentiment(sentence: Sentence, place: int) -> bool:
     if word in NEGATIONS or after in PHRASES.get(word, ()) or (word in FAILURES and after == "to"):
         return False
     if word in AMBIGUOUS_VERBS:
-        return not before or before in BEFORE_VERB or sentence.clauses[place] != sentence.clauses[place - 1]
+        if before in BEFORE_VERB or (place and sentence.is_negation(place - 1)):
+            return True
+        return not before or sentence.clauses[place] != sentence.clauses[place - 1]
     if word == "well":
         return before != "as" and after not in ("as", "known") and not BREAK.search(sentence.separators[place + 1])
     return word in load_lexicon()

@@ -1,0 +1,1 @@
+"""Hyper-parameter search, scored on validation only: which options train best."""
