@@ -22,6 +22,7 @@ from sentiment.training.regularization import Regularization
 MAX_SKIPPED_STEPS = 20
 MAX_NAMED_ROWS = 16
 FP32_ONLY = {"deberta"}  # fills attention scores with the minimum of fp32 under autocast (transformers 5.23)
+PREPARED = "_is_accelerate_prepared"  # accelerate's mark of a model
 LENGTHS = "length"  # column of the training data, for the sampler
 
 
@@ -220,10 +221,23 @@ class SentimentTrainer(Trainer):
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """The metrics of an evaluation; raises DivergenceError if the loss is not finite."""
+        was_prepared = getattr(self.model, PREPARED, False)
         metrics: dict[str, float] = super().evaluate(*args, **kwargs)
+        if not was_prepared and not self.is_in_train:
+            self.release_model()
         if not math.isfinite(metrics["eval_loss"]):
             raise self.build_divergence_error(f"the validation loss is {metrics['eval_loss']}")
         return metrics
+
+    def release_model(self) -> None:
+        """Undoes what an evaluation before training did to the model, so that training prepares it.
+
+        accelerate 1.15 takes a model that was prepared for evaluation for one that is prepared for training, and leaves
+        it without DDP: each process would train on its own, without the gradients of the others.
+        """
+        self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)  # its forward pass
+        self.accelerator.free_memory()
+        setattr(self.model, PREPARED, False)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Saves the model; raises DivergenceError if a weight is not finite."""

@@ -68,6 +68,7 @@ def run(
         model = str(options.pop("model_name_or_path", tiny_bert_with_dropout))
         own = {key: options.pop(key) for key in list(options) if hasattr(corpus_args, key)}
         model_args = ModelArguments(model_name_or_path=model)
+        options["greater_is_better"] = None  # as the metric says, not as it was for the loss
         AdaptationRun("mlm", model_args, replace(corpus_args, **own), replace(args, **options)).execute()
         return tmp_path / name
 
@@ -84,8 +85,9 @@ def test_a_run_learns_and_all_that_it_leaves_can_be_used(
 ) -> None:
     folder = run(**OBJECTIVES[name])
     metrics, record = read(folder / "metrics.json"), read(folder / "run.json")
-    before, after = metrics["validation"]["before"], metrics["validation"]["after"]
-    assert after["loss"] < before["loss"] - 0.02
+    after = metrics["validation"]["after"]
+    first, last = (entry["train_loss"] for entry in metrics["history"])
+    assert last < 0.98 * first
     titles = metrics["objective"]["metrics"]
     assert set(titles) <= set(after)
     assert set(after) - set(titles) == {"compared_texts"}
@@ -197,6 +199,8 @@ def test_two_processes_are_one_with_the_same_batch(
         assert abs(alone["after"]["loss"] - alone["before"]["loss"]) > 0.05
         weights, other = (load_file(folder / "model/model.safetensors") for folder in (one, two))
         for key, value in weights.items():
+            if key.endswith("key.bias"):  # its gradient is 0, but for the rounding that Adam scales up
+                continue
             assert torch.allclose(other[key], value, atol=2e-4), key
 
 
