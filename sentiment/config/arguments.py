@@ -213,6 +213,11 @@ class AdaptationArguments(RunArguments):
         "mean: the mean of its tokens in the original model, which stays frozen.",
         choices=["view", "mean"],
     )
+    contrastive_positives: list[str] = option(
+        [],
+        "With contrastive and mlm+contrastive: kinds of --augmentation that change words, one of which makes the other "
+        "view, with a tenth of the words changed. Default: the same text, with dropout of its own.",
+    )
     hard_negatives: bool = option(
         False,
         "With contrastive and mlm+contrastive: the review with its sentiment reversed is a negative. English only.",

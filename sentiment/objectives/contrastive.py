@@ -10,8 +10,11 @@ import torch
 from datasets import Dataset
 from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase
 
-from sentiment.config.arguments import AdaptationArguments
+from sentiment.config.arguments import DEFAULT_STRENGTH, AdaptationArguments, CorpusArguments
+from sentiment.data.adaptation_data import AdaptationData
+from sentiment.data.augmentation import AUGMENTATIONS, Example, Material
 from sentiment.data.augmentation.sentiment_reversal import reverse_sentiment
+from sentiment.data.languages import find_language, is_english
 from sentiment.evaluation.similarity import (
     compute_alignment,
     compute_retrieval_accuracy,
@@ -19,7 +22,7 @@ from sentiment.evaluation.similarity import (
     compute_uniformity,
     find_nearest,
 )
-from sentiment.exceptions import require
+from sentiment.exceptions import require, suggest_name
 from sentiment.inference.embeddings import compute_head_inputs, load_encoder
 from sentiment.models.contrastive import PooledEncoder, has_dropout, load_contrastive_encoder
 from sentiment.models.contrastive_losses import compute_info_nce
@@ -35,7 +38,9 @@ from sentiment.training.views import (
 
 VALIDATION_TEXTS = 2_000  # at most as many are compared with each other
 EXAMPLES = 20
-REVERSAL_METRIC = {"reversal_accuracy": "closer to the own view than to the reversed text"}
+# Kinds of augmentation that change words and need nothing but the text.
+VIEWS = [name for name, kind in AUGMENTATIONS.items() if kind.unit == "words" and name != "masked_lm"]
+REVERSAL_METRIC = {"reversal_accuracy": "share closer to the own view than to the reversed text"}
 
 
 class Contrast(Objective):
@@ -67,28 +72,46 @@ class Contrast(Objective):
         return [[(self.pool[places[row]], float(similarities[row]))] for row in range(len(examples))]
 
 
+class AugmentedView:
+    """Another view of a text: one of these kinds of augmentation, the first of them in random order that changes it."""
+
+    def __init__(self, names: Sequence[str], language: str) -> None:
+        material = Material([], [], language)
+        self._kinds = [AUGMENTATIONS[name](DEFAULT_STRENGTH, material) for name in names]
+
+    def __call__(self, text: str, generator: np.random.Generator) -> str | None:
+        """The view, or None where no kind can change the text."""
+        for place in generator.permutation(len(self._kinds)).tolist():
+            changed = self._kinds[place].augment(Example(text, 0), generator)
+            if changed is not None:
+                return changed.text
+        return None
+
+
 class ContrastiveLearning(Contrast):
     """Two views of a text have similar pooler outputs: SimCSE, Gao et al. 2021 (arXiv:2104.08821).
 
-    In training the views differ in dropout, in validation in deleted tokens: the latter are the same for every
-    evaluation. With `--contrastive_target mean`, the mean of the frozen original's tokens takes the place of the other
-    view, which teaches the pooler what that mean knows.
+    In training the views differ in dropout, and with `--contrastive_positives` in words; in validation in deleted
+    tokens, so that they are the same for every evaluation. With `--contrastive_target mean`, the mean of the frozen
+    original's tokens takes the place of the other view, which teaches the pooler what that mean knows.
     """
 
-    options = frozenset({"contrastive_target", "hard_negatives", "temperature"})
+    options = frozenset({"contrastive_target", "contrastive_positives", "hard_negatives", "temperature"})
     description = Description(
         name="contrastive learning",
         loss_unit="nats per text",
         metrics={
             "loss": "InfoNCE loss per text (nats)",
-            "accuracy": "own view is nearest",
+            "accuracy": "share whose own view is nearest",
             "alignment": "alignment",
             "uniformity": "uniformity",
         },
         main_metric="accuracy",
-        metrics_note="The other view of a held-out text lacks a tenth of its tokens, in training it differs in dropout "
-        "alone. Alignment is the mean squared distance of a text and its other view, uniformity the logarithm of the "
-        "mean of exp(-2 d²) over distances of different texts (Wang & Isola 2020): lower is better for both.",
+        formats={"accuracy": ".1%", "reversal_accuracy": ".1%"},
+        metrics_note="The other view of a held-out text lacks a tenth of its tokens; in training it differs in "
+        "dropout, or in words with contrastive_positives. Alignment is the mean squared distance of a text and its "
+        "other view, uniformity the logarithm of the mean of exp(-2 d²) over distances of different texts (Wang & "
+        "Isola 2020): lower is better for both.",
         counted="compared_texts",
         examples_title="Nearest texts",
         examples_note="Held-out reviews, the most similar other one by the pooler's output, and their cosine "
@@ -98,13 +121,14 @@ class ContrastiveLearning(Contrast):
 
     def __init__(self, args: AdaptationArguments) -> None:
         super().__init__(args)
+        self.language = "und"  # of the texts
         if self.targets_mean:
             note = (
                 "A text is compared with the mean of the original model's tokens, its own and those of others. "
                 "Alignment is the mean squared distance of both, uniformity the logarithm of the mean of exp(-2 d²) "
                 "over distances of different texts (Wang & Isola 2020): lower is better for both."
             )
-            titles = self.description.metrics | {"accuracy": "own mean of tokens is nearest"}
+            titles = self.description.metrics | {"accuracy": "share whose own mean of tokens is nearest"}
             self.description = replace(self.description, metrics=titles, metrics_note=note)
         if args.hard_negatives:
             titles = self.description.metrics | REVERSAL_METRIC
@@ -117,8 +141,33 @@ class ContrastiveLearning(Contrast):
 
     @property
     def needs_texts(self) -> bool:
-        """Whether sentiment is to be reversed."""
-        return self.args.hard_negatives
+        """Whether words are to be changed."""
+        return self.args.hard_negatives or bool(self.args.contrastive_positives)
+
+    def check_arguments(self) -> None:
+        """Raises InputError for options that the objective does not have, and for kinds that cannot make views."""
+        super().check_arguments()
+        positives = self.args.contrastive_positives
+        for name in positives:
+            require(
+                name in VIEWS,
+                f"--contrastive_positives {name}: choose from {', '.join(VIEWS)}{suggest_name(name, VIEWS)}",
+            )
+        require(
+            not (positives and self.targets_mean),
+            f"--contrastive_positives {' '.join(positives)}: --contrastive_target mean has no other view: omit one",
+        )
+
+    def prepare_data(self, data_args: CorpusArguments, tokenizer: PreTrainedTokenizerBase) -> AdaptationData:
+        """Its texts; raises InputError for word lists of another language than theirs."""
+        data = super().prepare_data(data_args, tokenizer)
+        self.language = find_language(data.held_out_texts)
+        english = [name for name in self.args.contrastive_positives if AUGMENTATIONS[name].is_english]
+        require(
+            not english or is_english(self.language),
+            f"--contrastive_positives {' '.join(english)}: the word lists are English, and the texts are not",
+        )
+        return data
 
     @property
     def reverse(self) -> ChangeText | None:
@@ -140,14 +189,16 @@ class ContrastiveLearning(Contrast):
             model.set_teacher(load_encoder(*(self.base_model or (model_path, None))))
             return
         require(
-            has_dropout(model.config),
+            has_dropout(model.config) or bool(self.args.contrastive_positives),
             f"--objective {self.args.objective}: {model_path} has no dropout, so that both views of a text would be "
-            "equal: pass --contrastive_target mean, or a model with dropout",
+            "equal: pass --contrastive_positives delete, --contrastive_target mean, or a model with dropout",
         )
 
     def build_collator(self, tokenizer: PreTrainedTokenizerBase, tracker: EpochTracker) -> Callable[[Any], Any]:
         """A collator that makes hard negatives anew in each epoch."""
-        return ContrastiveCollator(tokenizer, self.reverse, self.args.seed, tracker)
+        names = self.args.contrastive_positives
+        augment = AugmentedView(names, self.language) if names else None
+        return ContrastiveCollator(tokenizer, self.reverse, self.args.seed, tracker, augment)
 
     def build_validation(self, texts: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
         """Up to 2,000 of the texts with static views; raises InputError if no sentiment can be reversed."""

@@ -41,7 +41,7 @@ class JointLearning(ContrastiveLearning):
             loss_unit="nats",
             metrics=titles,
             main_metric="accuracy",
-            formats={"mlm_perplexity": masked.formats["perplexity"]},
+            formats=own.formats | {"mlm_perplexity": masked.formats["perplexity"]},
             metrics_note=f"{own.metrics_note} {masked.metrics_note}",
             counted="compared_texts",
             examples_title=masked.examples_title,

@@ -9,12 +9,16 @@ from datasets import Dataset
 from transformers import EvalPrediction, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from sentiment.config.arguments import AdaptationArguments, CorpusArguments
+from sentiment.config.run_arguments import get_default
 from sentiment.data.adaptation_data import AdaptationData, load_training_corpus, prepare_adaptation_data
 from sentiment.exceptions import require
 from sentiment.training.batches import EpochTracker
 
 # Options that some objectives have, and others refuse.
-OPTIONS = ("mlm_probability", "mlm_weight", "contrastive_target", "hard_negatives", "temperature")
+OPTIONS = (
+    *("mlm_probability", "mlm_weight"),
+    *("contrastive_target", "contrastive_positives", "hard_negatives", "temperature"),
+)
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ class Objective(ABC):
     def check_arguments(self) -> None:
         """Raises InputError for options that the objective does not have or cannot honour."""
         for name in OPTIONS:
-            value, default = getattr(self.args, name), AdaptationArguments.__dataclass_fields__[name].default
+            value, default = getattr(self.args, name), get_default(AdaptationArguments.__dataclass_fields__[name])
             require(
                 name in self.options or value == default,
                 f"--{name} {value}: --objective {self.args.objective} has no such option",

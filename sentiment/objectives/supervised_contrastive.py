@@ -39,11 +39,12 @@ class SupervisedContrastiveLearning(Contrast):
         loss_unit="nats per text",
         metrics={
             "loss": "supervised contrastive loss per text (nats)",
-            "accuracy": "nearest text has the same label",
+            "accuracy": "share whose nearest text has the same label",
             "alignment": "alignment of texts with the same label",
             "uniformity": "uniformity",
         },
         main_metric="accuracy",
+        formats={"accuracy": ".1%"},
         metrics_note="Alignment is the mean squared distance of texts with the same label, uniformity the logarithm of "
         "the mean of exp(-2 d²) over distances of different texts (Wang & Isola 2020): lower is better for both.",
         counted="compared_texts",

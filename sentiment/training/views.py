@@ -34,12 +34,13 @@ class ContrastiveCollator:
     """Pads texts as `ContrastiveEncoder` takes them: `input_ids`, `attention_mask`, keys as `labels`, hard negatives.
 
     Rows with static views (`add_static_views`) bring their other view and their hard negative along. For other rows
-    the other view is the text itself, and hard negatives depend on the seed, the epoch and the text alone, so that a
-    resumed run draws the same ones.
+    the other view is the text itself or what `augment` makes of it, and augmented views and hard negatives depend on
+    the seed, the epoch and the text alone, so that a resumed run draws the same ones.
 
     Args:
         tokenizer: of the texts, with the length that they are truncated to.
         reverse: makes a hard negative of a row's `text`; None for no hard negatives.
+        augment: makes another view of a row's `text`; None for views that differ in dropout alone.
         seed: of what is random.
         tracker: knows the epoch.
     """
@@ -50,9 +51,11 @@ class ContrastiveCollator:
         reverse: ChangeText | None = None,
         seed: int = 0,
         tracker: EpochTracker | None = None,
+        augment: ChangeText | None = None,
     ):
         self._tokenizer = tokenizer
         self._reverse = reverse
+        self._augment = augment
         self._seed = seed
         self._tracker = tracker or EpochTracker()
 
@@ -62,8 +65,13 @@ class ContrastiveCollator:
         batch["labels"] = torch.tensor([compute_key(row["input_ids"]) for row in rows])
         if POSITIVE in rows[0]:
             batch |= self.pad([row[POSITIVE] for row in rows], "positive_")
+        elif self._augment is not None:
+            views = self.change_texts(rows, self._augment, 1)
+            own = [view or row["input_ids"] for view, row in zip(views, rows, strict=True)]
+            batch |= self.pad(own, "positive_")
         if self._reverse is not None:
-            negatives = self.build_negatives(rows)
+            is_static = NEGATIVE in rows[0]
+            negatives = [row[NEGATIVE] for row in rows] if is_static else self.change_texts(rows, self._reverse, 0)
             places = [place for place, ids in enumerate(negatives) if ids]
             batch["negative_rows"] = torch.tensor(places, dtype=torch.int64)
             if places:
@@ -75,17 +83,14 @@ class ContrastiveCollator:
         padded = self._tokenizer.pad([{"input_ids": list(ids)} for ids in input_ids], return_tensors="pt")
         return {f"{prefix}{name}": padded[name] for name in ("input_ids", "attention_mask")}
 
-    def build_negatives(self, rows: list[Row]) -> list[Sequence[int]]:
-        """The token ids of each row's hard negative, empty for a row without one."""
-        if NEGATIVE in rows[0]:
-            return [row[NEGATIVE] for row in rows]
-        assert self._reverse is not None
-        texts = [
-            self._reverse(row["text"], np.random.default_rng((self._seed, self._tracker.epoch, compute_key(ids))))
-            for row in rows
-            for ids in [row["input_ids"]]
-        ]
-        return encode_changed(texts, self._tokenizer)
+    def change_texts(self, rows: list[Row], change: ChangeText, stream: int) -> list[Sequence[int]]:
+        """The token ids of each row's changed text, none where it cannot be changed.
+
+        `stream` keeps the random numbers of two changes apart.
+        """
+        keys = [(self._seed, self._tracker.epoch, compute_key(row["input_ids"]), stream) for row in rows]
+        changed = [change(row["text"], np.random.default_rng(key)) for row, key in zip(rows, keys, strict=True)]
+        return encode_changed(changed, self._tokenizer)
 
 
 class JointCollator:

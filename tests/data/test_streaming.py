@@ -314,3 +314,15 @@ class Regression(torch.nn.Module):
 
     def forward(self, values: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"loss": self.linear(values).pow(2).mean()}
+
+
+def test_a_stream_may_keep_its_texts(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
+    path = write_reviews(tmp_path / "a.txt", range(40))
+    args = CorpusArguments(dataset_name=[str(path)], target_dataset="none", streaming=True, max_seq_length=16)
+    train, validation = stream_corpus(args, tokenizer, (), 1, 10, keep_texts=True)
+    plain, plain_validation = stream_corpus(args, tokenizer, (), 1, 10)
+    rows = [*train, *validation]
+    assert ids_of(rows) == ids_of([*plain, *plain_validation])
+    assert len(rows) == 40
+    for row in rows:
+        assert tokenizer(row["text"])["input_ids"] == row["input_ids"]

@@ -302,3 +302,26 @@ def test_batches_of_many_lengths_differ_between_seeds() -> None:
         batches = np.array(group_by_length(lengths, 8, seeded(seed))).reshape(-1, 8)
         pairs.append({frozenset(pair) for batch in batches.tolist() for pair in combinations(batch, 2)})
     assert len(pairs[0] & pairs[1]) < 0.1 * len(pairs[0])
+
+
+# --- texts beside tokens ---
+
+
+@pytest.mark.parametrize("long_texts", LONG_TEXTS)
+@pytest.mark.parametrize("kind", ["bert", "roberta", "albert"])
+def test_each_sequence_has_the_part_of_the_review_that_it_is(
+    build_tiny_encoder: Callable[[str], Path], kind: str, long_texts: str
+) -> None:
+    tokenizer = load_tokenizer(str(build_tiny_encoder(kind)), 16)
+    texts = ["The  film is not GOOD", "good " * 40 + "but very funny", "", "the plot\nis bad, and " * 9]
+    splits = DatasetDict({"train": Dataset.from_dict({"text": texts})})
+    plain = tokenize_long_texts(splits, tokenizer, 16, long_texts)["train"]
+    found = tokenize_long_texts(splits, tokenizer, 16, long_texts, keep_texts=True)["train"]
+    for name in ("input_ids", "special_tokens_mask", "length"):
+        assert found[name][:] == plain[name][:]
+    assert found["text"][0] == texts[0]
+    assert all(any(part in text for text in texts) for part in found["text"])
+    if long_texts == "chunk":  # nothing is lost or there twice, but for white space
+        assert "".join("".join(found["text"]).split()) == "".join("".join(texts).split())
+    if kind == "bert":
+        assert tokenizer(found["text"][:])["input_ids"] == found["input_ids"][:]

@@ -35,6 +35,7 @@ from sentiment.reporting.terminal import render_adaptation
 OBJECTIVES: dict[str, dict[str, Any]] = {
     "contrastive": {"objective": "contrastive"},
     "hard negatives": {"objective": "contrastive", "hard_negatives": True},
+    "augmented": {"objective": "contrastive", "contrastive_positives": ["delete", "swap"]},
     "mean": {"objective": "contrastive", "contrastive_target": "mean"},
     "joint": {"objective": "mlm+contrastive", "hard_negatives": True},
     "supervised": {"objective": "supervised_contrastive", "temperature": 0.2},
@@ -189,9 +190,7 @@ def test_two_processes_are_one_with_the_same_batch(
     flags += ["--objective", "supervised_contrastive", "--temperature", "0.2"]
     mean = ["--dataset", str(reviews_csv), "--objective", "contrastive", "--contrastive_target", "mean"]
     for name, own in {"supervised": flags, "mean": flags[:-4] + mean}.items():
-        one, two = (
-            launch(processes, "train_mlm.py", tmp_path / f"{name}{processes}", *own) for processes in (1, 2)
-        )
+        one, two = (launch(processes, "train_mlm.py", tmp_path / f"{name}{processes}", *own) for processes in (1, 2))
         assert read(two / "run.json")["hardware"]["processes"] == 2
         alone, together = (read(folder / "metrics.json")["validation"] for folder in (one, two))
         assert together["before"] == pytest.approx(alone["before"], rel=1e-5)
@@ -236,6 +235,15 @@ def test_without_labels_there_is_no_probe(run: Run, tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"hard_negatives": True}, "--hard_negatives True: --objective mlm has no such option"),
+        ({"contrastive_positives": ["swap"]}, "--contrastive_positives .*swap.*: --objective mlm has no such option"),
+        (
+            {"objective": "contrastive", "contrastive_positives": ["contrast"]},
+            "--contrastive_positives contrast: choose",
+        ),
+        (
+            {"objective": "contrastive", "contrastive_positives": ["swap"], "contrastive_target": "mean"},
+            "--contrastive_positives swap: --contrastive_target mean has no other view",
+        ),
         ({"objective": "contrastive", "mlm_weight": 0.3}, "--mlm_weight 0.3: --objective contrastive has no such"),
         ({"objective": "contrastive", "mlm_probability": 0.3}, "--mlm_probability 0.3: --objective contrastive"),
         ({"objective": "contrastive", "gradient_accumulation_steps": 2}, "--gradient_accumulation_steps 2: with"),
@@ -255,8 +263,11 @@ def test_options_that_an_objective_cannot_honour(
 
 
 def test_views_without_dropout_are_equal_and_refused(run: Run, tiny_bert: Path) -> None:
-    with pytest.raises(InputError, match=r"has no dropout, .*--contrastive_target mean"):
+    with pytest.raises(
+        InputError, match=r"has no dropout, .*--contrastive_positives delete, --contrastive_target mean"
+    ):
         run(objective="contrastive", model_name_or_path=tiny_bert)
+    run(objective="contrastive", model_name_or_path=tiny_bert, contrastive_positives=["swap"], num_train_epochs=1)
 
 
 @pytest.mark.parametrize("share", [0.3, 0.4])

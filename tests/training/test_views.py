@@ -78,6 +78,27 @@ def test_hard_negatives_depend_on_seed_epoch_and_text_alone(tokenizer: PreTraine
     assert again.tolist() == first.tolist()
 
 
+def test_augmented_views_take_the_place_of_the_text_where_it_can_be_changed(
+    tokenizer: PreTrainedTokenizerBase, rows: Dataset
+) -> None:
+    collator = ContrastiveCollator(tokenizer, reverse, 3, EpochTracker(), augment=reverse)
+    batch = collator(list(rows))
+    views = tokenizer.batch_decode(batch["positive_input_ids"], skip_special_tokens=True)
+    assert views[1] == TEXTS[1]
+    assert views[0] != TEXTS[0]
+    assert set(views[0].split()) - set(TEXTS[0].split()) <= set(OTHERS)
+    drawn = {tuple(collator([rows[0]])[name][0].tolist()) for name in ("positive_input_ids", "negative_input_ids")}
+    seeds = [ContrastiveCollator(tokenizer, reverse, seed, augment=reverse)([rows[0]]) for seed in range(12)]
+    drawn |= {tuple(found[f"{name}_input_ids"][0].tolist()) for found in seeds for name in ("positive", "negative")}
+    assert any(
+        found["positive_input_ids"].tolist() != found["negative_input_ids"].tolist() for found in seeds
+    )  # of random numbers of their own
+    assert len(drawn) > 2
+    static = add_static_views(rows, tokenizer, None, seed=1)
+    views = ContrastiveCollator(tokenizer, augment=reverse)(list(static))["positive_input_ids"]
+    assert views[0, : len(static[0][POSITIVE])].tolist() == static[0][POSITIVE]
+
+
 def test_static_views_lack_tokens_and_come_with_their_rows(tokenizer: PreTrainedTokenizerBase, rows: Dataset) -> None:
     views = add_static_views(rows, tokenizer, reverse, seed=5)
     for row in views:
