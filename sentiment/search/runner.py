@@ -25,7 +25,7 @@ from sentiment.search.results import (
     summarize_search,
     write_best_options,
 )
-from sentiment.search.sampling import STORAGE_FILE, check_description, load_study, settle_interrupted
+from sentiment.search.sampling import DRAW_LOCK, STORAGE_FILE, check_description, load_study, settle_interrupted
 from sentiment.search.tasks import ADAPTATIONS, Outcome, Task, run_task
 from sentiment.search.trial import FAILED, RECORD_FILE
 from sentiment.storage import write_json
@@ -36,7 +36,7 @@ from sentiment.study.runner import print_progress
 # In the order of writing.
 WRITTEN_FILES = (BEST_FILE, BEST_ADAPTATION_FILE, *FIGURES, "report.md", "report.html", "search.json")
 WRITTEN_FOLDERS = (ADAPTATIONS, "trials", "defaults", "confirm", "logs")
-HIDDEN_FILES = (LOCK_FILE, f"{STORAGE_FILE}*", f".{STORAGE_FILE}.lock")
+HIDDEN_FILES = (LOCK_FILE, f"{STORAGE_FILE}*", DRAW_LOCK)
 
 
 def run_search(argv: Sequence[str]) -> dict[str, Any] | None:
@@ -98,6 +98,8 @@ def finish_search(
     write_search_report(options.folder, summary)
     write_json(options.folder / "search.json", summary)
     remove_adapted_weights(options.folder / ADAPTATIONS, kept=best["adaptation"])
+    for lock in (options.folder / DRAW_LOCK, *options.folder.glob(f"{ADAPTATIONS}/*.lock")):
+        lock.unlink(missing_ok=True)
     return summary
 
 

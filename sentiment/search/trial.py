@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerContro
 
 from sentiment.config.parsing import build_arguments
 from sentiment.data.finetuning_data import RunData, load_split_reviews, prepare_data
-from sentiment.models.classifier import load_trained_classifier
+from sentiment.models.classifier import SentimentClassifier
 from sentiment.pipelines import adaptation, finetuning
 from sentiment.pipelines.finetuning import FinetuningRun, evaluate
 from sentiment.runs.folder import remove_checkpoints
@@ -65,9 +65,9 @@ class ValidationRun(FinetuningRun):
     ) -> dict[str, Any]:
         """Validation metrics of the best epoch, history and resources; writes the validation predictions if asked."""
         if self.keep_predictions:
-            trained = load_trained_classifier(str(self.run_dir / "model"), trainer.args.device)
             part = data.splits["validation"]
-            _, probabilities = evaluate(trained, data.tokenized["validation"], tokenizer, part)
+            assert isinstance(trainer.model, SentimentClassifier)  # it scores in the precision of training, as trials
+            _, probabilities = evaluate(trainer.model, data.tokenized["validation"], tokenizer, part)
             write_predictions(self.run_dir / PREDICTIONS_FILE, part, probabilities)
         return self.summarize_training(trainer, data)
 

@@ -139,7 +139,7 @@ def test_a_recorded_trial_is_only_told(options: SearchOptions) -> None:
     assert study.trials[1].state.name == "PRUNED"
 
 
-def test_another_search_in_the_folder_is_refused(options: SearchOptions, tmp_path: Path) -> None:
+def test_another_search_in_the_folder_is_refused(options: SearchOptions) -> None:
     description = options.describe()
     check_description(load_study(options), options.folder, description)
     check_description(load_study(options), options.folder, description)

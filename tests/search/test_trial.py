@@ -74,7 +74,7 @@ def own_reviews(tmp_path: Path) -> Path:
     return path
 
 
-def read_options(write_search_file: Write, tmp_path: Path, **changes: Any) -> tuple[SearchOptions, Candidate]:
+def read_options(write_search_file: Write, **changes: Any) -> tuple[SearchOptions, Candidate]:
     options = read_search(write_search_file(**changes))
     return options, options.build_candidate({})
 
@@ -90,7 +90,7 @@ def list_keys(value: Any, prefix: str = "") -> Iterator[str]:
 def test_no_test_row_is_tokenized_and_no_test_metric_written(
     write_search_file: Write, watch_tokenizer: Callable[[set[str]], set[str]], own_reviews: Path, tmp_path: Path
 ) -> None:
-    options, candidate = read_options(write_search_file, tmp_path)
+    _, candidate = read_options(write_search_file)
     candidate.finetuning["dataset_name"] = str(own_reviews)
     run_options = candidate.finetuning | {"output_dir": str(tmp_path / "control"), "seed": 1}
     _, data_args, _ = build_arguments(finetuning.ARGUMENTS, run_options)
@@ -120,7 +120,7 @@ def test_no_test_row_is_tokenized_and_no_test_metric_written(
 
 def test_a_trial_trains_as_a_fine_tuning_does(write_search_file: Write, tmp_path: Path) -> None:
     """Metrics are bit-identical to those of `train_e2e.py` with the options, for each seed."""
-    _, candidate = read_options(write_search_file, tmp_path)
+    _, candidate = read_options(write_search_file)
     found = score_candidate(candidate, tmp_path / "trial", [1, 2], "macro_f1", tmp_path / "adaptations")
     for position, seed in enumerate((1, 2)):
         metrics = finetuning.finetune(
@@ -142,7 +142,7 @@ def test_adaptations_are_shared(
         "finetuning": {"dropout": {"low": 0.0, "high": 0.2}},
         "adaptation": {"mlm_probability": {"choices": [0.15, 0.3]}},
     }
-    options, candidate = read_options(write_search_file, tmp_path, adaptation=text, space=space)
+    options, candidate = read_options(write_search_file, adaptation=text, space=space)
     other = options.build_candidate({"dropout": 0.1, "adaptation.mlm_probability": 0.3})
     train = adaptation.AdaptationRun.train
     trained: list[Path] = []
