@@ -61,8 +61,8 @@ COMMANDS = {name: text for step in STEPS.values() for name, text in step.items()
 # Commands whose options are those of runs, which `parse_arguments` parses.
 RUN_COMMANDS = (commands.audit, commands.train, commands.adapt, commands.finetune, commands.study, commands.search)
 EXIT_CODES = (
-    "exit codes: 0 done; 1 a file cannot be read or written, a run of a study failed, an export is refused, a record "
-    "not reproduced or a failure rate over --max_failure_rate; 2 wrong input (one line says what to do); 3 training "
+    "exit codes: 0 done; 1 a file cannot be read or written, a run of a study or all of a search failed, an export is "
+    "refused, a record not reproduced or a failure rate over --max_failure_rate; 2 wrong input (one line says what to do); 3 training "
     "diverged; 4 disk full; 130 or 143 interrupted"
 )
 
