@@ -34,7 +34,7 @@ docs: $(DOCS_SETUP)
 
 setup: $(SETUP)
 	@$(BIN)/sentiment fetch minilm > /dev/null
-	@$(BIN)/sentiment fetch snippets > /dev/null
+	@for name in snippets lexicon synonyms keyboard words; do $(BIN)/sentiment fetch $$name > /dev/null || exit 1; done
 
 $(SETUP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'

@@ -5,7 +5,7 @@ They import what they need when they run, so that `sentiment fetch` does not imp
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -33,34 +33,9 @@ def fetch(name: str) -> None:
     print(EMBEDDED[name]())
 
 
-@dataclass
-class AuditArguments:
-    """Options of an audit beside those of the data."""
-
-    model: str = field(
-        default="minilm",
-        metadata={"help": "Model whose tokenizer counts tokens; minilm has the vocabulary of bert-base-uncased."},
-    )
-    seed: int = field(default=42, metadata={"help": "Seed of the split."})
-    output: str | None = field(default=None, metadata={"help": "Also write the audit as JSON to this file."})
-    label_issues: str | None = field(
-        default=None,
-        metadata={
-            "help": "The folder of a finished fine-tuning: instead, list rows of its data whose label is most likely "
-            "wrong. Its recipe is trained once a fold, and judges the rows of that fold."
-        },
-    )
-    folds: int = field(default=5, metadata={"help": "With --label_issues: number of folds."})
-    output_dir: str = field(default="outputs/label_issues", metadata={"help": "With --label_issues: folder to write."})
-
-    def __post_init__(self) -> None:
-        """Raises InputError for a seed that no generator takes."""
-        require(0 <= self.seed < 2**32, f"--seed {self.seed}: from 0 to 4294967295")
-
-
 def audit(flags: Sequence[str]) -> None:
     """Prints the audit of a dataset, as published and as split by a run, or the label issues of a run's data."""
-    from sentiment.config.arguments import DataArguments
+    from sentiment.config.arguments import AuditArguments, DataArguments
     from sentiment.config.parsing import parse_arguments
     from sentiment.config.recorded_options import list_changed_options
     from sentiment.data.finetuning_data import audit_published, audit_reviews, load_split_reviews
@@ -70,11 +45,16 @@ def audit(flags: Sequence[str]) -> None:
     from sentiment.storage import write_json
 
     data_args, args = parse_arguments([DataArguments, AuditArguments], flags, prog="sentiment audit")
+    own = {name for name in list_changed_options(args) if name != "label_issues"}
+    misplaced = sorted(own & {"folds", "output_dir"} if not args.label_issues else own - {"folds", "output_dir"})
     if args.label_issues:
-        changed = ", ".join(f"--{name}" for name in list_changed_options(data_args) if name != "data_dir")
+        changed = ", ".join(
+            f"--{name}" for name in [*list_changed_options(data_args), *misplaced] if name != "data_dir"
+        )
         require(not changed, f"{changed}: --label_issues reads the data of the run {args.label_issues}, as it was read")
         audit_label_issues(args.label_issues, args.output_dir, args.folds, data_args.data_dir)
         return
+    require(not misplaced, f"--{', --'.join(misplaced)}: with --label_issues only")
     tokenizer = load_tokenizer(resolve_model(args.model))
     audits = {"published": audit_published(data_args, tokenizer)}
     print(render_audit(audits["published"], f"{data_args.dataset_name} as published"))
@@ -89,11 +69,11 @@ def audit(flags: Sequence[str]) -> None:
 
 def audit_label_issues(run: str, output_dir: str, folds: int, data_dir: str | None) -> None:
     """Prints how many labels of a run's data are suspected to be wrong, by class, and writes their list and report."""
-    from sentiment.pipelines import label_issues
+    from sentiment.pipelines.label_audit import audit_label_issues as audit_run_labels
     from sentiment.reporting.terminal import render_label_issues
     from sentiment.runs.results import ISSUES_FILE
 
-    found = label_issues.audit_label_issues(run, output_dir, folds, data_dir)
+    found = audit_run_labels(run, output_dir, folds, data_dir)
     print(f"{render_label_issues(found)}\n\nList: {Path(output_dir) / ISSUES_FILE}")
     print(f"Report: {Path(output_dir) / 'report.html'}")
 
@@ -209,7 +189,7 @@ def compare(
     folder_b: str,
     output_dir: str,
     metric: str,
-    label_issues: str | None,
+    label_issues: Sequence[str],
     behaviour: str | None,
     dataset: str | None,
     data_dir: str | None,
@@ -239,7 +219,7 @@ def compare(
 
 def behaviour(models: list[str], output_dir: str, max_failure_rate: float, capabilities: str, **options: Any) -> None:
     """Prints the failure rates of models in behaviour tests, and writes the report; exit code 1 if one is too high."""
-    from sentiment.pipelines.behaviour import list_exceeded, run_behaviour_tests
+    from sentiment.pipelines.behaviour_tests import list_exceeded, run_behaviour_tests
     from sentiment.reporting.behaviour_report import render_behaviour
 
     require(0 <= max_failure_rate <= 1, f"--max_failure_rate {max_failure_rate}: from 0 to 1")

@@ -86,3 +86,12 @@ def has_bf16_units() -> bool:
     limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
     is_limited = limit not in ("", "ALL", "DEFAULT") and not any(unit in limit for unit in ("BF16", "FP16", "AMX"))
     return not is_limited and bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def print_error(message: str, is_common: bool = False) -> None:
+    """Prints an error; those of other ranks with their number, unless every rank has the same one."""
+    rank = get_rank()
+    if rank == 0:
+        print(f"error: {message}", file=sys.stderr)
+    elif not is_common:
+        print(f"error (rank {rank}): {message}", file=sys.stderr)

@@ -12,8 +12,9 @@ PACKAGE = Path(sentiment.__file__).parent
 # From the bottom to the top.
 LAYERS = (
     *(("exceptions",), ("environment", "storage"), ("config", "demo"), ("data",), ("models",), ("training",)),
-    *(("evaluation",), ("runs",), ("reporting",), ("inference",), ("pipelines", "serving"), ("study", "search")),
-    ("commands",),
+    *(("evaluation",), ("runs",), ("reporting",), ("inference",), ("objectives",), ("pipelines", "serving")),
+    *(("study", "search"), ("commands",)),
+    ("command_parser",),
     ("cli", "__main__", "__init__"),
 )
 LEVELS = {name: level for level, names in enumerate(LAYERS) for name in names}

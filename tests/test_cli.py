@@ -54,7 +54,7 @@ def rows_of(text: str) -> list[list[str]]:
 # --- fetch ---
 
 
-@pytest.mark.parametrize("name", ["minilm", "snippets"])
+@pytest.mark.parametrize("name", sorted(embedded.EMBEDDED))
 def test_fetch_prints_the_path_alone(name: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     monkeypatch.setitem(embedded.EMBEDDED, name, lambda: Path("/cache") / name)
     call("fetch", name)

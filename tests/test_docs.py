@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from transformers import BertConfig, BertModel, TrainingArguments
 
-from sentiment.cli import build_parser
-from sentiment.commands import AuditArguments
+from sentiment.command_parser import build_parser
 from sentiment.config.arguments import (
     AdaptationArguments,
+    AuditArguments,
     CorpusArguments,
     DataArguments,
     FinetuningArguments,
@@ -148,7 +148,7 @@ def list_known_options() -> set[str]:
     options = {f"--{field.name}" for group in classes for field in fields(group)} | FOREIGN_OPTIONS
     for group in classes:
         options.update(*(field.metadata.get("aliases", []) for field in fields(group)))
-    sources = [ROOT / "sentiment" / "cli.py", *(ROOT / "tests").glob("[bf]*/*.py")]
+    sources = [ROOT / "sentiment" / "command_parser.py", *(ROOT / "tests").glob("[bf]*/*.py")]
     return options.union(*(re.findall(r'"(--[\w-]+)"', read(source)) for source in sources), {"--help", "--version"})
 
 
@@ -255,13 +255,15 @@ def test_both_readmes_have_the_same_commands_tables_and_links() -> None:
 
 
 def test_yaml_files_of_the_user_guide_are_read(tmp_path: Path) -> None:
-    study, search, example = (
+    study, own_arms, search, example = (
         block for language, block in FENCE.findall(read(ROOT / "docs" / "user-guide.md")) if language == "yaml"
     )
     (tmp_path / "study.yaml").write_text(study, encoding="utf-8")
     options = read_study([str(tmp_path / "study.yaml")])
     assert options.args.metric == options.finetuning["metric_for_best_model"] == "macro_f1"
     assert options.adaptations["mlm"]["target_dataset"] == "labelled.csv"
+    (tmp_path / "arms.yaml").write_text(own_arms, encoding="utf-8")
+    assert list(read_study([str(tmp_path / "arms.yaml")]).effects) == ["sparse against e2e", "dropout"]
     (tmp_path / "search.yaml").write_text(search, encoding="utf-8")
     found = read_search([str(tmp_path / "search.yaml")])
     assert [dimension.name for dimension in found.space][-1] == "mlm_probability"

@@ -4,7 +4,7 @@ import inspect
 from dataclasses import fields
 
 import sentiment
-from sentiment.cli import build_parser
+from sentiment.command_parser import build_parser
 from sentiment.config.parsing import get_canonical_names
 from sentiment.pipelines import adaptation, finetuning
 

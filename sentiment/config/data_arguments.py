@@ -204,6 +204,11 @@ class CorpusArguments(SourceArguments):
     target_max_rows: str = option("auto", "--max_rows of the fine-tuning to come.")
     target_sample: str = option("first", "--sample of the fine-tuning to come.", choices=SAMPLES)
     target_split_seed: int | None = option(None, "--split_seed of the fine-tuning to come. Default: --seed.")
+    target_max_train_samples: int | None = option(
+        None,
+        "--max_train_samples of the fine-tuning to come: no other labels are read. With the same --seed, they are the "
+        "same rows. Default: all.",
+    )
     target_dataset_revision: str | None = option(None, "--dataset_revision of the fine-tuning to come.")
     target_text_column_names: str | None = option(None, "--text_column_names of the fine-tuning to come.")
     target_label_column_name: str | None = option(None, "--label_column_name of the fine-tuning to come.")
@@ -231,7 +236,7 @@ class CorpusArguments(SourceArguments):
         self.target_max_rows = normalise_limit("target_max_rows", self.target_max_rows, ("all", "auto"))
         require_seed(self, "target_split_seed")
         require_at_least(self, 8, "max_seq_length")
-        require_at_least(self, 1, "shuffle_buffer_size")
+        require_at_least(self, 1, "shuffle_buffer_size", "target_max_train_samples")
         percentage = self.validation_split_percentage
         require(1 <= percentage <= 50, f"--validation_split_percentage {percentage}: from 1 to 50")
 

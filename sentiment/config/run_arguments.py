@@ -59,6 +59,7 @@ class RunArguments(TrainingArguments):
     output_dir: str = option("outputs/run", "Folder of the run.")
     learning_rate: float = option(5e-5, "Peak learning rate of the encoder.", "--lr")
     head_lr: float | None = option(None, "Peak learning rate of the head. Default: --learning_rate.")
+    layer_decay: float = option(1.0, "Layer-wise learning-rate decay, from each layer to the one below; 1.0: off.")
     batch_size: int | None = option(
         None,
         "Global batch size, over all processes and accumulation steps; an alternative to "
@@ -160,6 +161,8 @@ class RunArguments(TrainingArguments):
             require(value is None or 0 < value < math.inf, f"--{name} {value}: must be above 0 and finite")
         require(0 <= self.warmup_steps < math.inf, f"--warmup_steps {self.warmup_steps}: a ratio below 1, or steps")
         require(0 <= self.weight_decay < math.inf, f"--weight_decay {self.weight_decay}: must be 0 or more, and finite")
+        decay = self.layer_decay
+        require(0 < decay <= 1, f"--layer_decay {decay}: above 0, and at most 1 (rates fall towards the embeddings)")
         epochs = self.num_train_epochs
         require(epochs is None or 0 < epochs < math.inf, f"--num_train_epochs {epochs}: must be above 0")
         require(self.save_minutes >= 0, f"--save_minutes {self.save_minutes}: 0 or more")

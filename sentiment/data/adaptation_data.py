@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 from transformers import PreTrainedTokenizerBase
 
 from sentiment.config.arguments import AdaptationArguments, CorpusArguments, DataArguments
@@ -38,6 +38,7 @@ TARGET_OPTIONS = (
     *("text_column_names", "label_column_name", "label_mapping", "unlabelled_value", "encoding"),
     *("dataset_revision", "train_file", "validation_file", "test_file"),
 )
+BUDGET_OPTION = "max_train_samples"  # one more; in studies, that of each fine-tuning
 # Those that --dataset has itself: their values where it is the labelled dataset too.
 OWN_OPTIONS = ("text_column_names", "encoding", "dataset_revision")
 SHARED_OPTIONS = ("preset", "data_dir", "cleaning", "preprocessing_num_workers", "text_column_delimiter")
@@ -75,23 +76,27 @@ def collect_held_out_keys(args: CorpusArguments, seed: int) -> set[str]:
             streaming=True,
         )
         held_out |= collect_published_test_keys(published)
-    target = build_target_arguments(args)
-    if target:
-        try:
-            splits = load_split_reviews(target, seed).splits
-        except InputError as error:
-            own = OWN_OPTIONS if args.target_dataset == "auto" else ()  # those of the reviews themselves
-            message = re.sub(
-                "--(" + "|".join(name for name in TARGET_OPTIONS if name not in own) + r")\b",
-                r"--target_\1",
-                str(error),
-            )
-            raise InputError(
-                f"{message} ({target.dataset_name} is read to keep its test texts out of the corpus: name other "
-                "labelled reviews with --target_dataset, or 'none')"
-            ) from error
-        held_out.update(compute_corpus_key(text) for name in ("validation", "test") for text in splits[name]["text"])
+    target = load_target_splits(args, seed)
+    if target is not None:
+        held_out.update(compute_corpus_key(text) for name in ("validation", "test") for text in target[name]["text"])
     return held_out
+
+
+def load_target_splits(args: CorpusArguments, seed: int) -> DatasetDict | None:
+    """The splits of the fine-tuning to come, with its label budget; None if there is none yet."""
+    target = build_target_arguments(args)
+    if target is None:
+        return None
+    try:
+        return load_split_reviews(target, seed).splits
+    except InputError as error:
+        own = OWN_OPTIONS if args.target_dataset == "auto" else ()  # those of the reviews themselves
+        names = "|".join(name for name in (*TARGET_OPTIONS, BUDGET_OPTION) if name not in own)
+        raise InputError(
+            re.sub(rf"--({names})\b", r"--target_\1", str(error))
+            + f" ({target.dataset_name} is read to keep its test texts out of the corpus: name other labelled reviews "
+            "with --target_dataset, or 'none')"
+        ) from error
 
 
 def build_target_arguments(args: CorpusArguments) -> DataArguments | None:
@@ -100,7 +105,7 @@ def build_target_arguments(args: CorpusArguments) -> DataArguments | None:
     Raises:
         InputError: it is not named, and the reviews are several datasets of one's own.
     """
-    options = {name: getattr(args, f"target_{name}") for name in TARGET_OPTIONS}
+    options = {name: getattr(args, f"target_{name}") for name in (*TARGET_OPTIONS, BUDGET_OPTION)}
     options |= {name: getattr(args, name) for name in SHARED_OPTIONS}
     if args.target_dataset == "none":
         return None
@@ -125,14 +130,19 @@ def describe_corpus(corpus: Corpus) -> str:
 
 
 def prepare_adaptation_data(
-    corpus_args: CorpusArguments, args: AdaptationArguments, tokenizer: PreTrainedTokenizerBase
+    corpus_args: CorpusArguments,
+    args: AdaptationArguments,
+    tokenizer: PreTrainedTokenizerBase,
+    keep_texts: bool = False,
 ) -> AdaptationData:
-    """The texts of an adaptation, in memory or streamed."""
+    """The texts of an adaptation, in memory or streamed; with `keep_texts`, as text too, beside their tokens."""
     options = {name: getattr(corpus_args, name) for name in ("cleaning", "max_seq_length", "long_texts")}
     max_seq_length, workers = corpus_args.max_seq_length, corpus_args.preprocessing_num_workers
     if corpus_args.streaming:
         held_out_keys = collect_held_out_keys(corpus_args, args.seed)
-        stream, held_out = stream_corpus(corpus_args, tokenizer, held_out_keys, args.seed, STREAM_VALIDATION_ROWS)
+        stream, held_out = stream_corpus(
+            corpus_args, tokenizer, held_out_keys, args.seed, STREAM_VALIDATION_ROWS, keep_texts
+        )
         return AdaptationData(
             train=EndlessDataset(stream),
             validation=held_out,
@@ -145,7 +155,7 @@ def prepare_adaptation_data(
     texts = corpus.splits
     if is_main_process():
         print(describe_corpus(corpus), file=sys.stderr)
-    tokenized = tokenize_long_texts(texts, tokenizer, max_seq_length, corpus_args.long_texts, workers)
+    tokenized = tokenize_long_texts(texts, tokenizer, max_seq_length, corpus_args.long_texts, workers, keep_texts)
     audit = {
         "rows": {"read": corpus.rows_read} | {name: len(part) for name, part in texts.items()},
         "dropped": corpus.dropped,

@@ -1,11 +1,13 @@
 """Cases of behaviour tests: the built-in suite, a YAML file of templates, or a table."""
 
 import random
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from sentiment.config.data_arguments import LANGUAGE_CODE
 from sentiment.config.parsing import YAML_SUFFIXES, read_yaml
 from sentiment.data.case_templates import ORIGINAL, check_placeholders, generate_texts
 from sentiment.data.columns import ColumnOptions, list_names
@@ -103,6 +105,9 @@ def read_templates(path: str | None, capabilities: Sequence[str], count: int, se
     where = path or "the built-in suite"
     content = read_yaml(Path(path) if path else BUILT_IN)
     check_keys(where, content, ("language", "words", "capabilities"))
+    language = content.get("language")
+    is_code = language is None or (isinstance(language, str) and re.fullmatch(LANGUAGE_CODE, language) is not None)
+    require(is_code, f"{where}, language: {language!r} is no code such as en or de; quote codes, such as 'no'")
     lists: Any = content.get("words") or {}
     require(isinstance(lists, dict), f"{where}, words: must hold one 'name: [words]' per line")
     words = {name: check_words(f"{where}, words", name, found) for name, found in lists.items()}
@@ -132,7 +137,7 @@ def read_templates(path: str | None, capabilities: Sequence[str], count: int, se
         descriptions[name] = str(section.get("description") or "")
         if len(found) < count:
             notes.append(f"{name}: its templates give {len(found)} different cases, not {count}")
-    return Suite(where, cases, content.get("language"), descriptions, notes, count, seed)
+    return Suite(where, cases, language, descriptions, notes, count, seed)
 
 
 def list_texts(case: Case) -> dict[str, str]:

@@ -40,8 +40,8 @@ def read_cells(path: str, lines: Iterable[str], delimiter: str) -> Iterator[tupl
     """Number and cells of each row, the header being row 0; blank lines are no rows.
 
     Cells are quoted as in RFC 4180; one that is not, such as `"Great" film`, stays as it is if its line has as many
-    cells as the header, so that none of them holds a delimiter. If tabs separate the cells, which texts rarely hold, so
-    does one with a quote that is not closed in its line.
+    cells as the header whether quotes are heeded or not, so that none of them holds a delimiter. If tabs separate the
+    cells, which texts rarely hold, so does one with a quote that is not closed in its line.
 
     Raises:
         InputError: other quotes, a text that begins with an unquoted line break, or another number of cells than in
@@ -61,7 +61,9 @@ def read_cells(path: str, lines: Iterable[str], delimiter: str) -> Iterator[tupl
             first, *rest = feed.record
             cells = first.rstrip("\r\n").split(delimiter)
             is_open = "unexpected end" in str(error) or len(feed.record) > LONGEST_QUOTE_LINES
-            is_unclear = delimiter != "\t" and (is_open or bool(rest))  # the cell may go on below
+            heeded = next(csv.reader([first], delimiter=delimiter), [])  # with lenient quotes
+            # The cell may go on below, or hold a delimiter.
+            is_unclear = delimiter != "\t" and (is_open or bool(rest) or len(heeded) != len(cells))
             if is_unclear or (width and len(cells) != width):
                 cause = "a quote is not closed" if is_open else f"malformed ({error})"
                 raise InputError(f"{path}: row {row}: {cause}; double the quotes inside a quoted text") from None

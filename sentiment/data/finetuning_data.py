@@ -37,12 +37,13 @@ DROP_REASONS = {
 
 @dataclass
 class RunData:
-    """Splits with texts, the same tokenized, the audit, and a fingerprint of each split."""
+    """Splits with texts, the same tokenized, the audit, a fingerprint of each split, and texts not to be trained on."""
 
     splits: DatasetDict
     tokenized: DatasetDict
     audit: dict[str, Any]
     fingerprints: dict[str, str]
+    held_out_texts: list[str]
 
 
 def prepare_data(
@@ -50,6 +51,7 @@ def prepare_data(
 ) -> RunData:
     """The data of a run; its test split is neither tokenized nor audited nor returned unless `with_test`."""
     reviews = load_split_reviews(data_args, seed)
+    held_out = list_held_out_texts(reviews.splits)
     if not with_test:
         del reviews.splits["test"]
     if is_main_process():
@@ -60,7 +62,12 @@ def prepare_data(
     for warning in filter(None, [describe_unknown_tokens(audit), describe_small_classes(audit)]):
         if is_main_process():
             print(f"warning: {warning}", file=sys.stderr)
-    return RunData(reviews.splits, tokenized, audit, reviews.fingerprints)
+    return RunData(reviews.splits, tokenized, audit, reviews.fingerprints, held_out)
+
+
+def list_held_out_texts(splits: DatasetDict) -> list[str]:
+    """The texts of the validation and test split, which no model may be adapted to."""
+    return [text for name in ("validation", "test") for text in splits[name]["text"][:]]
 
 
 def describe_unknown_tokens(audit: dict[str, Any]) -> str:

@@ -38,6 +38,15 @@ def canonical_names(names: Iterable[str]) -> tuple[str, ...]:
     return LABEL_NAMES if [BINARY_VALUES.get(name) for name in plain] == [0, 1] else found
 
 
+def has_polarity(class_names: Sequence[str]) -> bool:
+    """Whether the classes are negative and positive, in this order.
+
+    >>> has_polarity(["neg", "pos"]), has_polarity(["ham", "spam"])
+    (True, False)
+    """
+    return canonical_names(class_names) == LABEL_NAMES
+
+
 def name_positive_class(class_names: Sequence[str]) -> str:
     """The class that precision, recall and F1 are of, in words; empty for positive.
 

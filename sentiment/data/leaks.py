@@ -1,5 +1,6 @@
 """Texts that contain each other as whole words, found by hashing word spans, and near-duplicates."""
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -107,10 +108,48 @@ class NearDuplicates:
         >>> [texts.add(text) for text in ("I loved each scene, and the end.", "Dull.", "loved each scene and the end")]
         [False, False, True]
         """
-        key = compute_text_key(text).replace(" ", "")
-        starts = range(max(1, len(key) - SHINGLE_LENGTH + 1))
-        found = {key[start : start + SHINGLE_LENGTH] for start in starts}
-        if any(len(found & other) >= NEAR_DUPLICATE * len(found | other) for other in self.shingles):
+        found = list_shingles(text)
+        if any(is_near(found, other) for other in self.shingles):
             return True
         self.shingles.append(found)
         return False
+
+
+def list_shingles(text: str) -> set[str]:
+    """The spans of `SHINGLE_LENGTH` characters of the normalised text without spaces."""
+    key = compute_text_key(text).replace(" ", "")
+    return {key[start : start + SHINGLE_LENGTH] for start in range(max(1, len(key) - SHINGLE_LENGTH + 1))}
+
+
+def is_near(shingles: set[str], others: set[str]) -> bool:
+    """Whether two texts, by their shingles, are near-duplicates."""
+    return len(shingles & others) >= NEAR_DUPLICATE * len(shingles | others)
+
+
+def find_near_duplicates(texts: Sequence[str], places: Sequence[int]) -> dict[int, list[int]]:
+    """For those of some places in `texts` that have any, the places of their near-duplicates, equal texts included.
+
+    Two sets that have `NEAR_DUPLICATE` of their shingles in common share one of the first few in any fixed order
+    (prefix filtering, Chaudhuri, Ganti & Kaushik 2006), so that only texts with such a one are compared.
+
+    >>> find_near_duplicates(["I loved each scene, and the end.", "Dull.", "loved each scene and the end"], [0, 1])
+    {0: [2]}
+    """
+    chosen = {place: list_shingles(texts[place]) for place in places}
+    index: dict[str, list[int]] = defaultdict(list)
+    for place, shingles in chosen.items():
+        for shingle in choose_prefix(shingles):
+            index[shingle].append(place)
+    found: dict[int, list[int]] = defaultdict(list)
+    for other, text in enumerate(texts):
+        shingles = list_shingles(text)
+        candidates = {place for shingle in choose_prefix(shingles) for place in index.get(shingle, ())}
+        for place in sorted(candidates - {other}):
+            if is_near(chosen[place], shingles):
+                found[place].append(other)
+    return dict(found)
+
+
+def choose_prefix(shingles: set[str]) -> list[str]:
+    """The first of the shingles in a fixed order, one more than a near-duplicate may lack."""
+    return sorted(shingles, key=hash)[: len(shingles) - math.ceil(NEAR_DUPLICATE * len(shingles)) + 1]

@@ -41,7 +41,9 @@ def open_spreadsheet(
         sheets = [sheet for sheet in sheets if has_columns(read_header(sheet), choose)]
         problem = f"{path}: has several sheets with cells ({names}), and {len(sheets)} of them have the columns"
         require(len(sheets) == 1, f"{problem}: keep the one with the reviews")
-    require(bool(sheets), f"{path}: no sheet has cells")
+    hidden = [sheet.title for sheet in workbook.worksheets if sheet.sheet_state != "visible"]
+    problem = f"no visible sheet has cells; unhide the one with the reviews ({', '.join(hidden)})"
+    require(bool(sheets), f"{path}: {problem if hidden else 'no sheet has cells'}")
     rows = sheets[0].iter_rows(min_row=2, values_only=True)
     header = read_header(sheets[0])
     chosen = {place for name in choose(header) for place, other in enumerate(header) if other == name}

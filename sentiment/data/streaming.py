@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from sentiment.config.arguments import CorpusArguments
 from sentiment.data.caching import map_batches
 from sentiment.data.corpus import hash_batch, hash_keys, load_corpus
-from sentiment.data.tokenization import SEQUENCES, Batch, chunk_batch, encode_batch
+from sentiment.data.tokenization import SEQUENCES, SEQUENCES_WITH_TEXTS, Batch, chunk_batch, chunk_texts, encode_batch
 from sentiment.exceptions import InputError, require
 
 HASHED_TEXTS = Features({"text": Value("string"), "hash": Value("uint64")})
@@ -50,13 +50,14 @@ def stream_corpus(
     held_out_keys: Collection[str],
     seed: int,
     validation_rows: int,
+    keep_texts: bool = False,
 ) -> tuple[IterableDataset, Dataset]:
     """A shuffled stream of training sequences, and those of the first `validation_rows` usable reviews, in memory.
 
-    Both have the columns of `tokenize_long_texts`. Each sequence is drawn at random from a buffer; the order depends
-    on the seed and on `set_epoch`. No review of the validation set and none with one of the `held_out_keys` is in the
-    stream; other duplicates stay, since finding them takes memory that grows with the corpus. Raises InputError if
-    nothing is left to train on.
+    Both have the columns of `tokenize_long_texts`, with `keep_texts` also `text`. Each sequence is drawn at random from
+    a buffer; the order depends on the seed and on `set_epoch`. No review of the validation set and none with one of the
+    `held_out_keys` is in the stream; other duplicates stay, since finding them takes memory that grows with the corpus.
+    Raises InputError if nothing is left to train on.
     """
     reviews, forbidden = load_corpus(args), hash_keys(held_out_keys)
     held_out: dict[int, str] = {}
@@ -69,15 +70,16 @@ def stream_corpus(
         "max_seq_length": args.max_seq_length,
         "long_texts": args.long_texts,
     }
-    validation = Dataset.from_dict(build_sequences({"text": list(held_out.values())}, **arguments), features=SEQUENCES)
+    build, features = (chunk_texts, SEQUENCES_WITH_TEXTS) if keep_texts else (build_sequences, SEQUENCES)
+    validation = Dataset.from_dict(build({"text": list(held_out.values())}, **arguments), features=features)
     forbidden = np.union1d(forbidden, np.fromiter(held_out, dtype=np.uint64))
     train = map_batches(
         keep_usable(reviews, args.cleaning, forbidden),
-        build_sequences,
+        build,
         fn_kwargs=arguments,
         batch_size=BATCH_SIZE,
-        remove_columns=list(HASHED_TEXTS),
-        features=SEQUENCES,
+        remove_columns=["hash"] if keep_texts else list(HASHED_TEXTS),
+        features=features,
     )
     require(
         next(iter(train), None) is not None,

@@ -18,6 +18,7 @@ LONG_TEXTS = ("chunk", "truncate")
 SEQUENCES = Features(
     {"input_ids": List(Value("int32")), "special_tokens_mask": List(Value("int8")), "length": Value("int32")}
 )
+SEQUENCES_WITH_TEXTS = Features(SEQUENCES | {"text": Value("string")})
 JITTER = 0.1  # width of the random factor on lengths
 
 
@@ -70,13 +71,21 @@ def tokenize_long_texts(
     max_seq_length: int,
     long_texts: str,
     num_proc: int | None = None,
+    keep_texts: bool = False,
 ) -> DatasetDict:
     """The texts as sequences of at most `max_seq_length` tokens: `input_ids`, `special_tokens_mask` and `length`.
 
     With `long_texts="chunk"`, a longer review becomes as few chunks as possible, of about equal length; with
-    `"truncate"`, its first tokens. A sequence has tokens of one review only; a review without tokens has none.
+    `"truncate"`, its first tokens. A sequence has tokens of one review only; a review without tokens has none. With
+    `keep_texts`, each sequence has its `text` too.
     """
     arguments = {"tokenizer": tokenizer, "max_seq_length": max_seq_length, "long_texts": long_texts}
+    if keep_texts:
+        options = {"remove_columns": ["text"], "features": SEQUENCES_WITH_TEXTS, "desc": "Tokenizing"}
+        columns = splits.select_columns(["text"]).items()
+        return DatasetDict(
+            {name: map_batches(part, chunk_texts, num_proc or 1, arguments, **options) for name, part in columns}
+        )
     options = {"remove_columns": ["tokens"], "features": SEQUENCES, "desc": "Chunking"}
     encoded = {name: encode_dataset(part, tokenizer, num_proc) for name, part in splits.items()}
     chunked = {name: map_batches(part, chunk_batch, num_proc, arguments, **options) for name, part in encoded.items()}
@@ -114,6 +123,19 @@ def chunk_batch(batch: Batch, tokenizer: PreTrainedTokenizerBase, max_seq_length
     lengths = [len(ids) for ids in input_ids]
     masks = {n: [*[1] * len(before), *[0] * (n - special), *[1] * len(after)] for n in set(lengths)}
     return {"input_ids": input_ids, "special_tokens_mask": [masks[length] for length in lengths], "length": lengths}
+
+
+def chunk_texts(batch: Batch, tokenizer: PreTrainedTokenizerBase, max_seq_length: int, long_texts: str) -> Batch:
+    """The sequences of a batch of reviews as `chunk_batch` makes them, each with its `text`, a part of the review."""
+    size = max_seq_length - count_special_tokens(tokenizer)
+    encodings = get_backend(tokenizer).encode_batch(batch["text"], add_special_tokens=False)
+    texts = [
+        text[encoding.offsets[chunk[0]][0] : encoding.offsets[chunk[-1]][1]].strip()
+        for text, encoding in zip(batch["text"], encodings, strict=True)
+        for chunk in chunk_tokens(range(len(encoding.ids)), size, long_texts)
+    ]
+    tokens = {"tokens": [encoding.ids for encoding in encodings]}
+    return chunk_batch(tokens, tokenizer, max_seq_length, long_texts) | {"text": texts}
 
 
 def chunk_tokens(tokens: Sequence[int], size: int, long_texts: str) -> list[Sequence[int]]:

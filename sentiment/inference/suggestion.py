@@ -102,6 +102,10 @@ def suggest_reviews(
         return is_near
 
     chosen = sample_badge(probabilities, embeddings, count, seed, is_redundant)
+    if len(chosen) < count:
+        left_out["alike to a suggestion for the model"] = (
+            len(candidates) - len(chosen) - left_out["near-duplicates of a suggestion"]
+        )
     for place in chosen:
         row = int(candidates[place])
         prediction = describe_prediction(checkpoint.labels, probabilities[place], is_first=place == chosen[0])

@@ -31,7 +31,7 @@ def use_fast_layers(model: Any, first_token_only: bool = False) -> None:
     if not is_enabled():
         return
     if first_token_only:
-        layers = model.bert.encoder.layer
+        layers = model.base_model.encoder.layer
         layers[-1] = FirstTokenLayer(model.config, len(layers) - 1)
     replace_modules(model, nn.Dropout, lambda dropout: FastDropout(dropout.p))
 

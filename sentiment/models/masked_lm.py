@@ -1,5 +1,6 @@
 """Masked language modelling: BERT that scores masked positions only, or another encoder; poolers are kept."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from transformers import (
     BertConfig,
     BertForMaskedLM,
     PreTrainedConfig,
+    PreTrainedModel,
 )
 from transformers.utils.generic import ModelOutput
 
@@ -152,5 +154,10 @@ def load_masked_lm(
     # The loss does not depend on the pooler, and distributed training would wait for its gradient.
     if isinstance(pooler := getattr(model.base_model, "pooler", None), nn.Module):
         pooler.requires_grad_(False)
+    return model, has_new_weights(model, missing)
+
+
+def has_new_weights(model: PreTrainedModel, missing: Sequence[str]) -> bool:
+    """Whether a matrix of the head is among the missing weights, which are newly initialized."""
     encoder = f"{model.base_model_prefix}."
-    return model, any(name.endswith(".weight") and not name.startswith(encoder) for name in missing)
+    return any(name.endswith(".weight") and not name.startswith(encoder) for name in missing)

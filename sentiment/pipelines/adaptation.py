@@ -1,4 +1,4 @@
-"""Adaptation to unlabelled reviews: the first half of strategy B (`mlm`)."""
+"""Adaptation to reviews: the first half of strategy B (`mlm`)."""
 
 import logging
 import math
@@ -8,16 +8,20 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from sentiment.config.arguments import AdaptationArguments, CorpusArguments, ModelArguments
 from sentiment.config.parsing import build_arguments, parse_arguments
-from sentiment.data.adaptation_data import AdaptationData, load_training_corpus, prepare_adaptation_data
+from sentiment.data.adaptation_data import AdaptationData
+from sentiment.data.labelled_adaptation import ProbeData, load_probe_data
 from sentiment.environment import is_main_process
+from sentiment.evaluation.probe import compute_probe_accuracy
 from sentiment.exceptions import require
+from sentiment.inference.embeddings import compute_head_inputs
 from sentiment.inference.fill_mask import MASK
-from sentiment.pipelines.objectives import OBJECTIVES
+from sentiment.models.model_folder import resolve_model
+from sentiment.objectives import OBJECTIVES
 from sentiment.pipelines.run import Run
 from sentiment.reporting.adaptation_report import write_adaptation_report
 from sentiment.reporting.model_cards import write_adapted_model_card
@@ -25,11 +29,14 @@ from sentiment.reporting.terminal import render_adaptation
 from sentiment.runs.folder import ADAPTATION_STRATEGY
 from sentiment.runs.lineage import KEYS_FILE
 from sentiment.training.history import build_history, get_best_evaluation, summarize_resources
+from sentiment.training.processes import run_on_main
 from sentiment.training.trainer import SentimentTrainer
 
 ARGUMENTS = (ModelArguments, CorpusArguments, AdaptationArguments)
 LOGGED_STEPS = 200  # points of the loss curve
 STREAM_EVALUATIONS = 5  # of a stream, which has no epochs
+PROBE = "probe_accuracy"  # the accuracy of the probe: a metric of every objective
+PROBE_TITLE = "accuracy of the probe"
 logger = logging.getLogger(__name__)
 
 
@@ -49,7 +56,7 @@ def adapt(
     output_dir: str | Path | None = None,
     **options: Any,
 ) -> dict[str, Any]:
-    """Adapts an encoder to unlabelled reviews, by masked language modelling unless `objective` says otherwise.
+    """Adapts an encoder to reviews, to unlabelled ones by masked language modelling unless `objective` says otherwise.
 
     Args:
         model_name_or_path: Hub id, local folder, or `minilm`. Default: `google-bert/bert-base-uncased`.
@@ -69,17 +76,36 @@ def adapt(
 
 
 class AdaptationRun(Run):
-    """An adaptation, judged by its loss on held-out reviews; raises InputError for an unknown objective."""
+    """An adaptation, judged by its loss on held-out reviews and by a probe.
+
+    Raises InputError for an unknown objective, and for options that it does not have.
+
+    Args:
+        strategy: what run.json calls it.
+        model_args: the model that is adapted.
+        data_args: the reviews.
+        args: how to train.
+        base_model: the model that was adapted, where `model_args` names the result (`verify_run`).
+    """
 
     has_new_head = False
 
     def __init__(
-        self, strategy: str, model_args: ModelArguments, data_args: CorpusArguments, args: AdaptationArguments
+        self,
+        strategy: str,
+        model_args: ModelArguments,
+        data_args: CorpusArguments,
+        args: AdaptationArguments,
+        base_model: ModelArguments | None = None,
     ) -> None:
         super().__init__(strategy, model_args, data_args, args)
         name = args.objective
         require(name in OBJECTIVES, f"--objective {name}: choose among {', '.join(OBJECTIVES)}")
         self.objective = OBJECTIVES[name](args)
+        self.objective.check_arguments()
+        self.datasets = self.objective.list_datasets(data_args)
+        self.base_model = base_model or model_args
+        self.probe: ProbeData | None = None
 
     def complete_arguments(self) -> None:
         """All options have defaults of their own."""
@@ -97,8 +123,8 @@ class AdaptationRun(Run):
         """Any encoder can be adapted."""
 
     def compute_fingerprints(self) -> dict[str, str]:
-        """Fingerprints of the corpus; none of a stream, which would have to be read for them."""
-        return {} if self.data_args.streaming else load_training_corpus(self.data_args, self.args.seed).fingerprints
+        """Fingerprints of the texts; none of a stream, which would have to be read for them."""
+        return self.objective.compute_fingerprints(self.data_args)
 
     def prepare_data(self, tokenizer: PreTrainedTokenizerBase) -> AdaptationData:
         """Reviews without test texts, split and tokenized."""
@@ -115,11 +141,18 @@ class AdaptationRun(Run):
             tokenizer.mask_token is not None or not self.objective.needs_mask_token,
             f"--objective {self.args.objective}: {self.model_args.model_name_or_path} has no mask token",
         )
-        return prepare_adaptation_data(self.data_args, self.args, tokenizer)
+        self.probe = load_probe_data(self.data_args, self.args, tokenizer)
+        require(
+            self.probe is not None or self.args.metric_for_best_model != PROBE,
+            f"--metric_for_best_model {PROBE}: the probe needs labelled reviews: name them with --target_dataset",
+        )
+        return self.objective.prepare_data(self.data_args, tokenizer)
 
     def load_model(self, data: Any, model_path: str, revision: str | None = None) -> PreTrainedModel:
         """The pretrained encoder with the head of the objective."""
         preprocessing = {name: getattr(self.data_args, name) for name in ("cleaning", "max_seq_length")}
+        base, base_revision = self.base_model.model_name_or_path, self.base_model.model_revision
+        self.objective.base_model = (resolve_model(base, base_revision), base_revision)
         model, self.has_new_head = self.objective.load_model(model_path, preprocessing, revision)
         return model
 
@@ -136,32 +169,62 @@ class AdaptationRun(Run):
             every = args.eval_steps or max(1, math.ceil(steps / STREAM_EVALUATIONS))
             changes |= {"train_sampling_strategy": "random", "eval_strategy": "steps", "eval_steps": every}
             changes |= {"save_strategy": "steps", "save_steps": every}
-        head_warmup_ratio = args.head_warmup_ratio if self.has_new_head else 0.0
+        head_warmup_ratio = args.head_warmup_share if self.has_new_head else 0.0
         if head_warmup_ratio:
             logger.warning("the head is new: only the head is trained in the first %.0f%%", 100 * head_warmup_ratio)
+        elif head_warmup_ratio is None:
+            logger.warning("the head is new: only the head is trained until its loss is flat")
         return {
             "train_dataset": data.train,
             "eval_dataset": self.objective.build_validation(data.validation, tokenizer),
             "data_collator": self.objective.build_collator(tokenizer, self.tracker),
-            "compute_metrics": self.objective.compute_metrics,
             "head_warmup_ratio": head_warmup_ratio,
+            "balances_labels": self.objective.balances_labels,
             "argument_changes": changes,
         }
 
+    def build_trainer(self, model: PreTrainedModel, data: Any, tokenizer: PreTrainedTokenizerBase) -> SentimentTrainer:
+        """The Trainer, whose evaluations fit the probe anew."""
+        trainer = super().build_trainer(model, data, tokenizer)
+
+        def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
+            metrics = self.objective.compute_metrics(prediction)
+            return metrics if self.probe is None else metrics | {PROBE: self.compute_probe(trainer, self.probe)}
+
+        trainer.compute_metrics = compute_metrics
+        return trainer
+
+    def compute_probe(self, trainer: SentimentTrainer, probe: ProbeData) -> float:
+        """The accuracy of the probe on the model as it is, in the number format of training."""
+        model: Any = trainer.model
+
+        def fit() -> float:
+            with trainer.accelerator.autocast():
+                features = [compute_head_inputs(model, ids) for ids in (probe.train_ids, probe.validation_ids)]
+            return compute_probe_accuracy(features[0], probe.train_labels, features[1], probe.validation_labels)
+
+        return run_on_main(fit)
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """The validation metrics that metrics.json keeps."""
+        return (*self.objective.metric_names, *([] if self.probe is None else [PROBE]))
+
     def describe(self, data: AdaptationData, model_path: str) -> dict[str, Any]:
-        """The data, and whether the head is new."""
+        """The data, and the rows of the probe."""
         return {
             "data": {
-                "datasets": self.data_args.dataset_name,
+                "datasets": self.datasets,
                 "fingerprints": data.fingerprints,
                 "audit": data.audit,
+                "probe": None if self.probe is None else self.probe.describe(),
             }
         }
 
     def evaluate(self, trainer: SentimentTrainer) -> dict[str, float]:
-        """The validation metrics of the objective."""
+        """The validation metrics of the objective, and the accuracy of the probe."""
         logged = trainer.evaluate()
-        return {name: logged[f"eval_{name}"] for name in self.objective.metric_names}
+        return {name: logged[f"eval_{name}"] for name in self.metric_names}
 
     def evaluate_before(
         self, trainer: SentimentTrainer, data: AdaptationData, tokenizer: PreTrainedTokenizerBase
@@ -183,7 +246,7 @@ class AdaptationRun(Run):
         log = trainer.state.log_history
         history = build_history(log)
         for entry in history:
-            entry["validation"] = {name: entry["validation"][name] for name in self.objective.metric_names}
+            entry["validation"] = {name: entry["validation"][name] for name in self.metric_names}
         best = get_best_evaluation(trainer, history)
         texts = trainer.state.global_step * self.args.global_batch_size
         if isinstance(trainer.train_dataset, Dataset):
@@ -192,6 +255,8 @@ class AdaptationRun(Run):
         adapted, _ = self.objective.load_model(str(self.run_dir / "model"))
         answers = self.objective.answer_examples(adapted, tokenizer, before["examples"])
         objective = self.objective.describe(adapted.config)
+        if self.probe is not None:
+            objective["metrics"] = objective["metrics"] | {PROBE: PROBE_TITLE}
         if objective["hub_example"] and tokenizer.mask_token:
             objective["hub_example"] = objective["hub_example"].replace(MASK, tokenizer.mask_token)
         resources = summarize_resources(trainer, texts, trainer.state.num_input_tokens_seen)
@@ -200,6 +265,7 @@ class AdaptationRun(Run):
             "validation": {"before": before["metrics"], "after": best["validation"]},
             "history": history,
             "best_epoch": best["epoch"],
+            "best_step": best["step"],
             "steps": [
                 {"step": entry["step"], "loss": entry["loss"], "lr": entry["learning_rate"]}
                 for entry in log

@@ -22,8 +22,14 @@ from sentiment.reporting.rendering import describe_absent_classes, describe_best
 from sentiment.reporting.verdicts import describe_comparison, describe_rule
 from sentiment.runs.differences import check_same_classes, check_same_test, list_differences, list_warnings
 from sentiment.runs.folder import check_output_dir
-from sentiment.runs.results import FinishedRun, read_adaptation_metrics, read_finished_run, read_label_issues
-from sentiment.storage import read_json, write_json
+from sentiment.runs.results import (
+    FinishedRun,
+    read_adaptation_metrics,
+    read_finished_run,
+    read_json_object,
+    read_label_issues,
+)
+from sentiment.storage import write_json
 
 # In the order in which they are written.
 WRITTEN_FILES = (*FIGURES, "report.md", "report.html", "verdict.json")
@@ -35,15 +41,15 @@ def compare(
     output_dir: str | Path = "outputs/comparison",
     dataset: str | None = None,
     metric: str = "accuracy",
-    label_issues: str | Path | None = None,
+    label_issues: str | Path | Sequence[str | Path] = (),
     behaviour: str | Path | None = None,
     **reading: Any,
 ) -> dict[str, Any]:
     """Compare the folders of two fine-tunings, tested on the same rows; write verdict.json, a report and figures.
 
     With `dataset`, both are tested on its labelled rows instead; `reading` are arguments of `load_labelled_rows`. The
-    verdict is on `metric`, one of `METRICS`. With `label_issues`, a folder of `audit_label_issues`, there is a second
-    one without the test rows whose label is suspected to be wrong. With `behaviour`, a folder of behaviour tests of
+    verdict is on `metric`, one of `METRICS`. With `label_issues`, folders of `audit_label_issues`, there is a second
+    one without the test rows whose label they suspect to be wrong. With `behaviour`, a folder of behaviour tests of
     both runs, the report has their failure rates.
     Returns the content of verdict.json: the verdict as a `sentence`, the `better` run ("a", "b" or None), and more. An
     earlier comparison in `output_dir` is replaced; for anything else there, or runs that cannot be compared, raises
@@ -74,9 +80,10 @@ def compare(
     comparison = compare_finished_runs(first, second, tokenizer, metric)
     comparison |= {"dataset": labelled.dataset, "split": labelled.split} if labelled else {"dataset": None}
     if label_issues:
-        comparison["without_label_issues"] = compare_without_issues(first, second, Path(label_issues), metric)
+        lists = [label_issues] if isinstance(label_issues, (str, Path)) else label_issues
+        comparison["without_label_issues"] = compare_without_issues(first, second, [*map(Path, lists)], metric)
     if behaviour:
-        comparison["behaviour"] = read_behaviour(Path(behaviour), [Path(run_a), Path(run_b)])
+        comparison["behaviour"] = read_behaviour(Path(behaviour), [first, second])
     if labelled:
         from sentiment.runs.lineage import describe_seen_texts  # imports datasets
 
@@ -129,17 +136,22 @@ def compare_finished_runs(
     }
 
 
-def compare_without_issues(run_a: FinishedRun, run_b: FinishedRun, folder: Path, metric: str) -> dict[str, Any]:
-    """The verdict without the test rows whose label is suspected to be wrong, and how many these are.
+def compare_without_issues(
+    run_a: FinishedRun, run_b: FinishedRun, folders: Sequence[Path], metric: str
+) -> dict[str, Any]:
+    """The verdict without the test rows whose label the lists suspect to be wrong, and how many these are.
+
+    A list suspects the rows at which models of one recipe err, and so favours that recipe: there is a verdict only
+    with a list of each run.
 
     Raises:
-        InputError: the list is of other rows.
+        InputError: a list is of other rows, or no row is left.
     """
-    suspected = read_label_issues(folder)
-    rows = dict(zip(run_a.predictions["row"], run_a.predictions["text"], strict=True))
-    is_of_run = all(rows.get(row) == text for row, text in suspected.items())
-    require(is_of_run, f"{folder} lists rows of other data or another split than {run_a.folder}: list its label issues")
+    lists = [read_label_issues(folder, run_a) for folder in folders]
+    suspected = set().union(*(rows for rows, _ in lists))
     kept = np.array([row not in suspected for row in run_a.predictions["row"]])
+    listed = " and ".join(map(str, folders))
+    require(bool(kept.any()), f"{listed}: the label of every test row is suspected, so that none is left to compare")
     labels, predicted_a, predicted_b = (
         np.asarray(found)[kept]
         for found in (run_a.predictions["label"], run_a.predictions["predicted"], run_b.predictions["predicted"])
@@ -148,24 +160,34 @@ def compare_without_issues(run_a: FinishedRun, run_b: FinishedRun, folder: Path,
     outcome = compare_predictions(
         labels, predicted_a, predicted_b, clusters, num_classes=len(run_a.class_names), metric=metric
     )
-    sentence = describe_comparison(*choose_names(run_a, run_b), outcome)
-    return {"folder": str(folder), "suspected": len(suspected), "sentence": sentence} | outcome
+    names = choose_names(run_a, run_b)
+    sentence = describe_comparison(*names, outcome)
+    listed_runs = {run_dir.resolve() for _, run_dir in lists}
+    unlisted = [
+        name for name, run in zip(names, (run_a, run_b), strict=True) if run.folder.resolve() not in listed_runs
+    ]  # fmt: skip
+    if unlisted:
+        outcome["better"] = None
+        sentence = (
+            "No verdict: a list holds the rows at which its own recipe errs, and so favours it; list the label issues "
+            f"of {' and '.join(unlisted)} too, and pass the folders of both lists."
+        )
+    return {"folder": listed, "suspected": len(suspected), "sentence": sentence} | outcome
 
 
-def read_behaviour(folder: Path, runs: Sequence[Path]) -> dict[str, Any]:
+def read_behaviour(folder: Path, runs: Sequence[FinishedRun]) -> dict[str, Any]:
     """The folder, and the cases and failure rates of both runs by capability; raises InputError if it is of others."""
     try:
-        content = read_json(folder / "behaviour.json")
-    except (InputError, OSError) as error:
+        content = read_json_object(folder / "behaviour.json", ("models", "capabilities"))
+        tested = [model["weights_sha256"] for model in content["models"]]
+    except (InputError, OSError, KeyError, TypeError) as error:
         raise InputError(f"no behaviour tests in {folder}: run sentiment behaviour on both first") from error
-    tested = [Path(model["folder"]).resolve() for model in content["models"]]
-    places = [
-        next((place for place, path in enumerate(tested) if path in (run.resolve(), run.resolve() / "model")), None)
-        for run in runs
-    ]
-    require(None not in places, f"{folder} has behaviour tests of other models: run sentiment behaviour on these two")
+    weights = [run.record["model"].get("weights_sha256") for run in runs]
+    is_of_runs = None not in weights and {*weights} <= {*tested}
+    require(is_of_runs, f"{folder} has behaviour tests of other models: run sentiment behaviour on these two")
+    places = [tested.index(found) for found in weights]
     rows = [
-        [one["name"], one["cases"], *(one["models"][place]["failure_rate"] for place in places if place is not None)]
+        [one["name"], one["cases"], *(one["models"][place]["failure_rate"] for place in places)]
         for one in content["capabilities"]
     ]
     return {"folder": str(folder), "failure_rates": rows}

@@ -1,16 +1,55 @@
-"""Evaluation of trained classifiers on labelled rows of any dataset."""
+"""Evaluation of classifiers: during training, on a split of a run, and on labelled rows of any dataset."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from datasets import Dataset
+from transformers import EvalPrediction, PreTrainedTokenizerBase
 
 from sentiment.data.labelled_rows import LabelledRows
 from sentiment.data.leaks import assign_clusters
 from sentiment.evaluation.calibration import compare_calibration, scale_probabilities
 from sentiment.evaluation.metrics import evaluate_probabilities
+from sentiment.inference.backends import predict_probabilities
+from sentiment.inference.batching import compute_probabilities
 from sentiment.inference.predictor import Predictor
+from sentiment.models.classifier import SentimentClassifier
 from sentiment.runs.results import FinishedRun, build_prediction_columns
+from sentiment.training.history import SELECTION
+
+TIE_WEIGHT = 1e-9  # less than a row makes in any metric
+
+
+def get_class_names(part: Dataset) -> list[str]:
+    """The names of the classes of a labelled split, in the order of their ids."""
+    names: list[str] = part.features["label"].names
+    return names
+
+
+def compute_trainer_metrics(class_names: Sequence[str], metric: str, prediction: EvalPrediction) -> dict[str, Any]:
+    """Metrics of an evaluation inside training, from its logits, and `SELECTION`, whose largest value is the best.
+
+    Of evaluations with an equal `metric`, the one with the lower loss is the better one.
+
+    The loss is among them and replaces the Trainer's own, a mean over batches, in which rows that pad the last batch of
+    several processes count twice.
+    """
+    probabilities = compute_probabilities(np.asarray(prediction.predictions))
+    metrics = evaluate_probabilities(probabilities, np.asarray(prediction.label_ids), class_names)
+    loss: float = metrics["loss"]
+    score = -loss if metric == "loss" else metrics[metric] - TIE_WEIGHT * loss / (1 + loss)
+    return metrics | {SELECTION: score}
+
+
+def evaluate_split(
+    model: SentimentClassifier, tokenized: Dataset, tokenizer: PreTrainedTokenizerBase, part: Dataset
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Metrics of the model on a split and its tokenized rows, and probabilities of shape (rows, classes)."""
+    probabilities = predict_probabilities(model, tokenized["input_ids"][:], tokenizer.pad_token_id)
+    clusters = assign_clusters(part["text"][:])
+    return evaluate_probabilities(probabilities, part["label"][:], get_class_names(part), clusters), probabilities
 
 
 def evaluate_model(model: str, labelled: LabelledRows) -> tuple[dict[str, Any], dict[str, Any]]:

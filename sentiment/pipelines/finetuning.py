@@ -8,25 +8,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset
-from transformers import DataCollatorWithPadding, EvalPrediction, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from sentiment.config.arguments import DataArguments, FinetuningArguments, ModelArguments
 from sentiment.config.data_arguments import check_metric
 from sentiment.config.parsing import build_arguments, parse_arguments
 from sentiment.config.presets import apply_lab_values, choose_training_size
-from sentiment.data.corpus import compute_corpus_key, hash_keys
-from sentiment.data.finetuning_data import RunData, load_split_reviews, prepare_data
-from sentiment.data.leaks import assign_clusters
+from sentiment.data.augmentation.augmenter import Augmenter
+from sentiment.data.corpus import Corpus, compute_corpus_key, hash_keys
+from sentiment.data.finetuning_data import RunData, list_held_out_texts, load_split_reviews, prepare_data
 from sentiment.environment import is_main_process
-from sentiment.evaluation.metrics import choose_labels, evaluate_probabilities
+from sentiment.evaluation.metrics import choose_labels
 from sentiment.exceptions import require
-from sentiment.inference.backends import predict_probabilities
-from sentiment.inference.batching import compute_probabilities
 from sentiment.models.classifier import SentimentClassifier, load_classifier, load_trained_classifier
-from sentiment.pipelines.baselines import compute_baselines
-from sentiment.pipelines.calibration import calibrate_model, write_calibration
+from sentiment.pipelines import augmentation, self_training
+from sentiment.pipelines.baseline_scores import compute_baselines
+from sentiment.pipelines.calibrated_predictions import calibrate_model, write_calibration
+from sentiment.pipelines.evaluation import compute_trainer_metrics, evaluate_split, get_class_names
+from sentiment.pipelines.linear_probe import run_linear_probe
 from sentiment.pipelines.run import Run
 from sentiment.reporting.finetuning_report import write_report
 from sentiment.reporting.model_cards import write_model_card
@@ -45,7 +45,6 @@ from sentiment.training.history import SELECTION, build_history, get_best_evalua
 from sentiment.training.trainer import SentimentTrainer
 
 IMBALANCED_SHARE = 0.7  # of the largest class, above which macro F1 is suggested
-TIE_WEIGHT = 1e-9  # less than a row makes in any metric
 ARGUMENTS = (ModelArguments, DataArguments, FinetuningArguments)
 # Defaults that differ by strategy.
 STRATEGIES: dict[str, dict[str, Any]] = {
@@ -99,15 +98,21 @@ class FinetuningRun(Run):
     """A fine-tuning, tested before and after training."""
 
     start: tuple[str, str | None] = ("", None)  # path and revision of the model that it starts from
-    scored_split = "test"
+    augmenter: Augmenter | None = None
+    unlabelled: Corpus | None = None
+    linear_probe: dict[str, Any] | None = None  # what `--linear_probe_first` found
+    self_training: dict[str, Any] | None = None  # what `--self_training` added
+    training: RunData  # the data with the training rows of `--self_training`
+    scored_split = "test"  # what no model before may have read
 
     def complete_arguments(self) -> None:
         """Sets batch size and epochs to the lab report's for its datasets, and for `--preset lab`."""
+        augmentation.check_kinds(self.args)
         apply_lab_values(self.data_args, self.args)
 
     def choose_arguments(self, data: RunData) -> dict[str, Any]:
         """Sets batch size and epochs that are not given by the number of training rows."""
-        rows = len(data.splits["train"])
+        rows = len(self.training.splits["train"])
         chosen = choose_training_size(self.args, rows)
         if chosen and is_main_process():
             values = ", ".join(f"--{name} {value}" for name, value in chosen.items())
@@ -125,8 +130,14 @@ class FinetuningRun(Run):
         return "accuracy" if metric == "loss" else metric
 
     def compute_fingerprints(self) -> dict[str, str]:
-        """Fingerprints of the labelled splits."""
-        return load_split_reviews(self.data_args, self.args.seed).fingerprints
+        """Fingerprints of the labelled splits, and of unlabelled reviews if there are any."""
+        reviews = load_split_reviews(self.data_args, self.args.seed)
+        return reviews.fingerprints | self.load_unlabelled(list_held_out_texts(reviews.splits))
+
+    def load_unlabelled(self, held_out: Sequence[str]) -> dict[str, str]:
+        """Reads the unlabelled reviews but the held-out texts, if any are asked for; returns their fingerprint."""
+        self.unlabelled = augmentation.load_unlabelled_reviews(self.args, self.data_args, held_out)
+        return {} if self.unlabelled is None else {augmentation.UNLABELLED: self.unlabelled.fingerprints["train"]}
 
     def check_model(self) -> None:
         """Raises InputError for the folder of an adaptation that has no model yet."""
@@ -136,30 +147,60 @@ class FinetuningRun(Run):
         """Labelled reviews, split, audited and tokenized."""
         # Plain transformers, which has no `head_tail`, then cuts texts as training does.
         tokenizer.truncation_side = "left" if self.data_args.truncation == "tail" else "right"
-        return prepare_data(self.data_args, self.args.seed, tokenizer)
+        data = prepare_data(self.data_args, self.args.seed, tokenizer, with_test=self.scored_split == "test")
+        data.fingerprints |= self.load_unlabelled(data.held_out_texts)
+        self.training = data
+        if self.args.self_training:
+            assert self.unlabelled is not None
+            teacher = str(self.run_dir / self_training.TEACHER_FOLDER / "model")
+            added, self.self_training = self_training.label_reviews(
+                self.args, self.data_args, data, self.unlabelled, tokenizer, teacher
+            )
+            self_training.describe_added(self.self_training)
+            self.training = self_training.add_reviews(data, added, tokenizer, self.data_args)
+        return data
+
+    def train(self) -> dict[str, Any]:
+        """The metrics; for `--self_training`, a teacher is trained first, in a folder of its own."""
+        if self.args.self_training:
+            changes = self_training.TEACHER_OPTIONS | {
+                "output_dir": str(self.run_dir / self_training.TEACHER_FOLDER),
+                "resume": not self.args.overwrite,
+                "overwrite": self.args.overwrite,
+                "unlabelled_dataset": self.args.unlabelled_dataset if self.args.consistency_weight else None,
+            }
+            type(self)(self.strategy, *build_arguments(ARGUMENTS, self.options | changes)).execute()
+        return super().train()
 
     def load_model(self, data: RunData, model_path: str, revision: str | None = None) -> SentimentClassifier:
         """A classifier on the pretrained encoder."""
         self.start = (model_path, revision)
         preprocessing = {name: getattr(self.data_args, name) for name in ("cleaning", "max_seq_length", "truncation")}
         class_names = get_class_names(data.splits["train"])
-        return load_classifier(model_path, self.args.dropout, preprocessing, revision, class_names)
+        model = load_classifier(model_path, self.args.dropout, preprocessing, revision, class_names)
+        augmentation.check_dropout(self.args, model)
+        return model
 
     def get_trainer_options(self, data: RunData, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
         """Arguments of the Trainer; padding is counted, as what batches of similar length leave of it."""
-        columns, class_names = ["input_ids", "labels"], get_class_names(data.splits["train"])
+        class_names = get_class_names(data.splits["train"])
+        train = self.training.splits["train"]
+        self.augmenter = augmentation.build_augmenter(self.args, self.data_args, self.training, tokenizer, self.start)
         metric = self.args.metric_for_best_model
         check_metric(metric, class_names)
-        weights = build_class_weights(self.args.class_weights, data.splits["train"]["label"][:], class_names)
+        weights = build_class_weights(self.args.class_weights, train["label"][:], class_names)
         loss = build_weighted_loss(weights, self.args.label_smoothing_factor) if weights else None
         return {
-            "train_dataset": data.tokenized["train"].select_columns([*columns, "length"]),
-            "eval_dataset": data.tokenized["validation"].select_columns(columns),
-            "data_collator": DataCollatorWithPadding(tokenizer),
+            "train_dataset": augmentation.build_training_rows(self.training, self.augmenter),
+            "eval_dataset": data.tokenized["validation"].select_columns(["input_ids", "labels"]),
+            "data_collator": augmentation.build_collator(
+                self.args, self.data_args, tokenizer, self.augmenter, self.tracker, self.unlabelled
+            ),
+            "regularization": augmentation.build_regularization(self.args, weights, len(class_names), tokenizer),
             "compute_metrics": partial(compute_trainer_metrics, class_names, metric),
             "compute_loss_func": loss,
             "callbacks": [MetricOrLossEarlyStoppingCallback(self.args.early_stopping_patience)],
-            "row_numbers": data.splits["train"]["row"][:],
+            "row_numbers": train["row"][:],
             "argument_changes": {
                 "include_num_input_tokens_seen": "all",
                 "metric_for_best_model": SELECTION,
@@ -196,10 +237,19 @@ class FinetuningRun(Run):
             return {}
         keys = {name: hash_keys(map(compute_corpus_key, part["text"][:])) for name, part in data.splits.items()}
         # Without those of texts that differ from a test text in spaces only: a run of the same split may start here.
+        if self.unlabelled is not None:
+            keys["train"] = np.union1d(keys["train"], hash_keys(self.unlabelled.splits["train"]["key"][:]))
         np.save(self.run_dir / KEYS_FILE, np.setdiff1d(keys["train"], keys["test"]), allow_pickle=False)
         held_out = np.union1d(keys["validation"], keys["test"])
         np.save(self.run_dir / HELD_OUT_KEYS_FILE, held_out, allow_pickle=False)
-        return evaluate(trainer.model, data.tokenized["test"], tokenizer, data.splits["test"])[0]
+        before = evaluate_split(trainer.model, data.tokenized["test"], tokenizer, data.splits["test"])[0]
+        self.fit_head_first(trainer, data)
+        return before
+
+    def fit_head_first(self, trainer: SentimentTrainer, data: RunData) -> None:
+        """Fits the head for `--linear_probe_first`, in the main process; other processes get the weights from it."""
+        if self.args.linear_probe_first and is_main_process():
+            self.linear_probe = run_linear_probe(trainer, self.args, data)
 
     def summarize(
         self, trainer: SentimentTrainer, data: RunData, tokenizer: PreTrainedTokenizerBase, before: dict[str, Any]
@@ -207,7 +257,7 @@ class FinetuningRun(Run):
         """Test metrics before and after, validation metrics, history and resources; writes the test predictions."""
         # The saved model, not the Trainer's: that one's forward pass keeps rounding to the precision of training.
         trained = load_trained_classifier(str(self.run_dir / "model"), trainer.args.device)
-        after, probabilities = evaluate(trained, data.tokenized["test"], tokenizer, data.splits["test"])
+        after, probabilities = evaluate_split(trained, data.tokenized["test"], tokenizer, data.splits["test"])
         calibrated, evaluated = calibrate_model(trained, data, tokenizer, probabilities, self.args.target_accuracy)
         write_calibration(self.run_dir / "model", evaluated["calibration"]["temperature"])
         write_predictions(self.run_dir / "predictions.parquet", data.splits["test"], calibrated)
@@ -215,6 +265,11 @@ class FinetuningRun(Run):
             metric, seed = self.args.metric_for_best_model, self.args.seed
             predicted = choose_labels(probabilities)
             evaluated["baselines"] = compute_baselines(data, *self.start, predicted, metric, seed)
+        if self.augmenter is not None:
+            evaluated["augmentation"] = augmentation.describe_augmentation(self.args, self.augmenter, self.unlabelled)
+        for name, found in (("linear_probe", self.linear_probe), ("self_training", self.self_training)):
+            if found is not None:
+                evaluated[name] = found
         training = self.summarize_training(trainer, data)
         return {
             "test": {"before": before, "after": after},
@@ -227,10 +282,11 @@ class FinetuningRun(Run):
         """Validation metrics of the best epoch, history and resources."""
         history = build_history(trainer.state.log_history)
         best = get_best_evaluation(trainer, history)
-        lengths = data.tokenized["train"]["length"][:]
+        lengths = self.training.tokenized["train"]["length"][:]
         epochs = trainer.state.epoch or 0
         tokens, positions = sum(lengths) * epochs, trainer.state.num_input_tokens_seen
-        has_whole_epochs = epochs == int(epochs) and positions >= tokens  # else the tokens are an estimate
+        # Else the tokens are an estimate.
+        has_whole_epochs = epochs == int(epochs) and positions >= tokens and self.augmenter is None
         return {
             "validation": best["validation"],
             "history": history,
@@ -245,33 +301,3 @@ class FinetuningRun(Run):
         """Writes the model card and the report."""
         write_model_card(self.run_dir / "model", record, metrics)
         write_report(self.run_dir, record, metrics, tokenizer)
-
-
-def get_class_names(part: Dataset) -> list[str]:
-    """The names of the classes of a labelled split, in the order of their ids."""
-    names: list[str] = part.features["label"].names
-    return names
-
-
-def compute_trainer_metrics(class_names: Sequence[str], metric: str, prediction: EvalPrediction) -> dict[str, Any]:
-    """Metrics of an evaluation inside training, from its logits, and `SELECTION`, whose largest value is the best.
-
-    Of evaluations with an equal `metric`, the one with the lower loss is the better one.
-
-    The loss is among them and replaces the Trainer's own, a mean over batches, in which rows that pad the last batch of
-    several processes count twice.
-    """
-    probabilities = compute_probabilities(np.asarray(prediction.predictions))
-    metrics = evaluate_probabilities(probabilities, np.asarray(prediction.label_ids), class_names)
-    loss: float = metrics["loss"]
-    score = -loss if metric == "loss" else metrics[metric] - TIE_WEIGHT * loss / (1 + loss)
-    return metrics | {SELECTION: score}
-
-
-def evaluate(
-    model: SentimentClassifier, tokenized: Dataset, tokenizer: PreTrainedTokenizerBase, part: Dataset
-) -> tuple[dict[str, Any], np.ndarray]:
-    """Metrics of the model on a split and its tokenized rows, and probabilities of shape (rows, classes)."""
-    probabilities = predict_probabilities(model, tokenized["input_ids"][:], tokenizer.pad_token_id)
-    clusters = assign_clusters(part["text"][:])
-    return evaluate_probabilities(probabilities, part["label"][:], get_class_names(part), clusters), probabilities

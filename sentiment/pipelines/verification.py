@@ -22,7 +22,8 @@ from sentiment.models.classifier import load_trained_classifier
 from sentiment.models.loading import load_tokenizer
 from sentiment.pipelines import adaptation, finetuning
 from sentiment.pipelines.adaptation import AdaptationRun
-from sentiment.pipelines.finetuning import evaluate
+from sentiment.pipelines.augmentation import UNLABELLED
+from sentiment.pipelines.evaluation import evaluate_split
 from sentiment.runs.folder import ADAPTATION_STRATEGY, read_run
 from sentiment.runs.results import get_language, read_predictions, stack_probabilities
 from sentiment.storage import compute_sha256, read_json
@@ -75,7 +76,8 @@ def verify_finetuning(
     _, data_args, _ = build_arguments(finetuning.ARGUMENTS, options | {"resume": False})
     reviews = load_split_reviews(data_args, options["seed"])
     splits = reviews.splits
-    differences = list(compare_values(record["data"]["fingerprints"], reviews.fingerprints, "fingerprint", 0.0))
+    recorded = {name: value for name, value in record["data"]["fingerprints"].items() if name != UNLABELLED}
+    differences = list(compare_values(recorded, reviews.fingerprints, "fingerprint", 0.0))
     language = choose_language(data_args.language, splits["train"]["text"])
     differences += compare_values(get_language(record), language, "language", 0.0)
     model_dir = str(run_dir / "model")
@@ -83,12 +85,12 @@ def verify_finetuning(
     tokenizer = load_tokenizer(model_dir, data_args.max_seq_length)
     workers = data_args.preprocessing_num_workers
     test = tokenize_reviews(splits, tokenizer, data_args.max_seq_length, workers, data_args.truncation)["test"]
-    found, probabilities = evaluate(model, test, tokenizer, splits["test"])
+    found, probabilities = evaluate_split(model, test, tokenizer, splits["test"])
     differences += compare_values(metrics["test"]["after"], found, "test", TOLERANCE)
-    recorded = stack_probabilities(read_predictions(run_dir / "predictions.parquet"))
+    expected = stack_probabilities(read_predictions(run_dir / "predictions.parquet"))
     probabilities = scale_probabilities(probabilities, read_temperature(model_dir, model.config.to_dict()))
-    if recorded.shape == probabilities.shape:
-        changed = np.flatnonzero(np.abs(recorded - probabilities).max(axis=1) > TOLERANCE)
+    if expected.shape == probabilities.shape:
+        changed = np.flatnonzero(np.abs(expected - probabilities).max(axis=1) > TOLERANCE)
         if len(changed):
             differences.append(f"predictions.parquet: {len(changed)} rows, the first is row {changed[0]}")
     return f"{len(test):,} test rows", differences
@@ -101,7 +103,10 @@ def verify_adaptation(
     model_dir = str(run_dir / "model")
     with tempfile.TemporaryDirectory() as folder:
         changes = {"model_name_or_path": model_dir, "model_revision": None, "output_dir": folder, "resume": False}
-        run = AdaptationRun(ADAPTATION_STRATEGY, *build_arguments(adaptation.ARGUMENTS, options | changes))
+        base_model, *_ = build_arguments(adaptation.ARGUMENTS, options | {"output_dir": folder, "resume": False})
+        own = build_arguments(adaptation.ARGUMENTS, options | changes)
+        model_args, data_args, args = own
+        run = AdaptationRun(ADAPTATION_STRATEGY, model_args, data_args, args, base_model)
         set_seed(run.args.seed)
         tokenizer = load_tokenizer(model_dir, run.data_args.max_seq_length)
         data = run.prepare_data(tokenizer)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from scipy.signal import savgol_filter
@@ -20,6 +21,8 @@ def write_adaptation_report(run_dir: Path, run: JsonObject, metrics: JsonObject)
     """Write report.md, report.html and loss.png into an adaptation's folder; sections without data are omitted."""
     history = metrics.get("history") or []
     figures = {"loss.png": draw_adaptation_loss(metrics)} if metrics.get("steps") and history else {}
+    if history and "probe_accuracy" in history[-1]["validation"]:
+        figures["probe.png"] = draw_probe_accuracy(metrics)
     examples = metrics.get("examples") or []
     context = {
         "run": run,
@@ -56,32 +59,52 @@ def draw_adaptation_loss(metrics: JsonObject) -> Figure:
         axes.plot(steps, losses, color=plots.BLUE, alpha=0.3, linewidth=1, label="training")
     curve = smooth(losses) if is_smoothed else losses
     axes.plot(steps, curve, color=plots.BLUE, linewidth=2, label="smoothed" if is_smoothed else "training")
-    validated, values = zip(*list_validation_points(metrics), strict=True)
+    validated, values = zip(*list_validation_points(metrics, "loss"), strict=True)
     # Dotted, because the loss between two validations is unknown.
     axes.plot(validated, values, ":s", color=plots.ORANGE, markersize=6, zorder=3, label="validation", clip_on=False)
+    plots.ensure_y_range(axes, 0.5)
+    axes.set_ylabel(f"loss ({unit})" if unit else "loss")
+    finish_axes(axes, metrics)
+    return figure
+
+
+def draw_probe_accuracy(metrics: JsonObject) -> Figure:
+    """Accuracy of the probe by step, from before training on, and the restored step."""
+    figure, axes = plots.new_figure("Accuracy of the probe by step")
+    steps, values = zip(*list_validation_points(metrics, "probe_accuracy"), strict=True)
+    axes.plot(steps, values, "-o", color=plots.GREEN, linewidth=2, markersize=6, label="probe", clip_on=False)
+    plots.ensure_y_range(axes, 0.1)
+    plots.use_percent(axes.yaxis, "accuracy (%)")
+    finish_axes(axes, metrics)
+    return figure
+
+
+def finish_axes(axes: Axes, metrics: JsonObject) -> None:
+    """Mark the restored step, and number the axis of steps."""
     if restored := find_restored(metrics):
         counted = "epoch" if has_epochs(metrics["history"]) else "step"
-        label = f"restored: {counted} {restored[counted]:,}"
-        plots.mark_restored(axes, restored["step"], label)
-    plots.ensure_y_range(axes, 0.5)
+        plots.mark_restored(axes, restored["step"], f"restored: {counted} {restored[counted]:,}")
     axes.set_xlim(left=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.set_xlabel("step")
-    axes.set_ylabel(f"loss ({unit})" if unit else "loss")
     plots.add_legend(axes)
-    return figure
 
 
-def list_validation_points(metrics: JsonObject) -> list[tuple[int, float]]:
-    """Step and validation loss of each evaluation, at step 0 if the loss before training is known."""
-    before = metrics["validation"].get("before")
-    start = [(0, before["loss"])] if before else []
-    return start + [(entry["step"], entry["validation"]["loss"]) for entry in metrics["history"]]
+def list_validation_points(metrics: JsonObject, name: str) -> list[tuple[int, float]]:
+    """Step and value of a metric at each evaluation, at step 0 if the one before training is known."""
+    before = metrics["validation"].get("before") or {}
+    start = [(0, before[name])] if name in before else []
+    return start + [(entry["step"], entry["validation"][name]) for entry in metrics["history"]]
 
 
 def find_restored(metrics: JsonObject) -> JsonObject | None:
-    """The evaluation whose weights were restored: the lowest loss in `best_epoch`; None without a best epoch."""
+    """The evaluation whose weights were restored; None if it is not known.
+
+    Earlier versions recorded `best_epoch` alone, and restored the lowest loss.
+    """
+    if step := metrics.get("best_step"):
+        return next(entry for entry in metrics["history"] if entry["step"] == step)
     candidates = [entry for entry in metrics["history"] if entry["epoch"] == metrics.get("best_epoch")]
     return min(candidates, key=lambda entry: entry["validation"]["loss"], default=None)
 

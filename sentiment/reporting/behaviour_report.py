@@ -6,7 +6,8 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from sentiment.reporting import plots
-from sentiment.reporting.rendering import JsonObject, format_p_value, format_points, quote_text, write_report_files
+from sentiment.reporting.formatting import format_p_value, format_points, quote_text
+from sentiment.reporting.rendering import JsonObject, write_report_files
 from sentiment.reporting.terminal import render_table
 
 FIGURE = "failure_rates.png"

@@ -13,6 +13,19 @@ from jinja2 import ChainableUndefined, Environment, PackageLoader, Undefined
 from sentiment.config.data_arguments import BINARY_METRICS
 from sentiment.data.labels import name_positive_class, shorten
 from sentiment.data.languages import UNDETERMINED, has_spaces, is_english
+from sentiment.reporting.formatting import (
+    describe_test_rows,
+    escape_markdown,
+    format_change,
+    format_duration,
+    format_p_value,
+    format_percent,
+    format_points,
+    hide_folder,
+    join_values,
+    quote_text,
+    round_for_reading,
+)
 from sentiment.storage import write_atomically
 
 if TYPE_CHECKING:
@@ -42,7 +55,6 @@ BASELINE_NAMES = {
 SHOWN_CLASSES = 12  # in tables of counts; the others are summed up
 WAY_OUT_OF_COLLAPSE = "train with more epochs, smaller batches or a higher learning rate"
 DOTS_PER_INCH = 144
-LONGEST_QUOTE = 300  # characters of a review shown in a table
 DROP_REASONS = {
     "empty": "no text left after cleaning",
     "unlabelled": "no label",
@@ -74,26 +86,6 @@ def write_page(path: Path, template: str, context: JsonObject, markup: str = "ma
     text = build_environment(markup).get_template(template).render(context, markup=markup)
     with write_atomically(path) as staged:
         staged.write_text(re.sub(r"\n{3,}", "\n\n", text).strip() + "\n", encoding="utf-8")
-
-
-def escape_markdown(value: object) -> str:
-    """The text on one line, with all characters escaped that have a meaning in Markdown, its tables or HTML."""
-    text = " ".join(str(value).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_\[\]|~$])", r"\\\1", text)
-
-
-def quote_text(text: str) -> str:
-    """A review as far as it is shown in a table."""
-    return text if len(text) <= LONGEST_QUOTE else text[:LONGEST_QUOTE].rstrip() + " …"
-
-
-def hide_folder(name: str) -> str:
-    """The name of a model or dataset: of an absolute path, the file name alone.
-
-    >>> hide_folder("/home/me/reviews.csv"), hide_folder("owner/name"), hide_folder("outputs/mlm")
-    ('reviews.csv', 'owner/name', 'outputs/mlm')
-    """
-    return Path(name).name if Path(name).is_absolute() else str(name)
 
 
 @cache
@@ -130,7 +122,7 @@ def build_environment(markup: str) -> Environment:
         "log": math.log,
         "quote": quote_text,
         "file_name": hide_folder,
-        "values": lambda value: ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value,
+        "values": join_values,
     }
     constants = {"drop_reasons": DROP_REASONS, "metric_names": METRIC_NAMES}
     functions = (
@@ -271,12 +263,6 @@ def compare_side_by_side(metrics: Mapping[str, JsonObject], metric: str = "accur
     return rows
 
 
-def format_change(value: float) -> str:
-    """A difference with its sign, or without one if it is rounded to 0."""
-    text = f"{value:+.4f}"
-    return text if float(text) else text[1:]
-
-
 def describe_slices(language: str) -> str:
     """How the slices of an error analysis depend on the language, in a sentence."""
     name = "not determined" if language == UNDETERMINED else language
@@ -285,40 +271,3 @@ def describe_slices(language: str) -> str:
     if is_english(language):
         return f"Language of the texts: {name}. Negation and contrast are found by lists of English words."
     return f"Language of the texts: {name}. Negation and contrast are left out: their lists of words are English."
-
-
-def describe_test_rows(rows: int, clusters: int | None) -> str:
-    """The number of test rows, and of their clusters if there are fewer."""
-    suffix = f" in {clusters:,} clusters of texts that contain each other" if clusters and clusters < rows else ""
-    return f"{rows:,} test rows{suffix}"
-
-
-def format_percent(share: float) -> str:
-    """A share in percent; a small leak in a large split must not be rounded to 0."""
-    return "under 0.1%" if 0 < share < 0.0005 else f"{share:.1%}"
-
-
-def format_duration(seconds: float) -> str:
-    """Seconds as "4.3 s", "1 min 34 s" or "1 h 1 min"."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
-
-
-def format_points(*shares: float) -> list[str]:
-    """Differences of shares in percentage points, with enough decimals that none is rounded to 0."""
-    points = [100 * share + 0.0 for share in shares]  # turns -0.0 into 0.0
-    decimals = next((count for count in (1, 2) if all(round(point, count) or not point for point in points)), 3)
-    return [f"{point:.{decimals}f}" for point in points]
-
-
-def format_p_value(value: float) -> str:
-    """A p-value with two significant digits."""
-    return "under 0.001" if value < 0.001 else f"{value:.2g}"
-
-
-def round_for_reading(count: int) -> str:
-    """An estimated count with two significant digits: "12,000"."""
-    return f"{float(f'{count:.2g}'):,.0f}"

@@ -12,7 +12,8 @@ from matplotlib.ticker import MaxNLocator
 
 from sentiment.data.labels import shorten
 from sentiment.reporting import plots
-from sentiment.reporting.rendering import METRIC_NAMES, JsonObject, format_points, write_report_files
+from sentiment.reporting.formatting import format_points
+from sentiment.reporting.rendering import METRIC_NAMES, JsonObject, write_report_files
 from sentiment.reporting.terminal import render_table
 
 FIGURES = ("history.png", "parallel.png", "importance.png")

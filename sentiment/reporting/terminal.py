@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from sentiment.reporting import rendering
+from sentiment.reporting import formatting, rendering
 from sentiment.reporting.rendering import JsonObject, compare_before_after, list_class_counts, list_headline_metrics
 
 AUDIT_COUNTS = {"empty": "empty texts", "duplicates": "duplicates", "both_labels": "texts with several labels"}
@@ -35,8 +35,8 @@ def render_before_after(metrics: JsonObject) -> str:
             rendering.describe_best_baseline(baselines),
         ]
     if calibration := metrics.get("calibration"):
-        before, after = (rendering.format_percent(calibration[moment]["ece"]) for moment in ("before", "after"))
-        chance = rendering.format_percent(calibration["after"]["ece_if_calibrated"])
+        before, after = (formatting.format_percent(calibration[moment]["ece"]) for moment in ("before", "after"))
+        chance = formatting.format_percent(calibration["after"]["ece_if_calibrated"])
         temperature = f"at temperature {calibration['temperature']:.2f} {after}"
         lines.append(f"expected calibration error {before}, {temperature} (a calibrated model by chance: {chance})")
     return "\n".join(lines)
@@ -46,7 +46,7 @@ def describe_interval(metrics: JsonObject) -> str:
     """The interval of the accuracy, with the number of clusters if there are fewer than test rows."""
     low, high = metrics["accuracy_ci95"]
     rows, clusters = metrics.get("test_rows", 0), metrics.get("test_clusters", 0)
-    suffix = f" ({rendering.describe_test_rows(rows, clusters)})" if clusters < rows else ""
+    suffix = f" ({formatting.describe_test_rows(rows, clusters)})" if clusters < rows else ""
     return f"95% interval: {low:.4f} to {high:.4f}{suffix}"
 
 
@@ -87,7 +87,7 @@ def render_label_issues(issues: JsonObject) -> str:
     rows = [["label", "rows", "suspected", "wrong, high estimate"]]
     for name, found in issues["classes"].items():
         counts = [f"{found[key]:,}" for key in ("rows", "suspected")]
-        rows.append([name, *counts, rendering.format_percent(found["estimated_share"])])
+        rows.append([name, *counts, formatting.format_percent(found["estimated_share"])])
     return f"{rendering.describe_label_issues(issues)}\n\n{render_table(rows)}"
 
 
@@ -129,7 +129,7 @@ def render_audit(audit: JsonObject, title: str) -> str:
         first, second = pair.split(" & ")
         lines.append(f"{second} rows whose text is also in {first}: {count:,}")
     if contained := audit.get("test_contained_in_train"):
-        share = f"{contained['rows']:,} ({rendering.format_percent(contained['share'])})"
+        share = f"{contained['rows']:,} ({formatting.format_percent(contained['share'])})"
         lines.append(f"test rows contained in a training text: {share}")
     for reason, count in audit.get("dropped", {}).items():
         lines.append(f"dropped rows, {rendering.DROP_REASONS.get(reason, reason.replace('_', ' '))}: {count:,}")

@@ -1,19 +1,12 @@
 """Results in sentences: which of two runs is better, and what a study shows."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from sentiment.evaluation.study_effects import EFFECTS, STRATEGIES, classify_effect, group_by
-from sentiment.reporting.rendering import (
-    BASELINE_NAMES,
-    METRIC_NAMES,
-    WAY_OUT_OF_COLLAPSE,
-    JsonObject,
-    describe_test_rows,
-    format_duration,
-    format_points,
-    round_for_reading,
-)
+from sentiment.evaluation.study_effects import STRATEGIES, classify_effect, group_by, select_effects
+from sentiment.reporting.formatting import describe_test_rows, format_duration, format_points, round_for_reading
+from sentiment.reporting.rendering import BASELINE_NAMES, METRIC_NAMES, WAY_OUT_OF_COLLAPSE, JsonObject
 
 RULE = (
     "One run is called better only if both tests agree: the 95% interval of the accuracy difference excludes 0, and "
@@ -66,7 +59,7 @@ def describe_study(summary: JsonObject) -> dict[str, Any]:
     """The verdict of `summarize_study` as a `sentence`, `effects_in_words`, and a `recommendation` in sentences."""
     effects, metric = summary["effects"], summary["metric"]
     sentences = [
-        describe_strategies(effects, summary["adaptation_pays"]),
+        describe_strategies(effects, summary["adaptation_pays"], summary["strategies"]),
         describe_baselines(summary),
         describe_collapsed(summary),
         f"All scores are {METRIC_NAMES[metric]}." if metric != "accuracy" else "",
@@ -112,25 +105,30 @@ def list_recommendations(summary: JsonObject) -> list[str]:
         return [f"No recommendation: runs of every budget have collapsed; {WAY_OUT_OF_COLLAPSE}."]
     largest, is_baseline_best = max(cells), bool(describe_baselines(summary))
     arms = {cell["arm"]: cell for cell in cells[largest]}
-    better = [size for size, verdict in paying["by_budget"].items() if verdict == "better"]
-    if better:
+    by_verdict = defaultdict(list)
+    for size, verdict in paying["by_budget"].items():
+        by_verdict[verdict].append(size)
+    better, others = by_verdict["better"], sorted(by_verdict["inconclusive"] + by_verdict["worse"])
+    if better and others:
         sentences = [
-            f"Adapt first, then fine-tune, with {name_budgets(better)}; end to end at the other budgets tried."
+            f"Adapt first, then fine-tune, with {name_budgets(better)}; end to end with {name_budgets(others)}."
         ]
-        if len(better) == len(paying["by_budget"]):
-            sentences = [f"Adapt first, then fine-tune: it pays at every budget tried ({name_budgets(better)})."]
+    elif better:
+        tried = "that has a verdict" if by_verdict["withheld"] else "tried"
+        sentences = [f"Adapt first, then fine-tune: it pays at every budget {tried} ({name_budgets(better)})."]
     else:
         sentences = ["Fine-tune end to end: on these reviews, adapting first is not shown to pay."]
     if is_baseline_best:
         sentences[0] += " Where a baseline is as good, take the baseline, which is trained in seconds."
-    seconds = {arm: arms[arm]["seconds"]["total"] for arm in ("e2e", "mlm+decay")}
-    times = {arm: format_duration(value) for arm, value in seconds.items()}
+    end_to_end, adapted = (arms[arm]["seconds"]["total"] for arm in summary["strategies"])
     sentences.append(
-        f"At {largest:,} labels, training takes {times['e2e']} end to end, and {times['mlm+decay']} with "
-        f"the adaptation ({seconds['mlm+decay'] / seconds['e2e']:.1f} times as long)."
+        f"At {largest:,} labels, training takes {format_duration(end_to_end)} end to end, and "
+        f"{format_duration(adapted)} with the adaptation ({adapted / end_to_end:.1f} times as long)."
     )
-    if len(cells) > 1:
-        second = sorted(cells)[-2]
+    sentences += describe_worth(summary["label_worth"])
+    second = sorted(cells)[-2] if len(cells) > 1 else None
+    compared = [cell for size in (second, largest) if size for cell in cells[size]]
+    if second and not any(cell.get("collapsed") for cell in compared):
         best = {size: max(float(cell["score"]) for cell in cells[size]) for size in (second, largest)}
         (gain,) = format_points(best[largest] - best[second])
         found = f"gains {gain} points: label more if that is worth it"
@@ -140,23 +138,56 @@ def list_recommendations(summary: JsonObject) -> list[str]:
     return sentences
 
 
-def describe_strategies(effects: Sequence[JsonObject], paying: JsonObject | None) -> str:
-    """The budgets at which mlm+decay beats e2e and at which it loses to it."""
+def describe_worth(worth: JsonObject | None) -> list[str]:
+    """What adapting is worth in labels, in a sentence for each budget at which it is seen, and one for the others."""
+    if worth is None:
+        return []
+    sentences, unseen = [], []
+    for found in worth["budgets"]:
+        budget, (low, high) = found["budget"], found["ci95"]
+        if low is not None and low <= 0 and (high is None or high >= 0):
+            unseen.append(budget)
+            continue
+        is_loss = low is not None and low < 0
+        ends = [None if end is None else abs(end) for end in (found["labels"], low, high)]
+        labels, *interval = (name_labels(end, worth["largest"]) for end in ends)
+        low_end, high_end = reversed(interval) if is_loss else interval
+        found_worth = f"costs about {labels} labels" if is_loss else f"is worth about {labels} more labels"
+        sentences.append(f"At {name_budgets([budget])}, adapting {found_worth} (95% interval {low_end} to {high_end}).")
+    if unseen:
+        sentences.append(f"At {name_budgets(unseen)}, adapting is worth no number of labels that can be seen.")
+    return sentences
+
+
+def name_labels(labels: float | None, largest: float) -> str:
+    """A number of labels for reading, of which None is more than `largest`.
+
+    >>> name_labels(-123.4, 10_000), name_labels(None, 10_000)
+    ('-120', 'more than 10,000')
+    """
+    return f"more than {round_for_reading(largest)}" if labels is None else round_for_reading(labels)
+
+
+def describe_strategies(
+    effects: Sequence[JsonObject], paying: JsonObject | None, strategies: Sequence[str] = STRATEGIES
+) -> str:
+    """The budgets at which strategy B beats strategy A and at which it loses to it; arms by their names."""
+    a, b = strategies
     if paying is None:
-        return "The study does not have both e2e and mlm+decay, so it does not compare the two strategies."
-    found = {effect["budget"]: effect for effect in effects if effect["effect"] == STRATEGIES}
+        return f"The study does not have both {a} and {b}, so it does not compare the two strategies."
+    found = {effect["budget"]: effect for effect in select_effects(effects, strategies)}
     budget, sentences = paying["budget"], []
     if budget is None:
         tried = [size for size, verdict in paying["by_budget"].items() if verdict != "withheld"]
         if tried:
-            sentences.append(f"mlm+decay is not shown to beat e2e at any budget tried ({name_budgets(tried)}).")
+            sentences.append(f"{b} is not shown to beat {a} at any budget tried ({name_budgets(tried)}).")
     else:
-        lead = f"The largest budget at which mlm+decay is shown to beat e2e is {budget:,} labels"
+        lead = f"The largest budget at which {b} is shown to beat {a} is {budget:,} labels"
         if budget == max(found):
-            lead = f"mlm+decay beats e2e at {budget:,} labels, the largest budget tried"
+            lead = f"{b} beats {a} at {budget:,} labels, the largest budget tried"
         sentences.append(f"{lead}, by {_format_difference(found[budget])}.")
         if paying["exceptions"]:
-            sentences.append(f"It is not shown to beat e2e at {name_budgets(paying['exceptions'])}.")
+            sentences.append(f"It is not shown to beat {a} at {name_budgets(paying['exceptions'])}.")
         elif budget > min(found):
             sentences.append("It also beats e2e at every smaller budget tried.")
     withheld = [size for size, verdict in paying["by_budget"].items() if verdict == "withheld"]
@@ -167,14 +198,13 @@ def describe_strategies(effects: Sequence[JsonObject], paying: JsonObject | None
     worse = [size for size, verdict in paying["by_budget"].items() if verdict == "worse"]
     if worse:
         sizes = " and ".join(f"by {_format_difference(found[size], -1)} at {size:,} labels" for size in worse)
-        sentences.append(f"It loses to e2e {sizes}.")
+        sentences.append(f"It loses to {a} {sizes}.")
     return " ".join(sentences)
 
 
 def describe_effect(effects: Sequence[JsonObject]) -> str:
     """One sentence about one effect at all budgets."""
-    name = effects[0]["effect"]
-    first, second = EFFECTS[name]
+    name, (first, second) = effects[0]["effect"], effects[0]["arms"]
     parts = []
     for verdict, words in (
         ("better", "helps"),

@@ -29,6 +29,7 @@ METRICS_KEYS = (
 )
 ADAPTATION_KEYS = ("steps", "history", "validation.after.loss")
 COLUMNS = ("row", "text", "label", "predicted", "score")
+ISSUES_SUMMARY = "label_issues.json"
 ISSUES_FILE = "label_issues.csv"
 
 
@@ -115,14 +116,24 @@ def read_predictions(path: Path) -> dict[str, list[Any]]:
     return columns
 
 
-def read_label_issues(folder: Path) -> dict[int, str]:
-    """Row number and text of the test rows in the label_issues.csv of a folder; raises InputError if there is none."""
+def read_label_issues(folder: Path, run: FinishedRun) -> tuple[set[int], Path]:
+    """The test rows of a run, as in its predictions, that the list of a folder suspects, and the run with its recipe.
+
+    Raises:
+        InputError: no list of label issues, or one of other data or another split.
+    """
+    csv.field_size_limit(2**31 - 1)  # the default is 131,072 characters
     try:
+        summary = read_json_object(folder / ISSUES_SUMMARY, ("run_dir", "test_fingerprint"))
         with (folder / ISSUES_FILE).open(encoding="utf-8", newline="") as stream:
-            return {int(row["row"]): row["text"] for row in csv.DictReader(stream) if row["split"] == "test"}
-    except (OSError, KeyError, ValueError) as error:
+            suspected = {int(row["row"]) - 1 for row in csv.DictReader(stream) if row["split"] == "test"}
+    except (OSError, KeyError, ValueError, csv.Error, InputError) as error:
         way_out = "pass the --output_dir of sentiment audit --label_issues"
-        raise InputError(f"no {ISSUES_FILE} in {folder} ({first_line(error)}): {way_out}") from error
+        raise InputError(f"no list of label issues in {folder} ({first_line(error)}): {way_out}") from error
+    is_of_run = summary["test_fingerprint"] == run.record["data"]["fingerprints"]["test"]
+    is_of_run = is_of_run and suspected <= {*run.predictions["row"]}
+    require(is_of_run, f"{folder} lists rows of other data or another split than {run.folder}: list its label issues")
+    return suspected, Path(summary["run_dir"])
 
 
 def stack_probabilities(predictions: Mapping[str, Sequence[Any]]) -> np.ndarray:

@@ -11,9 +11,9 @@ from sentiment.data.corpus import load_corpus
 from sentiment.data.finetuning_data import load_split_reviews
 from sentiment.exceptions import require
 from sentiment.models.model_folder import resolve_model
+from sentiment.objectives import OBJECTIVES
 from sentiment.pipelines import adaptation, finetuning
-from sentiment.pipelines.finetuning import get_class_names
-from sentiment.pipelines.objectives import OBJECTIVES
+from sentiment.pipelines.evaluation import get_class_names
 from sentiment.reporting.search_report import FIGURES, write_search_report
 from sentiment.runs.folder import LOCK_FILE, check_output_dir, lock_run_dir
 from sentiment.search.arguments import SearchOptions, read_search

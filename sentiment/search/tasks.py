@@ -9,7 +9,7 @@ from typing import Any
 import optuna
 
 from sentiment.exceptions import SaveError, TrainingInterrupted, first_line
-from sentiment.reporting.rendering import format_duration
+from sentiment.reporting.formatting import format_duration
 from sentiment.search.arguments import SearchOptions
 from sentiment.search.sampling import Attempt, TrialReporter, draw_trial, fail_trial, load_study, tell_result
 from sentiment.search.trial import (

@@ -11,10 +11,11 @@ from filelock import FileLock
 from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from sentiment.config.parsing import build_arguments
-from sentiment.data.finetuning_data import RunData, load_split_reviews, prepare_data
+from sentiment.data.finetuning_data import RunData
 from sentiment.models.classifier import SentimentClassifier
 from sentiment.pipelines import adaptation, finetuning
-from sentiment.pipelines.finetuning import FinetuningRun, evaluate
+from sentiment.pipelines.evaluation import evaluate_split
+from sentiment.pipelines.finetuning import FinetuningRun
 from sentiment.runs.folder import remove_checkpoints
 from sentiment.runs.results import write_predictions
 from sentiment.search.arguments import Candidate
@@ -42,13 +43,7 @@ class ValidationRun(FinetuningRun):
 
     def compute_fingerprints(self) -> dict[str, str]:
         """Fingerprints of the training and validation split."""
-        fingerprints = load_split_reviews(self.data_args, self.args.seed).fingerprints
-        return {name: fingerprints[name] for name in ("train", "validation")}
-
-    def prepare_data(self, tokenizer: PreTrainedTokenizerBase) -> RunData:
-        """Labelled reviews without the test split."""
-        tokenizer.truncation_side = "left" if self.data_args.truncation == "tail" else "right"
-        return prepare_data(self.data_args, self.args.seed, tokenizer, with_test=False)
+        return {name: found for name, found in super().compute_fingerprints().items() if name != "test"}
 
     def get_trainer_options(self, data: RunData, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
         """Arguments of the Trainer, with a callback for `report`."""
@@ -58,7 +53,8 @@ class ValidationRun(FinetuningRun):
         return options
 
     def evaluate_before(self, trainer: SentimentTrainer, data: RunData, tokenizer: PreTrainedTokenizerBase) -> Any:
-        """Nothing: a fine-tuning would test the model here."""
+        """Nothing, where a fine-tuning would test the model; the head is fitted if it is to be."""
+        self.fit_head_first(trainer, data)
 
     def summarize(
         self, trainer: SentimentTrainer, data: RunData, tokenizer: PreTrainedTokenizerBase, before: Any
@@ -67,7 +63,7 @@ class ValidationRun(FinetuningRun):
         if self.keep_predictions:
             part = data.splits["validation"]
             assert isinstance(trainer.model, SentimentClassifier)  # it scores in the precision of training, as trials
-            _, probabilities = evaluate(trainer.model, data.tokenized["validation"], tokenizer, part)
+            _, probabilities = evaluate_split(trainer.model, data.tokenized["validation"], tokenizer, part)
             write_predictions(self.run_dir / PREDICTIONS_FILE, part, probabilities)
         return self.summarize_training(trainer, data)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from sentiment.config.arguments import DataArguments
+from sentiment.config.data_arguments import check_metric
 from sentiment.config.parsing import build_arguments, build_instances
 from sentiment.config.presets import apply_lab_values, choose_training_size
 from sentiment.config.recorded_options import collect_options
@@ -18,7 +19,7 @@ from sentiment.data.splits import compute_fingerprint
 from sentiment.exceptions import require
 from sentiment.pipelines import adaptation, finetuning
 from sentiment.storage import read_json
-from sentiment.study.arguments import ARMS, StudyArguments, StudyOptions, read_study
+from sentiment.study.arguments import MATCHED, StudyOptions, read_study
 
 # Time to load, audit and report a run, in rows that could be trained on meanwhile.
 OVERHEAD_ROWS = 2_000
@@ -129,6 +130,7 @@ class StudyPlan:
         (data_args,) = build_instances([DataArguments], self.options.finetuning)
         reviews = load_split_reviews(data_args, seed=0)
         train, whole = reviews.splits["train"], reviews.fingerprints
+        check_metric(self.options.args.metric, train.features["label"].names)
         rows, fingerprints = {}, {}
         for budget, seed in product(self.options.args.budgets, self.options.args.seeds):
             sample = train if budget == "all" else sample_training_rows(train, int(budget), seed)
@@ -145,42 +147,50 @@ def build_study_plan(argv: Sequence[str]) -> StudyPlan:
     """The plan for the words of a command line; see `read_study`."""
     options = read_study(argv)
     args = options.args
-    seeds = args.seeds if args.adapt_each_seed else [None]
-    adaptations = [plan_adaptation(options, kind, seed) for kind, seed in product(options.adaptations, seeds)]
-    runs = product(args.seeds, args.budgets, args.arms)
+    runs = list(product(args.seeds, args.budgets, options.arms))
     finetunings = [plan_finetuning(options, arm, budget, seed) for seed, budget, arm in runs]
+    planned: dict[Path, tuple[str, str, int]] = {}
+    for kind, (seed, budget, arm) in product(options.adaptations, runs):
+        if options.arms[arm].adaptation == kind:
+            planned.setdefault(get_adaptation_folder(options, kind, budget, seed), (kind, budget, seed))
+    adaptations = [plan_adaptation(options, *keys) for keys in planned.values()]
     return StudyPlan(Path(args.output_dir), options, adaptations, finetunings)
 
 
-def plan_adaptation(options: StudyOptions, kind: str, seed: int | None) -> PlannedAdaptation:
-    """The adaptation of one kind, for one seed or (None) for all."""
-    folder = get_adaptation_folder(options.args, kind, seed)
-    own = {"output_dir": str(folder), "resume": True} | ({} if seed is None else {"seed": seed})
-    steps_from = get_adaptation_folder(options.args, "mlm", seed) if kind == "placebo" else None
+def plan_adaptation(options: StudyOptions, kind: str, budget: str, seed: int) -> PlannedAdaptation:
+    """The adaptation of one kind that the fine-tunings of a budget and seed start from."""
+    folder, own = get_adaptation_folder(options, kind, budget, seed), dict(options.adaptations[kind])
+    if options.reads_labels(kind):
+        own |= {"seed": seed, "target_max_train_samples": None if budget == "all" else int(budget)}
+    elif options.args.adapt_each_seed:
+        own["seed"] = seed
+    steps_from = get_adaptation_folder(options, MATCHED[kind], budget, seed) if kind in MATCHED else None
     log = folder.parent / "logs" / f"{folder.name}.log"
-    return PlannedAdaptation(options.adaptations[kind] | own, log, kind, steps_from)
+    return PlannedAdaptation(own | {"output_dir": str(folder), "resume": True}, log, kind, steps_from)
 
 
 def plan_finetuning(options: StudyOptions, arm: str, budget: str, seed: int) -> PlannedFinetuning:
     """The fine-tuning of one arm, budget and seed."""
-    kind, has_layer_decay = ARMS[arm]
     folder, name = Path(options.args.output_dir), f"{arm}_{budget}_{seed}"
-    own = options.budget_options.get(budget, {}) | {
+    own = options.budget_options.get(budget, {}) | options.arms[arm].options
+    own |= {
         "output_dir": str(folder / "runs" / name),
         "seed": seed,
         "max_train_samples": None if budget == "all" else int(budget),
-        "layer_decay": options.args.layer_decay if has_layer_decay else 1.0,
         "resume": True,
     }
-    start = get_adaptation_folder(options.args, kind, seed) if kind else None
+    kind = options.arms[arm].adaptation
+    start = get_adaptation_folder(options, kind, budget, seed) if kind else None
     if start:
         own |= {"model_name_or_path": str(start), "model_revision": None}
     return PlannedFinetuning(options.finetuning | own, folder / "logs" / f"{name}.log", arm, budget, seed, start)
 
 
-def get_adaptation_folder(args: StudyArguments, kind: str, seed: int | None) -> Path:
-    """The folder of an adaptation, which all seeds share unless `adapt_each_seed`."""
-    return Path(args.output_dir) / (f"{kind}_{seed}" if args.adapt_each_seed else kind)
+def get_adaptation_folder(options: StudyOptions, kind: str, budget: str, seed: int) -> Path:
+    """The folder of an adaptation, which all budgets and seeds share unless it reads labels, or `adapt_each_seed`."""
+    args = options.args
+    name = f"{kind}_{seed}" if args.adapt_each_seed else kind
+    return Path(args.output_dir) / (f"{kind}_{budget}_{seed}" if options.reads_labels(kind) else name)
 
 
 def match_steps(planned: PlannedAdaptation) -> PlannedAdaptation | None:

@@ -97,6 +97,7 @@ def describe_setup(plan: StudyPlan) -> dict[str, Any]:
         "fingerprints": {name: fingerprints[name] for name in ("validation", "test")},
         "options": {
             "study": asdict(options.args),
+            "arms": {name: asdict(arm) for name, arm in options.arms.items()},
             "finetuning": {name: value for name, value in shared.items() if name not in RESERVED_FINETUNING},
             "budget_options": {
                 str(rows): options.budget_options[budget]

@@ -16,7 +16,7 @@ from sentiment.data.corpus import load_corpus
 from sentiment.evaluation.study_effects import summarize_study
 from sentiment.exceptions import InputError, TrainingInterrupted, first_line
 from sentiment.models.model_folder import resolve_model
-from sentiment.reporting.rendering import format_duration
+from sentiment.reporting.formatting import format_duration
 from sentiment.reporting.study_report import FIGURES, write_study_report
 from sentiment.reporting.verdicts import describe_study
 from sentiment.runs.folder import check_output_dir, remove_checkpoints
@@ -50,7 +50,8 @@ def run_study(argv: Sequence[str]) -> dict[str, Any] | None:
     """
     try:
         plan = build_study_plan(argv)
-        check_output_dir(plan.folder, "study", (*WRITTEN_FILES, *WRITTEN_FOLDERS), ["logs"])
+        adaptations = [planned.folder.name for planned in plan.adaptations]
+        check_output_dir(plan.folder, "study", (*WRITTEN_FILES, *WRITTEN_FOLDERS, *adaptations), ["logs"])
         data = plan.data  # raises InputError before anything is written
         check_sources(plan)
         finished = [run for run in plan.finetunings if is_finetuned(run, data)]
@@ -143,7 +144,9 @@ def remove_large_files(run_dir: Path, keep_model: bool) -> None:
 def write_verdict(plan: StudyPlan) -> dict[str, Any]:
     """Write results, report and verdict.json, and return the content of the latter."""
     rows, row_scores, clusters = read_results(plan)
-    summary = summarize_study(rows, row_scores, clusters, plan.options.args.metric)
+    options = plan.options
+    metric, (a, b) = options.args.metric, options.args.strategies
+    summary = summarize_study(rows, row_scores, clusters, metric, options.effects, (a, b))
     verdict = describe_study(summary) | summary | describe_setup(plan)
     for name in reversed(WRITTEN_FILES):
         (plan.folder / name).unlink(missing_ok=True)

@@ -40,11 +40,19 @@ class EpochSampler(Sampler[int]):
         batch_size: rows of a step, over all processes: they are of similar length, so that no process waits.
         seed: of the order.
         tracker: knows the epoch.
+        labels: of each row; then each batch has as many rows of each class (`balance_batches`), whatever the strategy.
     """
 
     def __init__(
-        self, lengths: Sequence[int], strategy: str, batch_size: int, seed: int, tracker: EpochTracker
+        self,
+        lengths: Sequence[int],
+        strategy: str,
+        batch_size: int,
+        seed: int,
+        tracker: EpochTracker,
+        labels: Sequence[int] | None = None,
     ) -> None:
+        self.labels = labels
         self.lengths = lengths
         self.strategy = strategy
         self.batch_size = batch_size
@@ -62,9 +70,41 @@ class EpochSampler(Sampler[int]):
     def build_order(self, epoch: int) -> list[int]:
         """The rows of an epoch, in order."""
         generator = build_generator(self.seed, epoch)
+        if self.labels is not None:
+            return balance_batches(self.labels, self.batch_size, generator)
         if self.strategy == "group_by_length":
             return group_by_length(self.lengths, self.batch_size, generator)
         if self.strategy == "random":
             order: list[int] = torch.randperm(len(self.lengths), generator=generator).tolist()
             return order
         return list(range(len(self.lengths)))
+
+
+def balance_batches(labels: Sequence[int], batch_size: int, generator: torch.Generator) -> list[int]:
+    """As many rows as there are, in an order in which each batch has equally many of each class, within one.
+
+    Rows of each class come in random order, and again from the start where a class has fewer than others: its rows are
+    repeated, and others left out until the next epoch. With more classes than half the batch size, a batch has some of
+    them, with two rows each.
+
+    >>> order = balance_batches([0, 0, 0, 1], batch_size=2, generator=build_generator(0))
+    >>> [[0, 0, 0, 1][row] for row in order]
+    [0, 1, 0, 1]
+    """
+    values = torch.as_tensor(labels)
+    rows = {int(label): (values == label).nonzero()[:, 0] for label in values.unique()}
+    queues: dict[int, list[int]] = {label: [] for label in rows}
+    per_batch = max(1, min(len(rows), batch_size // 2))
+    waiting: list[int] = []  # classes that the next batches take, so that all come equally often
+    order: list[int] = []
+    while len(order) < len(values):
+        if len(waiting) < per_batch:
+            shuffled = torch.tensor([*rows])[torch.randperm(len(rows), generator=generator)].tolist()
+            waiting += [label for label in shuffled if label not in waiting]
+        chosen, waiting = sorted(waiting[:per_batch]), waiting[per_batch:]
+        for place in range(min(batch_size, len(values) - len(order))):
+            label = chosen[place % per_batch]
+            if not queues[label]:
+                queues[label] = rows[label][torch.randperm(len(rows[label]), generator=generator)].tolist()
+            order.append(queues[label].pop())
+    return order

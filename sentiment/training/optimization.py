@@ -85,27 +85,6 @@ def build_parameter_groups(
     return ordered
 
 
-def build_head_first_schedule(
-    optimizer: torch.optim.Optimizer, args: TrainingArguments, num_training_steps: int, num_head_steps: int
-) -> LambdaLR:
-    """The schedule of `--lr_scheduler_type` in which only the head has a rate above 0 for `num_head_steps` steps.
-
-    The head's groups (names that begin with `head`) follow the schedule over all steps, the others over the steps that
-    remain. Rates of 0 rather than parameters without gradients: AdamW leaves weights unchanged at a rate of 0, the
-    optimizer keeps its shape through a resume, and DDP needs no special treatment.
-
-    Raises:
-        InputError: a schedule that is no function of the step, such as reduce_lr_on_plateau.
-    """
-    schedules = [build_multiplier(args, steps) for steps in (num_training_steps, num_training_steps - num_head_steps)]
-
-    def multiply_after_head(step: int) -> float:
-        return schedules[1](step - num_head_steps) if step >= num_head_steps else 0.0
-
-    is_head = [str(group.get("name", "")).startswith("head") for group in optimizer.param_groups]
-    return LambdaLR(optimizer, [schedules[0] if head else multiply_after_head for head in is_head])
-
-
 def build_multiplier(args: TrainingArguments, num_training_steps: int) -> Callable[[int], float]:
     """The factor on the learning rate by step, as `--lr_scheduler_type` and `--warmup_steps` say."""
     schedule = get_scheduler(

@@ -20,7 +20,9 @@ def describe_evaluation(state: TrainerState, metrics: dict[str, Any], metric: st
     if state.global_step:
         loss = build_history(state.log_history)[-1]["train_loss"]
         moment = f"epoch {state.epoch:g}: " + ("" if loss is None else f"train loss {loss:.4f}, ")
-    return f"{moment}validation loss {metrics['eval_loss']:.4f}, {metric} {metrics[f'eval_{metric}']:.4f}"
+    shown = {name: metrics.get(f"eval_{name}") for name in (metric, "probe_accuracy")}
+    values = "".join(f", {name.replace('_', ' ')} {value:.4f}" for name, value in shown.items() if value is not None)
+    return f"{moment}validation loss {metrics['eval_loss']:.4f}{values}"
 
 
 class BarProgressCallback(ProgressCallback):

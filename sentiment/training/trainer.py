@@ -14,7 +14,9 @@ from sentiment.config.arguments import RunArguments
 from sentiment.exceptions import DivergenceError, InputError, require
 from sentiment.training.batches import EpochSampler, EpochTracker
 from sentiment.training.callbacks import ManifestCallback
-from sentiment.training.optimization import build_head_first_schedule, build_parameter_groups
+from sentiment.training.head_warmup import LONGEST_SHARE, HeadWarmupCallback, build_head_first_schedule
+from sentiment.training.optimization import build_parameter_groups
+from sentiment.training.regularization import Regularization
 
 # GradScaler halves its scale after each overflow; from 65,536 it is below 1 after 17.
 MAX_SKIPPED_STEPS = 20
@@ -38,7 +40,9 @@ class SentimentTrainer(Trainer):
         args: as `RunArguments.build_trainer_arguments` gives them.
         tracker: knows the epoch; shared with a collator whose masks depend on it.
         row_numbers: what training rows are called in messages; default: their positions.
-        head_warmup_ratio: share of the steps in which only the head is trained.
+        regularization: replaces the loss of training batches, as for R-Drop.
+        head_warmup_ratio: share of the steps in which only the head is trained; None: until its loss is flat.
+        balances_labels: whether each batch has as many rows of each class, by the column `labels`.
         save_total_limit: newest checkpoints to keep, besides the best one of each.
     """
 
@@ -50,7 +54,9 @@ class SentimentTrainer(Trainer):
         args: Any,
         tracker: EpochTracker | None = None,
         row_numbers: Sequence[int] | None = None,
-        head_warmup_ratio: float = 0.0,
+        regularization: Regularization | None = None,
+        head_warmup_ratio: float | None = 0.0,
+        balances_labels: bool = False,
         save_total_limit: int | None = None,
         **options: Any,
     ):
@@ -58,11 +64,15 @@ class SentimentTrainer(Trainer):
         self.tracker = tracker or EpochTracker()
         self.row_numbers = row_numbers
         self.head_warmup_ratio = head_warmup_ratio
+        self.regularization = regularization
+        self.balances_labels = balances_labels
         self.adversarial_epsilon: float = getattr(args, "adversarial_epsilon", 0.0)
         self.step_loss: float | None = None  # of the last step, in this process
         self._loss = torch.zeros(())
         self._skipped_steps = 0
         self.add_callback(self.tracker)
+        if head_warmup_ratio is None:
+            self.add_callback(HeadWarmupCallback())
         self.add_callback(ManifestCallback(save_total_limit))
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
@@ -87,15 +97,24 @@ class SentimentTrainer(Trainer):
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> LRScheduler:
         """The schedule of `--lr_scheduler_type`, after a warm-up of the head alone if there is one."""
-        head_steps = self.count_head_steps(num_training_steps)
-        if self.lr_scheduler is None and head_steps:
+        if self.lr_scheduler is None and self.count_head_steps(num_training_steps):
             chosen: Any = optimizer or self.optimizer
-            self.lr_scheduler = build_head_first_schedule(chosen, self.args, num_training_steps, head_steps)
+            self.lr_scheduler = build_head_first_schedule(
+                chosen, self.args, num_training_steps, lambda: self.count_head_steps(num_training_steps)
+            )
         return super().create_scheduler(num_training_steps, optimizer)
 
     def count_head_steps(self, num_training_steps: int) -> int:
-        """Steps in which only the head is trained."""
-        return round(self.head_warmup_ratio * num_training_steps)
+        """Steps in which only the head is trained; the most that they can be, until its loss is flat."""
+        if self.head_warmup_ratio is not None:
+            return round(self.head_warmup_ratio * num_training_steps)
+        found = self.find_head_warmup().num_steps
+        longest = round(LONGEST_SHARE * num_training_steps)
+        return longest if found is None else min(found, longest)
+
+    def find_head_warmup(self) -> HeadWarmupCallback:
+        """The callback that ends the head's warm-up; a resumed Trainer replaces it by that of the checkpoint."""
+        return next(one for one in self.callback_handler.callbacks if isinstance(one, HeadWarmupCallback))
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Batches in the order of `EpochSampler`; those of a stream in its own."""
@@ -122,11 +141,28 @@ class SentimentTrainer(Trainer):
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
         has_lengths = LENGTHS in self.train_dataset.column_names
         lengths = self.train_dataset[LENGTHS][:] if has_lengths else [1] * len(self.train_dataset)
-        return EpochSampler(lengths, self.args.train_sampling_strategy, self.count_step_rows(), seed, self.tracker)
+        labels = self.train_dataset["labels"][:] if self.balances_labels else None
+        strategy = self.args.train_sampling_strategy
+        return EpochSampler(lengths, strategy, self.count_step_rows(), seed, self.tracker, labels)
 
     def count_step_rows(self) -> int:
         """Rows of an optimizer step, over all processes and micro-batches."""
         return self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """The loss of a batch; in training, the one of `regularization` if there is one."""
+        if self.regularization is None or not model.training:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        loss, outputs = self.regularization.compute_loss(model, inputs, num_items_in_batch)
+        if self.args.average_tokens_across_devices and num_items_in_batch is not None:
+            loss = loss * self.accelerator.num_processes  # as transformers': gradients are averaged over processes
+        return (loss, outputs) if return_outputs else loss
 
     def training_step(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """The loss of a micro-batch; its gradients, and with adversarial training those of the second pass, add up."""
@@ -171,6 +207,10 @@ class SentimentTrainer(Trainer):
         loss, found = torch.stack([self._loss, norm]).tolist()  # one synchronisation with the GPU, not two
         self.step_loss, self._loss = loss, torch.zeros(())
         step = self.state.global_step
+        if self.head_warmup_ratio is None and step < self.count_head_steps(self.state.max_steps):
+            # The mean over processes, so that all of them end the head's warm-up in the same step.
+            mean: Any = self.accelerator.reduce(torch.tensor(loss, device=self.args.device), "mean")
+            self.find_head_warmup().add_loss(step, float(mean))
         if not math.isfinite(loss):
             raise self.build_divergence_error(f"the loss is {loss}", self.find_rows(step))
         self._skipped_steps = 0 if math.isfinite(found) else self._skipped_steps + 1

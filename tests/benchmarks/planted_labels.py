@@ -14,7 +14,7 @@ import numpy as np
 
 from sentiment.cli import main as run_sentiment
 from sentiment.data.sources import load_reviews
-from sentiment.pipelines.label_issues import audit_label_issues
+from sentiment.pipelines.label_audit import audit_label_issues
 from sentiment.runs.results import ISSUES_FILE
 
 ROWS = 10_000

@@ -144,6 +144,8 @@ def test_typos_change_one_place_inside_a_long_word(change: str, tmp_path: Path) 
         ("[great, amazing]", "great", "own.yaml, words: 'good' must be a list of words"),
         ("capabilities:", "capability:", "own.yaml: unknown key 'capability' (did you mean 'capabilities'?)"),
         ("words:", "words: [a", "own.yaml is not valid YAML"),
+        ("words:", "language: no\nwords:", "own.yaml, language: False is no code such as en or de; quote codes"),
+        ("words:", "language: 5\nwords:", "own.yaml, language: 5 is no code such as en or de"),
     ],
 )  # fmt: skip
 def test_wrong_templates_are_refused_in_one_line(old: str, new: str, message: str, tmp_path: Path) -> None:

@@ -192,6 +192,7 @@ def test_quotes_of_csv(line: str, text: str, tmp_path: Path) -> None:
         '"Great" film, said "Variety",1\n',  # as many cells as an unquoted text with a comma
         '"I said, ok\nhe said "no" and left",1\n',  # the first line alone has as many cells as the header
         '"open,1\nbad,0\n',
+        '"Great, really" film\n',  # two cells as an unquoted text with a comma, and one with its quotes
     ],
 )
 def test_malformed_quotes_of_csv_that_could_be_read_in_two_ways_are_named(lines: str, tmp_path: Path) -> None:
@@ -258,10 +259,15 @@ def test_workbooks_that_are_ambiguous_are_refused(tmp_path: Path) -> None:
     workbook.save(tmp_path / "stray.xlsx")
     workbook.create_sheet("second").append(["text"])
     workbook.save(tmp_path / "two.xlsx")
+    workbook.create_sheet("third")
+    for sheet in workbook.worksheets[:2]:
+        sheet.sheet_state = "hidden"
+    workbook.save(tmp_path / "hidden.xlsx")
     (tmp_path / "old.xls").write_bytes(b"\xd0\xcf\x11\xe0" + b"\0" * 600)
     for name, problem in (
         ("stray.xlsx", "row 1 has a cell without a column name"),
         ("two.xlsx", r"several sheets with cells \(Sheet, second\), and 2 of them have the columns"),
+        ("hidden.xlsx", r"no visible sheet has cells; unhide the one with the reviews \(Sheet, second\)"),
         ("old.xls", "an Excel file of before 2007"),
     ):
         with pytest.raises(InputError, match=problem):

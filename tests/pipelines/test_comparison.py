@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet
@@ -77,9 +78,12 @@ def test_a_finetune_run_without_an_adaptation_is_no_strategy_b(
 def test_behaviour_tests_of_both_runs_are_in_the_report(
     write_finished_run: Callable[..., Path], tmp_path: Path
 ) -> None:
-    first, second = write_finished_run("a", wrong=range(12)), write_finished_run("b", [0, 20], strategy="finetune")
-    tested = {
-        "models": [{"folder": str(second)}, {"folder": str(first / "model")}],
+    first, second = (
+        write_finished_run(name, wrong, strategy, {"model": {"weights_sha256": name}})
+        for name, wrong, strategy in (("a", range(12), "e2e"), ("b", [0, 20], "finetune"))
+    )
+    tested: Any = {
+        "models": [{"weights_sha256": "b"}, {"weights_sha256": "a"}],
         "capabilities": [{"name": "negation", "cases": 200, "models": [{"failure_rate": 0.25}, {"failure_rate": 0.5}]}],
     }
     (tmp_path / "tests").mkdir()
@@ -89,10 +93,15 @@ def test_behaviour_tests_of_both_runs_are_in_the_report(
     assert "| negation | 200 | 50.0% | 25.0% |" in (tmp_path / "out" / "report.md").read_text()
     with pytest.raises(InputError, match="no behaviour tests in"):
         compare(first, second, tmp_path / "other", behaviour=tmp_path)
-    tested["models"].pop()
-    (tmp_path / "tests" / "behaviour.json").write_text(json.dumps(tested))
-    with pytest.raises(InputError, match="behaviour tests of other models"):
-        compare(first, second, tmp_path / "other", behaviour=tmp_path / "tests")
+    for models, message in (
+        ([{"weights_sha256": "b"}, {"weights_sha256": "of a before it was trained again"}], "tests of other models"),
+        ([{"weights_sha256": "b"}, {"weights_sha256": None}], "behaviour tests of other models"),
+        ([{"folder": "a"}], "no behaviour tests in"),
+        (None, "no behaviour tests in"),
+    ):
+        (tmp_path / "tests" / "behaviour.json").write_text(json.dumps(tested | {"models": models}))
+        with pytest.raises(InputError, match=message):
+            compare(first, second, tmp_path / "other", behaviour=tmp_path / "tests")
     assert not (tmp_path / "other").exists()
 
 

@@ -22,7 +22,7 @@ from sentiment.inference.checkpoint import ONNX_FILES, load_checkpoint
 from sentiment.inference.export import export_model
 from sentiment.inference.predictor import Predictor
 from sentiment.pipelines.adaptation import adapt
-from sentiment.pipelines.calibration import write_calibration
+from sentiment.pipelines.calibrated_predictions import write_calibration
 from sentiment.pipelines.finetuning import finetune
 from sentiment.pipelines.verification import verify_run
 from sentiment.serving.arguments import ServingArguments

@@ -15,7 +15,7 @@ from sentiment.inference.checkpoint import load_checkpoint
 from sentiment.inference.predictor import Predictor
 from sentiment.models.loading import load_tokenizer
 from sentiment.pipelines.adaptation import adapt
-from sentiment.pipelines.calibration import write_calibration
+from sentiment.pipelines.calibrated_predictions import write_calibration
 from sentiment.pipelines.comparison import compare
 from sentiment.pipelines.finetuning import finetune
 from sentiment.pipelines.verification import verify_run

@@ -22,9 +22,9 @@ from sentiment.config.arguments import (
 )
 from sentiment.exceptions import InputError
 from sentiment.models.loading import load_encoder_config, load_weights
+from sentiment.objectives import OBJECTIVES, Description, Objective
 from sentiment.pipelines.adaptation import AdaptationRun
 from sentiment.pipelines.finetuning import FinetuningRun
-from sentiment.pipelines.objectives import OBJECTIVES, Description, Objective
 from sentiment.reporting.terminal import render_adaptation
 from sentiment.training.batches import EpochTracker
 
@@ -144,7 +144,7 @@ def test_all_that_is_written_has_the_words_of_the_objective(
     folder = adapt("parity")
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     for found in (*metrics["validation"].values(), *(entry["validation"] for entry in metrics["history"])):
-        assert set(found) == {"loss", "accuracy"}
+        assert set(found) == {"loss", "accuracy", "probe_accuracy"}
     args = FinetuningArguments(output_dir=str(tmp_path / "finetune"), num_train_epochs=1, precision="fp32")
     data_args = DataArguments(dataset_name=str(reviews_csv), max_seq_length=32)
     FinetuningRun("finetune", ModelArguments(model_name_or_path=str(folder)), data_args, args).execute()
@@ -168,6 +168,8 @@ def test_all_that_is_written_has_the_words_of_the_objective(
 def test_an_unknown_objective_is_refused_before_anything_is_written(
     adapt: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match=r"^--objective nonsense: choose among mlm$"):
+    with pytest.raises(
+        InputError, match=r"^--objective nonsense: choose among mlm, contrastive, mlm\+contrastive, supervised_"
+    ):
         adapt("nonsense")
     assert not (tmp_path / "nonsense").exists()

@@ -12,7 +12,7 @@ import pytest
 from transformers import EvalPrediction
 
 from sentiment.cli import main
-from sentiment.pipelines.finetuning import compute_trainer_metrics
+from sentiment.pipelines.evaluation import compute_trainer_metrics
 from sentiment.training.history import SELECTION
 
 Rows = Sequence[tuple[str, str]]

@@ -67,7 +67,8 @@ def describe_setup(arms: Sequence[str], budgets: Sequence[int], seeds: Sequence[
         "validation_rows": 1000,
         "test_rows": 400,
         "fingerprints": {"validation": "a1b2c3d4e5f60718", "test": "0f1e2d3c4b5a6978"},
-        "options": {"study": study, "finetuning": finetuning, "budget_options": {"100": {"num_train_epochs": 30}}},
+        "options": {"study": study, "finetuning": finetuning, "budget_options": {"100": {"num_train_epochs": 30}}}
+        | {"arms": {arm: {"adaptation": arm.partition("+")[0], "options": {"layer_decay": 0.9}} for arm in arms}},
         "adaptations": [{"name": kind, "kind": kind, "datasets": [f"{kind} text"]} | adaptation for kind in kinds],
         "hardware": {"device": "cpu", "name": "a processor", "cores": 2, "threads": 1},
         "precision": "bf16",

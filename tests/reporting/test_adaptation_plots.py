@@ -70,7 +70,7 @@ def test_the_y_axis_of_a_flat_curve_has_a_smallest_range() -> None:
 
 def test_validation_points_without_a_loss_from_before() -> None:
     metrics = fake_metrics(1, validation={"before": None, "after": {"loss": 4.2}})
-    assert [step for step, _ in list_validation_points(metrics)] == [5, 10]
+    assert [step for step, _ in list_validation_points(metrics, "loss")] == [5, 10]
 
 
 def test_smoothing_removes_noise_and_keeps_the_ends() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from sentiment.pipelines.objectives import MaskedLanguageModeling
+from sentiment.objectives.masked_language_modeling import MaskedLanguageModeling
 from sentiment.reporting.adaptation_report import truncate_around_mask, write_adaptation_report
 from sentiment.reporting.model_cards import write_adapted_model_card
 

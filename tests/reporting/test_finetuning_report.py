@@ -18,8 +18,8 @@ from sentiment.evaluation.abstention import evaluate_abstention
 from sentiment.evaluation.calibration import compare_calibration
 from sentiment.evaluation.metrics import compute_metrics
 from sentiment.reporting.finetuning_report import write_report
+from sentiment.reporting.formatting import escape_markdown
 from sentiment.reporting.model_cards import write_model_card
-from sentiment.reporting.rendering import escape_markdown
 
 ATTACK = "<img src=x onerror=alert(1)>"
 TEXTS = ["good", f"not {ATTACK} | `good`\n# film", "dull film", "good film"]
@@ -380,7 +380,7 @@ def test_model_card_after_an_adaptation(tmp_path: Path, run: dict[str, Any], met
     card = yaml.safe_load(front)
     assert card["base_model"] == "sentence-transformers/all-MiniLM-L6-v2"
     assert card["datasets"] == ["stanfordnlp/sst2", "stanfordnlp/imdb"]
-    assert "masked language modelling on 8,000 unlabelled\nreviews of imdb and sst2" in body
+    assert "masked language modelling on 8,000 unlabelled reviews of imdb and sst2" in " ".join(body.split())
 
 
 def test_model_card_does_not_take_a_folder_for_a_hub_model(

@@ -4,9 +4,7 @@ from typing import Any
 import pytest
 
 from sentiment.reporting.adaptation_report import smooth, truncate_around_mask
-from sentiment.reporting.model_cards import find_hub_name, shorten_dataset_name
-from sentiment.reporting.rendering import (
-    describe_slices,
+from sentiment.reporting.formatting import (
     describe_test_rows,
     escape_markdown,
     format_change,
@@ -15,6 +13,8 @@ from sentiment.reporting.rendering import (
     format_points,
     round_for_reading,
 )
+from sentiment.reporting.model_cards import find_hub_name, shorten_dataset_name
+from sentiment.reporting.rendering import describe_slices
 from sentiment.reporting.terminal import render_table
 from sentiment.reporting.verdicts import name_budgets
 

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from sentiment.evaluation.significance import compare_predictions
-from sentiment.evaluation.study_effects import find_paying_budget
+from sentiment.evaluation.study_effects import EFFECTS, STRATEGIES, find_paying_budget
 from sentiment.reporting.verdicts import (
     describe_baselines,
     describe_comparison,
     describe_effect,
     describe_strategies,
     describe_study,
+    describe_worth,
     list_recommendations,
     name_budgets,
 )
@@ -54,7 +55,8 @@ def test_clusters_are_named_only_if_there_are_fewer_than_rows() -> None:
 
 
 def effect(budget: int, low: float, high: float, name: str = "both changes") -> dict[str, Any]:
-    return {"effect": name, "budget": budget, "difference": (low + high) / 2, "ci95": [low, high]}
+    found = {"effect": name, "arms": list(EFFECTS[name]), "budget": budget}
+    return found | {"difference": (low + high) / 2, "ci95": [low, high]}
 
 
 BETTER, OPEN, WORSE = (0.01, 0.03), (-0.01, 0.01), (-0.03, -0.01)
@@ -95,14 +97,15 @@ def test_an_effect_in_one_sentence() -> None:
 
 def test_a_study_without_both_strategies() -> None:
     effects = [effect(100, *BETTER, "adaptation, without decay")]
-    sentences = describe_study({"effects": effects, "adaptation_pays": None, "scores": [], "metric": "accuracy"})
+    summary = {"effects": effects, "adaptation_pays": None, "scores": [], "metric": "accuracy"}
+    sentences = describe_study(summary | {"strategies": STRATEGIES})
     assert "does not have both e2e and mlm+decay" in sentences["sentence"]
     assert sentences["effects_in_words"] == ["Adaptation, without decay (mlm against e2e): helps at 100 labels."]
 
 
 def test_collapsed_runs_are_counted_in_any_study() -> None:
     cells = [{"arm": "mlm", "budget": 100, "score": 0.6, "collapsed": 2, "per_seed": [0.6, 0.6]}]
-    summary = {"effects": [], "adaptation_pays": None, "scores": cells, "metric": "macro_f1"}
+    summary = {"effects": [], "adaptation_pays": None, "scores": cells, "metric": "macro_f1", "strategies": STRATEGIES}
     sentence = describe_study(summary)["sentence"]
     assert "2 of 2 runs have collapsed to one class: train with more epochs" in sentence
     assert sentence.endswith("All scores are macro F1.")
@@ -147,18 +150,38 @@ def build_study(scores: dict[int, float], **verdicts: str) -> dict[str, Any]:
         for size, score in scores.items()
         for arm, seconds in (("e2e", 60.0), ("mlm+decay", 180.0))
     ]
-    return {"scores": cells, "adaptation_pays": {"budget": largest, "by_budget": by_budget}}
+    paying = {"budget": largest, "by_budget": by_budget}
+    return {"scores": cells, "adaptation_pays": paying, "strategies": STRATEGIES, "label_worth": None}
 
 
 def test_recommendations_name_only_budgets_at_which_adapting_pays() -> None:
     found = list_recommendations(
         build_study({100: 0.8, 300: 0.82, 1000: 0.85}, a="worse", b="better", c="inconclusive")
     )
-    assert found[0] == "Adapt first, then fine-tune, with 300 labels; end to end at the other budgets tried."
+    assert found[0] == "Adapt first, then fine-tune, with 300 labels; end to end with 100 and 1,000 labels."
     assert "1 min 0 s end to end, and 3 min 0 s with the adaptation (3.0 times as long)" in found[1]
     assert found[2] == "From 300 to 1,000 labels, the best arm gains 3.0 points: label more if that is worth it."
     found = list_recommendations(build_study({100: 0.8, 300: 0.79}, a="better", b="better"))
     assert found[0] == "Adapt first, then fine-tune: it pays at every budget tried (100 and 300 labels)."
     assert found[2] == "From 100 to 300 labels, the best arm does not gain: more labels are not shown to help."
     assert "not shown to pay" in list_recommendations(build_study({100: 0.8}, a="inconclusive"))[0]
+    found = list_recommendations(build_study({100: 0.8, 300: 0.79}, a="better", b="withheld"))
+    assert found[0] == "Adapt first, then fine-tune: it pays at every budget that has a verdict (100 labels)."
     assert "No recommendation" in list_recommendations(build_study({100: 0.8}, a="withheld"))[0]
+
+
+def test_worth_in_labels_is_said_where_it_is_seen() -> None:
+    worth = {
+        "largest": 10_000,
+        "budgets": [
+            {"budget": 100, "labels": 62.3, "ci95": [20.0, None]},
+            {"budget": 300, "labels": 10.0, "ci95": [-20.0, 80.0]},
+            {"budget": 1000, "labels": -123.0, "ci95": [-400.0, -15.0]},
+        ],
+    }
+    assert describe_worth(worth) == [
+        "At 100 labels, adapting is worth about 62 more labels (95% interval 20 to more than 10,000).",
+        "At 1,000 labels, adapting costs about 120 labels (95% interval 15 to 400).",
+        "At 300 labels, adapting is worth no number of labels that can be seen.",
+    ]
+    assert describe_worth(None) == []

@@ -26,7 +26,7 @@ from sentiment.evaluation.calibration import scale_probabilities
 from sentiment.exceptions import InputError
 from sentiment.inference.export import export_model
 from sentiment.inference.predictor import Predictor
-from sentiment.pipelines.calibration import write_calibration
+from sentiment.pipelines.calibrated_predictions import write_calibration
 from sentiment.pipelines.finetuning import FinetuningRun
 from sentiment.serving import middleware
 from sentiment.serving.batcher import ModelError, OverloadError

@@ -251,7 +251,31 @@ def test_two_jobs_and_a_placebo(write_study_file: Callable[..., list[str]], tmp_
         ({"finetuning": [1]}, [], "study.yaml, finetuning: must hold one 'key: value' per line"),
         ({"finetuning": {"keep_duplicates": True}}, [], "with keep_duplicates, equal texts may be in several splits"),
         ({"adaptation": {"epochs": 1}}, [], "study.yaml, adaptation: unknown key 'epochs'"),
-        ({"adaptation": {"objective": "mlm"}}, [], "study.yaml, adaptation: 'objective' is set by the study"),
+        ({"adaptation": {"model_revision": "x"}}, [], "study.yaml, adaptation: 'model_revision' is set by the study"),
+        ({"arms": {"own": {"adaptation": "none"}}}, [], "study.yaml, adaptations: no 'none', which an arm starts from"),
+        ({"arms": {"own": {"pace": 1}}}, [], "study.yaml, arms own: unknown key 'pace'"),
+        ({"arms": {"own": {"seed": 1}}}, [], "study.yaml, arms own: 'seed' is set by the study"),
+        ({"arms": {"own": {"dropout": 2}}}, [], "study.yaml, arms own: --dropout 2.0: a probability"),
+        ({"arms": {"a/b": None}}, [], "study.yaml, arms a/b: use letters, digits"),
+        ({"arms": {"own": [1]}}, [], "study.yaml, arms own: must hold one 'key: value' per line"),
+        (
+            {"arms": {"own": {"adaptation": "logs"}}, "adaptations": {"logs": {}}},
+            [],
+            "study.yaml, adaptations, logs: use letters, digits, '.', '+', '-' and '_'; runs and logs are taken",
+        ),
+        (
+            {"arms": {"own": {"adaptation": "x"}}, "adaptations": {"x": {"objective": "bert"}}},
+            [],
+            "study.yaml, adaptations, x: objective bert: choose among mlm, contrastive",
+        ),
+        (
+            {"arms": {"own": {"adaptation": "x"}}, "adaptations": {"x": {"temperature": 0.1}}},
+            [],
+            "study.yaml, adaptations, x: --temperature 0.1: --objective mlm has no such option",
+        ),
+        ({"effects": {"gain": ["e2e", "best"]}}, [], "study.yaml, effects gain: name two of the arms e2e, e2e+decay"),
+        ({"strategies": ["e2e", "best"]}, [], "--strategies best: choose among the arms e2e"),
+        ({}, ["--strategies", "e2e"], "--strategies e2e: name two arms"),
         ({"adaptation": {"target_dataset": "none"}}, [], "adaptation: 'target_dataset' is set by the study"),
         ({"adaptation": {"seed": 1}}, ["--adapt_each_seed"], "adaptation: 'seed' is set by the study"),
         (
@@ -282,7 +306,7 @@ def test_two_jobs_and_a_placebo(write_study_file: Callable[..., list[str]], tmp_
             "placebo: 'max_steps' is set by the stu",
         ),
         ({}, ["--arms", "placebo+decay"], "--arms placebo+decay: add mlm+decay, whose steps it matches"),
-        ({}, ["--arms", "e2e", "best"], "--arms best: choose among e2e, e2e+decay, mlm, mlm+decay, placebo+decay"),
+        ({}, ["--arms", "e2e", "best"], "--arms best: choose among e2e, e2e+decay, mlm, mlm+decay, placebo+decay, or"),
         ({}, ["--budgets", "many"], "--budgets many: pass a positive number or 'all'"),
         ({}, ["--seeds", "1", "2", "1"], "--seeds: 1 more than once"),
         ({}, ["--layer_decay", "1.0"], "--layer_decay 1.0: above 0 and below 1"),
@@ -306,7 +330,7 @@ def test_wrong_input_is_refused_before_training(
     words = write_study_file()
     content = yaml.safe_load(Path(words[0]).read_text(encoding="utf-8"))
     for key, value in changes.items():
-        content[key] = content[key] | value if isinstance(value, dict) and key in content else value
+        content[key] = content[key] | value if isinstance(value, dict) and isinstance(content.get(key), dict) else value
     Path(words[0]).write_text(yaml.safe_dump(content), encoding="utf-8")
     with pytest.raises(InputError) as refusal:
         run_study([*words, *flags])
@@ -427,3 +451,59 @@ def test_a_launcher_is_one_entry_in_a_table(
     assert "a node was lost\nerror: no verdict, since 1 of 2 runs are missing" in printed
     assert run_study(words) is not None
     assert "2 runs, 1 already finished" in capsys.readouterr().err
+
+
+def test_a_study_of_own_arms(write_study_file: Callable[..., list[str]], tmp_path: Path) -> None:
+    words = write_study_file(
+        arms={"plain": None, "sparse": {"adaptation": "gentle", "dropout": 0.2}, "mlm+decay": None},
+        adaptations={"gentle": {"mlm_probability": 0.3, "learning_rate": 1e-4}},
+        strategies=["plain", "sparse"],
+        effects={"all of it": ["plain", "mlm+decay"]},
+        budgets=[40, 80, "all"],
+    )
+    verdict = run_study(words)
+    assert verdict is not None
+    assert verdict["arms"] == ["mlm+decay", "plain", "sparse"]
+    assert {(one["effect"], *one["arms"]) for one in verdict["effects"]} == {
+        ("sparse against plain", "plain", "sparse"), ("all of it", "plain", "mlm+decay"),
+    }  # fmt: skip
+    assert verdict["options"]["arms"]["sparse"] == {
+        "adaptation": "gentle", "options": {"dropout": 0.2, "layer_decay": 1.0},
+    }  # fmt: skip
+    folder = tmp_path / "study"
+    for arm, decay, dropout in (("plain", 1.0, 0.0), ("sparse", 1.0, 0.2), ("mlm+decay", 0.9, 0.0)):
+        options = read(folder / "runs" / f"{arm}_40_1" / "run.json")["options"]
+        assert (options["layer_decay"], options["dropout"]) == (decay, dropout)
+    assert read(folder / "gentle" / "run.json")["options"]["mlm_probability"] == 0.3
+    assert read(folder / "mlm" / "run.json")["options"]["mlm_probability"] == 0.15
+    collapsed = any(cell["collapsed"] for cell in verdict["scores"] if cell["arm"] != "mlm+decay")
+    assert (verdict["label_worth"] is None) == collapsed
+    report = (folder / "report.md").read_text(encoding="utf-8")
+    assert "sparse is strategy B" in report
+    assert "| gentle | dropout 0.2, layer\\_decay 1.0" in report.replace("\\_", "\\_")
+    assert run_study([*words, "--arms", "plain", "sparse"])["arms"] == ["plain", "sparse"]
+
+
+def test_an_adaptation_that_reads_labels_is_one_for_each_budget_and_seed(
+    write_study_file: Callable[..., list[str]],
+) -> None:
+    plan = build_study_plan(
+        write_study_file(
+            arms={"e2e": None, "mlm": None, "labels": {"adaptation": "pairs"}, "probe": {"adaptation": "chosen"}},
+            adaptations={
+                "pairs": {"objective": "supervised_contrastive"},
+                "chosen": {"metric_for_best_model": "probe_accuracy"},
+            },
+        )
+    )
+    planned = {one.folder.name: one.options for one in plan.adaptations}
+    keys = [(budget, seed) for seed in (1, 2) for budget in ("40", "all")]
+    assert {*planned} == {"mlm", *(f"{name}_{budget}_{seed}" for name in ("pairs", "chosen") for budget, seed in keys)}
+    assert (planned["pairs_40_2"]["seed"], planned["pairs_40_2"]["target_max_train_samples"]) == (2, 40)
+    assert (planned["chosen_all_1"]["seed"], planned["chosen_all_1"]["target_max_train_samples"]) == (1, None)
+    assert "dataset_name" not in planned["pairs_40_2"]
+    assert "seed" not in planned["mlm"]
+    starts = {f"{run.arm}_{run.budget}_{run.seed}": run.adaptation for run in plan.finetunings}
+    assert starts["labels_40_2"] == plan.folder / "pairs_40_2"
+    assert starts["mlm_40_2"] == plan.folder / "mlm"
+    assert starts["e2e_40_2"] is None

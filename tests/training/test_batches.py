@@ -9,7 +9,7 @@ import torch
 from datasets import Dataset
 from transformers import TrainerCallback, TrainingArguments
 
-from sentiment.training.batches import EpochSampler, EpochTracker
+from sentiment.training.batches import EpochSampler, EpochTracker, balance_batches, build_generator
 from sentiment.training.trainer import SentimentTrainer
 
 ROWS = 20
@@ -96,3 +96,30 @@ def test_the_order_is_that_of_seed_and_epoch() -> None:
 
     assert draw(1, 0) == draw(1, 0)
     assert len({tuple(draw(seed, epoch)) for seed in range(3) for epoch in range(3)}) == 9
+
+
+@pytest.mark.parametrize(("counts", "batch_size"), [((50, 50), 16), ((90, 10), 8), ((7, 40, 13), 12), ((30, 31), 7)])
+def test_balanced_batches_have_as_many_rows_of_each_class(counts: tuple[int, ...], batch_size: int) -> None:
+    labels = [label for label, count in enumerate(counts) for _ in range(count)]
+    order = balance_batches(labels, batch_size, build_generator(1))
+    assert len(order) == len(labels)
+    for start in range(0, len(order), batch_size):
+        batch = [labels[row] for row in order[start : start + batch_size]]
+        shares = [batch.count(label) for label in range(len(counts))]
+        assert max(shares) - min(shares) <= 1
+    for label, count in enumerate(counts):  # no row comes twice before each has come once
+        own = [row for row in order if labels[row] == label]
+        assert len(set(own[:count])) == min(count, len(own))
+    assert order == balance_batches(labels, batch_size, build_generator(1))
+    assert order != balance_batches(labels, batch_size, build_generator(2))
+
+
+def test_with_many_classes_a_batch_has_two_rows_of_some() -> None:
+    labels = [row % 30 for row in range(600)]
+    order = balance_batches(labels, 16, build_generator(0))
+    seen = []
+    for start in range(0, 592, 16):
+        batch = [labels[row] for row in order[start : start + 16]]
+        assert {batch.count(label) for label in batch} == {2}
+        seen += batch
+    assert min(seen.count(label) for label in range(30)) >= 16  # all classes come about equally often

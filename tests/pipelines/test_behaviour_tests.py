@@ -10,7 +10,7 @@ import pytest
 
 from sentiment.exceptions import InputError
 from sentiment.inference.predictor import Predictor
-from sentiment.pipelines.behaviour import WRITTEN_FILES, list_exceeded, run_behaviour_tests
+from sentiment.pipelines.behaviour_tests import WRITTEN_FILES, list_exceeded, run_behaviour_tests
 
 TABLE = """capability,kind,text,expected,original
 praise,minimum functionality,a good film,positive,
@@ -97,6 +97,18 @@ def test_the_built_in_suite_and_its_warnings(build_classifier: Callable[..., Pat
     (warning,) = [line for line in result["warnings"] if "truncated" in line]
     assert warning.endswith("cases are truncated to 16 tokens")
     assert "difference" not in result["capabilities"][0]
+
+
+def test_cases_that_cannot_fail_are_named(build_classifier: Callable[..., Path], tmp_path: Path) -> None:
+    model = build_classifier(["negative", "positive"])
+    (tmp_path / "cases.csv").write_text(
+        "capability,kind,text,original\n"
+        "html,invariance,a <b>good</b> film,a good film\nhtml,invariance,a good plot,a good film\n"
+        "casing,invariance,A GOOD FILM,a good film\n"
+    )
+    warnings = run_behaviour_tests([str(model)], tmp_path / "out", str(tmp_path / "cases.csv"))["warnings"]
+    assert any("1 of 2 cases of 'html' cannot fail" in line for line in warnings)
+    assert any("1 of 1 cases of 'casing' cannot fail" in line for line in warnings)
 
 
 def test_a_model_that_gives_one_answer_is_named(tiny_classifier: Path, tmp_path: Path) -> None:

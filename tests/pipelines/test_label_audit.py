@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,10 +14,12 @@ from datasets import ClassLabel, Dataset, Features, Value
 
 from sentiment.cli import main
 from sentiment.data.leaks import assign_clusters
+from sentiment.evaluation.label_issues import LabelIssues
 from sentiment.exceptions import InputError
 from sentiment.pipelines.comparison import compare
 from sentiment.pipelines.finetuning import FinetuningRun
-from sentiment.pipelines.label_issues import audit_label_issues, build_folds
+from sentiment.pipelines.label_audit import audit_label_issues, build_folds, list_issues
+from sentiment.runs.results import read_predictions
 
 WRONG = 8
 
@@ -32,8 +35,10 @@ def trained(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             label = "negative" if label == "positive" else "positive"
         lines.append(f"{text} of {number},{label}")
     (folder / "a.csv").write_text("\n".join(lines))
-    for seed in (1, 2):
-        options = {"model": tiny_bert, "dataset": folder / "a.csv", "output_dir": folder / f"run_{seed}", "seed": seed}
+    (folder / "few.csv").write_text("\n".join(lines[:41]))
+    for name, seed in (("run_1", 1), ("run_2", 2), ("few", 1)):
+        source = folder / ("few.csv" if name == "few" else "a.csv")
+        options = {"model": tiny_bert, "dataset": source, "output_dir": folder / name, "seed": seed}
         options |= {"lr": 5e-3, "num_train_epochs": 6, "batch_size": 8, "max_seq_length": 16, "split_seed": 1}
         main(["train", *(f"--{name}={value}" for name, value in options.items())])
     return folder
@@ -66,11 +71,11 @@ def test_wrong_labels_are_listed_with_their_row_and_split(trained: Path, found: 
     issues = read_issues(trained / "issues")
     assert found["suspected"] == len(issues)
     assert found["rows"] == 120
-    rows = [int(issue["row"]) for issue in issues]
+    rows = [int(issue["row"]) - 1 for issue in issues]
     assert len({*range(WRONG)} & {*rows}) >= WRONG - 2
     assert len(rows) <= WRONG + 4
     for issue in issues:
-        if (number := int(issue["row"])) >= WRONG:
+        if (number := int(issue["row"]) - 1) >= WRONG:
             continue
         assert issue["text"] == f"a {'good' if number % 2 else 'bad'} film of {number}"
         assert (issue["label"], issue["suggested_label"]) == (
@@ -133,6 +138,51 @@ def test_a_second_verdict_without_the_suspected_test_rows(trained: Path, found: 
     suspected = found["suspected_by_split"].get("test", 0)
     assert (without["suspected"], without["test_rows"]) == (suspected, plain["test_rows"] - suspected)
     assert "suspected to be wrong" in (tmp_path / "both" / "report.md").read_text()
+    # The list is by the errors of one of the two.
+    assert without["better"] is None
+    assert "list the label issues of run_2 too" in without["sentence"]
+    summary = found | {"run_dir": str(second)}
+    shutil.copytree(trained / "issues", tmp_path / "second", ignore=shutil.ignore_patterns("folds"))
+    (tmp_path / "second" / "label_issues.json").write_text(json.dumps(summary))
+    lists = [trained / "issues", tmp_path / "second"]
+    complete = compare(first, second, tmp_path / "complete", label_issues=lists)["without_label_issues"]
+    assert complete["suspected"] == suspected
+    assert "No verdict: a list" not in complete["sentence"]
+
+
+def test_lists_that_do_not_fit_are_refused(
+    trained: Path, found: dict[str, Any], tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    run, other = trained / "run_1", tmp_path / "issues"
+    other.mkdir()
+    words = ("compare", run, trained / "run_2", "--output_dir", tmp_path / "c", "--label_issues", other)
+    assert "no list of label issues in" in refused(*words)
+    (other / "label_issues.csv").write_text("row,split,text\n1,train,another text\n")
+    (other / "label_issues.json").write_text(json.dumps(found | {"test_fingerprint": "another"}))
+    assert "lists rows of other data or another split" in refused(*words)
+    rows = read_predictions(run / "predictions.parquet")["row"]
+    (other / "label_issues.json").write_text(json.dumps(found))
+    (other / "label_issues.csv").write_text("row,split,text\n" + "".join(f"{row + 1},test,x\n" for row in rows))
+    assert "the label of every test row is suspected, so that none is left to compare" in refused(*words)
+    (other / "label_issues.csv").write_text(f"row,split,text\n{rows[0] + 1},test,{'x' * 200_000}\n")
+    assert compare(run, trained / "run_2", tmp_path / "long", label_issues=other)["without_label_issues"]["suspected"]
+
+
+def test_near_duplicates_with_another_label_are_shown(trained: Path, found: dict[str, Any]) -> None:
+    del found
+    texts = {issue["text"]: issue for issue in read_issues(trained / "issues") if issue["similar_text"]}
+    for issue in texts.values():
+        assert issue["similar_label"] != issue["label"]
+    rows = Dataset.from_dict(
+        {"text": ["a rather good film of the year, with a long and fine end", "a dull one",
+                  "a rather good film of the year, with a long and fine ending"],
+         "label": [0, 0, 1], "row": [0, 1, 2], "split": ["train"] * 3},
+        features=Features(text=Value("string"), label=ClassLabel(names=["bad", "good"]), row=Value("int64"),
+                          split=Value("string")),
+    )  # fmt: skip
+    issues = LabelIssues(rows=np.array([0]), suggested=np.array([1]), share=0.1, shares={})
+    (issue,) = list_issues(rows, issues, np.full((3, 2), 0.5), np.arange(3))
+    assert (issue["row"], issue["similar_text"], issue["similar_label"]) == (1, rows["text"][2], "good")
 
 
 def test_wrong_use_is_one_line(
@@ -146,12 +196,14 @@ def test_wrong_use_is_one_line(
     assert "no run in" in refused("audit", "--label_issues", tmp_path)
     (tmp_path / "notes.txt").write_text("mine")
     assert "holds notes.txt" in refused("audit", "--label_issues", run, "--output_dir", tmp_path)
-    assert "no label_issues.csv in" in refused("compare", run, trained / "run_2", "--label_issues", tmp_path)
-    other = tmp_path / "issues"
-    other.mkdir()
-    (other / "label_issues.csv").write_text("row,split,text\n0,test,another text\n")
-    with pytest.raises(InputError, match="lists rows of other data or another split"):
-        compare(run, trained / "run_2", tmp_path / "c", label_issues=other)
+    assert "--model, --output, --seed: --label_issues reads" in refused(
+        "audit", "--label_issues", run, "--model", "none", "--seed", 3, "--output", tmp_path / "a.json"
+    )
+    assert "--folds: with --label_issues only" in refused("audit", "--dataset", trained / "a.csv", "--folds", 3)
+    assert "pass fewer folds, or train a run that joins or leaves out these classes" in refused(
+        "audit", "--label_issues", trained / "few", "--folds", 20, "--output_dir", tmp_path / "many"
+    )
+    assert not (tmp_path / "many").exists()
     monkeypatch.setitem(sys.modules, "cleanlab", None)
     assert "label issues need cleanlab: pip install 'adapt-or-finetune[labels]'" in refused(
         "audit", "--label_issues", run

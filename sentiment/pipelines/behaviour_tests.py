@@ -1,5 +1,6 @@
 """`sentiment behaviour`: the failure rates of trained classifiers on cases of behaviour tests, and their report."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,10 @@ def run_behaviour_tests(
         warnings += more
         answers.append(found)
         labels, temperature = list(checkpoint.labels), checkpoint.temperature
-        described.append({"name": name, "folder": model, "labels": labels, "temperature": temperature})
+        weights = (read_record(model) or {}).get("model", {}).get("weights_sha256")
+        described.append(
+            {"name": name, "folder": model, "weights_sha256": weights, "labels": labels, "temperature": temperature}
+        )
     summaries = summarize_capabilities(suite.cases, [found.failed for found in answers])
     for summary in summaries:
         summary["description"] = suite.descriptions.get(summary["name"], "")
@@ -102,12 +106,18 @@ def name_models(models: Sequence[str]) -> list[str]:
     return names if len({*names}) == len(names) else [str(model) for model in models]
 
 
+def read_record(model: str) -> dict[str, Any] | None:
+    """The run.json of a model's run; None for a model that is of no run."""
+    path = find_model_folder(model).parent / "run.json"
+    return read_json(path) if path.is_file() else None
+
+
 def check_language(suite: Suite, model: str) -> str | None:
     """A warning if the language of a model's run is undetermined; raises InputError if it is not that of the cases."""
-    record = find_model_folder(model).parent / "run.json"
-    if not suite.language or not record.is_file():
+    record = read_record(model)
+    if not suite.language or record is None:
         return None
-    language = get_language(read_json(record))
+    language = get_language(record)
     if language == UNDETERMINED:
         return f"{model} has texts of an undetermined language, and the cases are in {suite.language!r}"
     problem = f"{model} has texts in {language!r}, and the cases of {suite.source} are in {suite.language!r}"
@@ -122,7 +132,16 @@ def answer_cases(checkpoint: Checkpoint, suite: Suite, expected: Sequence[int], 
     texts = list(dict.fromkeys(text for case in cases for text in (case.original, case.text) if text is not None))
     blank = next((text for text in texts if not checkpoint.clean(text).strip()), None)
     require(blank is None, f"{suite.source}: {shorten(repr(blank))} is empty after the cleaning of {name}: remove it")
-    is_truncated = dict(zip(texts, checkpoint.encode_with_truncation(texts)[1], strict=True))
+    input_ids, truncations = checkpoint.encode_with_truncation(texts)
+    is_truncated = dict(zip(texts, truncations, strict=True))
+    ids_of = dict(zip(texts, map(tuple, input_ids), strict=True))
+    same = Counter(case.capability for case in cases if case.original and ids_of[case.text] == ids_of[case.original])
+    for capability, count in same.items():
+        total = sum(case.capability == capability for case in cases)
+        warnings.append(
+            f"{name}: {count} of {total} cases of {capability!r} cannot fail, since its cleaning or tokenizer leaves "
+            "nothing of what is changed"
+        )
     if truncated := sum(is_truncated[case.text] for case in cases):
         warnings.append(f"{name}: the texts of {truncated:,} cases are truncated to {checkpoint.max_seq_length} tokens")
     predictor = Predictor(checkpoint, load_backend(checkpoint, "torch", "fp32", None))

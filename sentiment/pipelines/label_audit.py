@@ -1,5 +1,6 @@
 """Label issues of a run's data: its recipe is trained on all folds but one, and judges the labels of that one."""
 
+import math
 import shutil
 import sys
 from collections import Counter, defaultdict
@@ -14,20 +15,24 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sentiment.config.parsing import build_arguments
 from sentiment.data.assignment import assign_stratified
 from sentiment.data.finetuning_data import load_split_reviews
-from sentiment.data.leaks import assign_clusters
+from sentiment.data.labels import shorten
+from sentiment.data.leaks import assign_clusters, find_near_duplicates
 from sentiment.evaluation.label_issues import LabelIssues, check_cleanlab, find_label_issues
-from sentiment.exceptions import require
+from sentiment.exceptions import InputError, require
 from sentiment.inference.table_writers import CsvWriter
 from sentiment.pipelines import finetuning
-from sentiment.pipelines.finetuning import FinetuningRun, get_class_names
-from sentiment.reporting.label_issues_report import write_label_issues_report
+from sentiment.pipelines.evaluation import get_class_names
+from sentiment.pipelines.finetuning import FinetuningRun
+from sentiment.reporting.rendering import write_report_files
 from sentiment.runs.folder import ADAPTATION_STRATEGY, check_output_dir, check_same_data, read_run, remove_checkpoints
 from sentiment.runs.lineage import list_base_runs
-from sentiment.runs.results import ISSUES_FILE, read_finished_run, read_predictions, stack_probabilities
+from sentiment.runs.results import ISSUES_FILE, ISSUES_SUMMARY, read_finished_run, read_predictions, stack_probabilities
 from sentiment.storage import write_atomically, write_json
 
 FOLDS_FOLDER = "folds"
-WRITTEN_FILES = (FOLDS_FOLDER, ISSUES_FILE, "report.md", "report.html", "label_issues.json")
+SHOWN_ISSUES = 100  # in the report
+TRAIN_SHARE = 8  # training rows for one of validation
+WRITTEN_FILES = (FOLDS_FOLDER, ISSUES_FILE, "report.md", "report.html", ISSUES_SUMMARY)
 COLUMNS = ("row", "split", "label", "suggested_label", "score", "label_score", "text", "similar_text", "similar_label")
 # Of a run, replaced in its folds: the rows are cleaned, labelled and split already.
 FOLD_OPTIONS: dict[str, Any] = {
@@ -72,8 +77,9 @@ def audit_label_issues(
 ) -> dict[str, Any]:
     """Find rows of all splits of a fine-tuning whose label is most likely wrong; write a table and a report.
 
-    Each row is judged by a model trained with the run's options on the other folds; texts that contain each other are
-    in one fold. Trained folds are kept, and an interrupted one is resumed. Returns the content of label_issues.json.
+    Each row is judged by a model trained with the run's options on the other folds. A text and one that contains it are
+    in one fold, near-duplicates may not be: the list names those with another label. Trained folds are kept, and an
+    interrupted one is resumed. Returns the content of label_issues.json.
 
     Raises:
         InputError: no finished fine-tuning, other data than it was trained on, or too few rows of a class.
@@ -102,6 +108,8 @@ def audit_label_issues(
     suspected = np.bincount(labels[issues.rows], minlength=len(finished.class_names))
     summary = {
         "run": str(run),
+        "run_dir": str(Path(run).resolve()),
+        "test_fingerprint": reviews.fingerprints["test"],
         "dataset": options["dataset_name"],
         "folds": folds,
         "rows": len(rows),
@@ -114,19 +122,30 @@ def audit_label_issues(
             for number, ((name, share), count) in enumerate(zip(issues.shares.items(), suspected, strict=True))
         },
     }
-    write_label_issues_report(output, summary, found)
-    write_json(output / "label_issues.json", summary)
+    write_report_files(output, "label_issues.j2", {"summary": summary, "issues": found[:SHOWN_ISSUES]}, {})
+    write_json(output / ISSUES_SUMMARY, summary)
     return summary
 
 
 def build_folds(rows: Dataset, clusters: np.ndarray, folds: int, seed: int, folder: Path) -> list[Fold]:
-    """The folds, stratified by class and grouped by cluster; of the rows of the others, a ninth is for validation."""
-    labels = np.asarray(rows["label"][:])
+    """The folds, stratified by class and grouped by cluster; of the rows of the others, a ninth is for validation.
+
+    Raises InputError if a class has too few rows.
+    """
+    labels, names = np.asarray(rows["label"][:]), get_class_names(rows)
+    counts = [len(np.unique(clusters[labels == label])) for label in range(len(names))]
+    needed = math.ceil((TRAIN_SHARE + 1) * folds / (folds - 1)) + folds
+    few = [f"{count} of {name!r}" for name, count in zip(names, counts, strict=True) if count < needed]
+    require(
+        not few,
+        f"--folds {folds}: needs {needed} different texts of each class, and there are {shorten(', '.join(few))}: "
+        "pass fewer folds, or train a run that joins or leaves out these classes (--label_mapping)",
+    )
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     found = []
     for number, (others, own) in enumerate(splitter.split(labels, labels, clusters), start=1):
         split_of = np.full(len(rows), "test", dtype=object)
-        assigned = assign_stratified(clusters[others].tolist(), labels[others], (8, 1), seed, get_class_names(rows))
+        assigned = assign_stratified(clusters[others].tolist(), labels[others], (TRAIN_SHARE, 1), seed, names)
         split_of[others] = np.where(assigned == 1, "validation", "train")
         found.append(Fold(folder / f"fold_{number}_of_{folds}", own, split_of))
     return found
@@ -142,11 +161,15 @@ def predict_fold(rows: Dataset, fold: Fold, strategy: str, options: dict[str, An
             part.to_parquet(str(staged))
         files[f"{name}_file"] = str(path)
     changed = FOLD_OPTIONS | files | {"dataset_name": files["train_file"], "output_dir": str(fold.folder)}
-    FoldRun(strategy, *build_arguments(finetuning.ARGUMENTS, options | changed)).execute()
+    try:
+        FoldRun(strategy, *build_arguments(finetuning.ARGUMENTS, options | changed)).execute()
+    except InputError as error:
+        raise InputError(str(error).replace("or --overwrite", f"or remove {fold.folder}")) from error
     predictions = read_predictions(fold.folder / "predictions.parquet")
     require(predictions["text"] == rows["text"][fold.rows], f"{fold.folder} holds another fold: remove it")
+    # Its predictions are kept.
     remove_checkpoints(fold.folder)
-    shutil.rmtree(fold.folder / "model", ignore_errors=True)  # its predictions are kept
+    shutil.rmtree(fold.folder / "model", ignore_errors=True)
     return stack_probabilities(predictions)
 
 
@@ -155,19 +178,22 @@ def list_issues(
 ) -> list[dict[str, Any]]:
     """The suspected rows by `COLUMNS`: `score` is the probability of the suggested label, `label_score` of the given.
 
-    `similar_text` is a text with another label that contains this one or is contained in it, if there is one.
+    `row` counts from 1 in the order of the files. `similar_text` is a near-duplicate with another label, or else a text
+    with another label that contains this one or is contained in it.
     """
     names, labels = get_class_names(rows), rows["label"][:]
     members = defaultdict(list)
     for position, cluster in enumerate(clusters.tolist()):
         members[cluster].append(position)
+    near = find_near_duplicates(rows["text"][:], issues.rows.tolist())
     found = []
     for position, suggested in zip(issues.rows.tolist(), issues.suggested.tolist(), strict=True):
-        similar = [other for other in members[clusters[position]] if labels[other] != labels[position]]
+        alike = [*near.get(position, ()), *members[clusters[position]]]
+        similar = [other for other in alike if labels[other] != labels[position]]
         scores, row = probabilities[position], rows[position]
         found.append(
             {
-                "row": row["row"],
+                "row": row["row"] + 1,
                 "split": row["split"],
                 "label": names[row["label"]],
                 "suggested_label": names[suggested],

@@ -1,0 +1,208 @@
+"""Contrastive learning through the pooler: SimCSE, with hard negatives of reversed sentiment if asked for."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase
+
+from sentiment.config.arguments import AdaptationArguments
+from sentiment.data.augmentation.sentiment_reversal import reverse_sentiment
+from sentiment.evaluation.similarity import (
+    compute_alignment,
+    compute_retrieval_accuracy,
+    compute_reversal_accuracy,
+    compute_uniformity,
+    find_nearest,
+)
+from sentiment.exceptions import require
+from sentiment.inference.embeddings import compute_head_inputs, load_encoder
+from sentiment.models.contrastive import PooledEncoder, has_dropout, load_contrastive_encoder
+from sentiment.models.contrastive_losses import compute_info_nce
+from sentiment.objectives.objective import Description, Objective
+from sentiment.training.batches import EpochTracker
+from sentiment.training.views import (
+    NEGATIVE,
+    ChangeText,
+    ContrastiveCollator,
+    add_static_views,
+    encode_changed,
+)
+
+VALIDATION_TEXTS = 2_000  # at most as many are compared with each other
+EXAMPLES = 20
+REVERSAL_METRIC = {"reversal_accuracy": "closer to the own view than to the reversed text"}
+
+
+class Contrast(Objective):
+    """What all objectives through the pooler share."""
+
+    def check_arguments(self) -> None:
+        """Raises InputError for options that the objective does not have, and for batches without negatives."""
+        super().check_arguments()
+        args = self.args
+        name, size = f"--objective {args.objective}", args.global_batch_size or 0
+        require(
+            args.gradient_accumulation_steps == 1,
+            f"--gradient_accumulation_steps {args.gradient_accumulation_steps}: with {name}, the texts of a batch are "
+            "each other's negatives, so it cannot be divided: lower --batch_size",
+        )
+        require(size >= 2 * args.world_size, f"--batch_size {size}: {name} needs two texts for each process, or more")
+
+    def choose_examples(self, texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:  # noqa: ARG002
+        """Up to 20 texts, whose nearest other one is looked for among all of these."""
+        self.pool = list(texts)
+        return [{"text": text} for text in self.pool[:EXAMPLES]]
+
+    def answer_examples(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, examples: Sequence[dict[str, Any]]
+    ) -> list[Any]:
+        """The nearest other text of each, and the cosine similarity of the pooler's outputs."""
+        embeddings = compute_head_inputs(model, encode_changed(self.pool, tokenizer))
+        places, similarities = find_nearest(embeddings, embeddings, excludes_self=True)
+        return [[(self.pool[places[row]], float(similarities[row]))] for row in range(len(examples))]
+
+
+class ContrastiveLearning(Contrast):
+    """Two views of a text have similar pooler outputs: SimCSE, Gao et al. 2021 (arXiv:2104.08821).
+
+    In training the views differ in dropout, in validation in deleted tokens: the latter are the same for every
+    evaluation. With `--contrastive_target mean`, the mean of the frozen original's tokens takes the place of the other
+    view, which teaches the pooler what that mean knows.
+    """
+
+    options = frozenset({"contrastive_target", "hard_negatives", "temperature"})
+    description = Description(
+        name="contrastive learning",
+        loss_unit="nats per text",
+        metrics={
+            "loss": "InfoNCE loss per text (nats)",
+            "accuracy": "own view is nearest",
+            "alignment": "alignment",
+            "uniformity": "uniformity",
+        },
+        main_metric="accuracy",
+        metrics_note="The other view of a held-out text lacks a tenth of its tokens, in training it differs in dropout "
+        "alone. Alignment is the mean squared distance of a text and its other view, uniformity the logarithm of the "
+        "mean of exp(-2 d²) over distances of different texts (Wang & Isola 2020): lower is better for both.",
+        counted="compared_texts",
+        examples_title="Nearest texts",
+        examples_note="Held-out reviews, the most similar other one by the pooler's output, and their cosine "
+        "similarity.",
+        hub_tag="sentence-embedding",
+    )
+
+    def __init__(self, args: AdaptationArguments) -> None:
+        super().__init__(args)
+        if self.targets_mean:
+            note = (
+                "A text is compared with the mean of the original model's tokens, its own and those of others. "
+                "Alignment is the mean squared distance of both, uniformity the logarithm of the mean of exp(-2 d²) "
+                "over distances of different texts (Wang & Isola 2020): lower is better for both."
+            )
+            titles = self.description.metrics | {"accuracy": "own mean of tokens is nearest"}
+            self.description = replace(self.description, metrics=titles, metrics_note=note)
+        if args.hard_negatives:
+            titles = self.description.metrics | REVERSAL_METRIC
+            self.description = replace(self.description, metrics=titles)
+
+    @property
+    def targets_mean(self) -> bool:
+        """Whether the frozen original's mean of tokens takes the place of the other view."""
+        return self.args.contrastive_target == "mean"
+
+    @property
+    def needs_texts(self) -> bool:
+        """Whether sentiment is to be reversed."""
+        return self.args.hard_negatives
+
+    @property
+    def reverse(self) -> ChangeText | None:
+        """What makes hard negatives; None for none."""
+        return reverse_sentiment if self.args.hard_negatives else None
+
+    def load_model(
+        self, model_path: str, preprocessing: dict[str, Any] | None = None, revision: str | None = None
+    ) -> tuple[PreTrainedModel, bool]:
+        """The pretrained encoder with its pooler."""
+        model = load_contrastive_encoder(model_path, preprocessing=preprocessing, revision=revision)
+        self.set_up(model, model_path)
+        return model, False
+
+    def set_up(self, model: PooledEncoder, model_path: str) -> None:
+        """Gives the model its temperature and its frozen encoder; raises InputError if views would be equal."""
+        model.temperature = self.args.temperature
+        if self.targets_mean:
+            model.set_teacher(load_encoder(*(self.base_model or (model_path, None))))
+            return
+        require(
+            has_dropout(model.config),
+            f"--objective {self.args.objective}: {model_path} has no dropout, so that both views of a text would be "
+            "equal: pass --contrastive_target mean, or a model with dropout",
+        )
+
+    def build_collator(self, tokenizer: PreTrainedTokenizerBase, tracker: EpochTracker) -> Callable[[Any], Any]:
+        """A collator that makes hard negatives anew in each epoch."""
+        return ContrastiveCollator(tokenizer, self.reverse, self.args.seed, tracker)
+
+    def build_validation(self, texts: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
+        """Up to 2,000 of the texts with static views; raises InputError if no sentiment can be reversed."""
+        views = add_static_views(sample_texts(texts, self.args.seed), tokenizer, self.reverse, self.args.seed)
+        require(
+            self.reverse is None or any(views[NEGATIVE]),
+            "--hard_negatives: no validation text has a sentiment that can be reversed (English only)",
+        )
+        return views
+
+    def compute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
+        """Loss, retrieval accuracy, alignment and uniformity of the held-out texts."""
+        return self.compare_embeddings(*prediction.predictions)
+
+    def compare_embeddings(self, keys: np.ndarray, *embeddings: np.ndarray) -> dict[str, float]:
+        """The metrics from anchors, positives and, if there are any, hard negatives and which rows have one."""
+        order = np.argsort(keys, kind="stable")  # whatever the batches were
+        keys = keys[order]
+        anchors, positives, *hard = (part[order] for part in embeddings)
+        negatives, has_negative = hard if hard else (None, None)
+        losses = compute_group_losses(
+            self.args.global_batch_size or len(keys), self.args.temperature, keys, anchors, positives, *hard
+        )
+        metrics = {
+            "loss": float(losses.mean()),
+            "accuracy": compute_retrieval_accuracy(anchors, positives, keys),
+            "alignment": compute_alignment(anchors, positives),
+            "uniformity": compute_uniformity(anchors),
+            "compared_texts": len(keys),
+        }
+        if negatives is not None and has_negative is not None:
+            rows = has_negative.astype(bool)
+            metrics["reversal_accuracy"] = compute_reversal_accuracy(anchors[rows], positives[rows], negatives[rows])
+        return metrics
+
+
+def compute_group_losses(size: int, temperature: float, *parts: np.ndarray) -> np.ndarray:
+    """The InfoNCE loss of each row among those of its group, as many as a batch of training has.
+
+    `parts` are keys, anchors, positives and, if there are any, hard negatives and which rows have one. The last group
+    is joined to the one before: with fewer negatives, its loss would be lower.
+    """
+    count = len(parts[0])
+    bounds = [*range(0, max(1, count - size + 1), size), count]
+    losses = []
+    for start, end in pairwise(bounds):
+        keys, anchors, positives, *hard = (torch.from_numpy(np.ascontiguousarray(part[start:end])) for part in parts)
+        negatives, has_negative = hard or (None, None)
+        losses.append(compute_info_nce(anchors, positives, keys, temperature, negatives, has_negative).numpy())
+    return np.concatenate(losses)
+
+
+def sample_texts(texts: Dataset, seed: int) -> Dataset:
+    """At most 2,000 of the texts, at random, in their order."""
+    if len(texts) <= VALIDATION_TEXTS:
+        return texts
+    chosen = np.random.default_rng(seed).choice(len(texts), VALIDATION_TEXTS, replace=False)
+    return texts.select(np.sort(chosen))
