@@ -58,7 +58,6 @@ def score_by(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[dict[str, An
 
     An exception that it returns is raised. Scores are reported at each tenth. Returns the options of all trainings.
     """
-    del in_this_process
 
     def replace(function: Callable[[dict[str, Any]], Any]) -> list[dict[str, Any]]:
         trained: list[dict[str, Any]] = []
@@ -84,7 +83,7 @@ def score_by(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[dict[str, An
             if isinstance(found, BaseException):
                 raise found
             result = {"score": found, "loss": 1 - found, "scores": [found], "collapsed": [None], "seconds": 2.0}
-            return result | {"train_seconds": 1.0, "adaptation_seconds": 0.0}
+            return result | {"train_seconds": 1.0, "adaptations": {}}
 
         monkeypatch.setattr(tasks, "score_candidate", score)
         monkeypatch.setattr(tasks, "run_in_process", run_here)

@@ -29,7 +29,7 @@ Write = Callable[..., list[str]]
 Score = Callable[..., list[dict[str, Any]]]
 Capture = pytest.CaptureFixture[str]
 # Parts of search.json that are measured anew in each search.
-MEASURED = {"seconds", "train_seconds", "adaptation_seconds"}
+MEASURED = {"seconds", "train_seconds", "adaptations"}
 
 
 def read(path: Path) -> Any:
@@ -118,10 +118,10 @@ def test_adaptations_in_trials(
     ]
     summary = run_search(words)
     assert summary is not None
-    names = {(trial["options"]["adaptation.learning_rate"], trial["adaptation"]) for trial in summary["trials"]}
+    names = {(trial["options"]["adaptation.learning_rate"], *trial["adaptations"]) for trial in summary["trials"]}
     assert len(names) == len({name for _, name in names}) <= 2
     folders = {path.name: path for path in Path("found/adaptations").glob("*/")}
-    kept = summary["best"]["adaptation"]
+    (kept,) = summary["best"]["adaptations"]
     assert {name for name, path in folders.items() if list(path.glob("model/*.safetensors"))} == {kept}
     assert summary["seconds"]["adaptation"] > 0
     assert summary["commands"] == [

@@ -153,21 +153,22 @@ def test_adaptations_are_shared(
 
     monkeypatch.setattr(adaptation.AdaptationRun, "train", count)
     folder = tmp_path / "adaptations"
-    first, seconds = train_adaptation(candidate, folder)
-    assert train_adaptation(options.build_candidate({"dropout": 0.1}), folder) == (first, seconds)
-    second, _ = train_adaptation(other, folder)
+    first, seconds = train_adaptation(candidate.adaptation or {}, folder)
+    with_dropout = options.build_candidate({"dropout": 0.1})
+    assert train_adaptation(with_dropout.adaptation or {}, folder) == (first, seconds)
+    second, _ = train_adaptation(other.adaptation or {}, folder)
     assert trained == [first, second]
-    assert first is not None
     assert not (first / "checkpoints").exists()
     (first / "model" / "model.safetensors").unlink()
-    train_adaptation(candidate, folder)
+    train_adaptation(candidate.adaptation or {}, folder)
     assert trained == [first, second, first]
 
     found = score_candidate(other, tmp_path / "trial", [1], "accuracy", folder)
     assert trained == [first, second, first]
     record = json.loads((tmp_path / "trial" / "seed_1" / "run.json").read_text(encoding="utf-8"))
     assert (record["strategy"], Path(record["adaptation"]["run_dir"])) == ("finetune", second)
-    assert found["adaptation_seconds"] > 0
+    assert list(found["adaptations"]) == [second.name]
+    assert found["adaptations"][second.name] > 0
 
 
 def test_the_score_is_that_of_the_best_checkpoint() -> None:
