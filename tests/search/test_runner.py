@@ -134,6 +134,25 @@ def test_adaptations_in_trials(
     assert Path(read(Path("found_best/run.json"))["adaptation"]["run_dir"]).name == "found_best_mlm"
 
 
+@pytest.mark.usefixtures("in_this_process")
+def test_adaptations_that_read_labels_in_trials(
+    write_search_file: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each seed has its own, and best_mlm.yaml trains that of the first."""
+    text = {"objective": "supervised_contrastive", "num_train_epochs": 1, "precision": "fp32", "max_seq_length": 32}
+    monkeypatch.chdir(tmp_path)
+    space = {"finetuning": {"learning_rate": {"choices": [5e-3, 4e-3]}}}
+    words = write_search_file(trials=1, seeds=[1, 2], adaptation=text, space=space)
+    summary = run_search([*words, "--output_dir", "found"])
+    assert summary is not None
+    folders = {path.name: path for path in Path("found/adaptations").glob("*/")}
+    assert folders.keys() == summary["best"]["adaptations"].keys()
+    assert sorted(read(path / "run.json")["seed"] for path in folders.values()) == [1, 2]
+    adaptation.main(["found/best_mlm.yaml"])
+    finetuning.main("finetune", ["found/best.yaml"])
+    assert read(Path("found_best/metrics.json"))["validation"]["accuracy"] == summary["best"]["scores"][0]
+
+
 def test_trials_are_pruned_by_the_median(
     write_search_file: Write, score_by: Score, tmp_path: Path, capsys: Capture
 ) -> None:

@@ -8,7 +8,10 @@ import pytest
 import yaml
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
+from sentiment.config.arguments import parse_strengths
+from sentiment.config.parsing import build_arguments
 from sentiment.exceptions import InputError
+from sentiment.pipelines import finetuning
 from sentiment.search.arguments import name_adaptation, read_search
 
 ADAPTATION = {"dataset_name": "reviews.txt", "learning_rate": 3e-4}
@@ -22,6 +25,7 @@ def test_ranges_and_choices(write_search_file: Write) -> None:
         "layer_decay": {"low": 0.7, "high": 1, "step": 0.05},
         "head_lr": {"choices": [None, 1e-3]},
         "class_weights": {"choices": ["none", "balanced"]},
+        "augmentation": {"choices": [None, {"delete": 0.2, "typo": 0.1}]},
     }
     options = read_search(write_search_file(space={"finetuning": space}))
     found = {dimension.key: dimension.distribution for dimension in options.space}
@@ -39,6 +43,11 @@ def test_ranges_and_choices(write_search_file: Write) -> None:
     expected = {"learning_rate": 0.0001235, "early_stopping_patience": 4, "layer_decay": 0.85, "head_lr": None}
     assert expected.items() <= candidate.finetuning.items()
     assert options.build_candidate({}).finetuning["learning_rate"] == 5e-3
+    strengths = found["augmentation"]
+    assert isinstance(strengths, CategoricalDistribution)
+    augmented = options.build_candidate({"augmentation": strengths.choices[1]}).finetuning
+    args = build_arguments(finetuning.ARGUMENTS, augmented)[-1]
+    assert parse_strengths(args.augmentation) == {"delete": 0.2, "typo": 0.1}
 
 
 def test_a_rounded_number_stays_in_its_range(write_search_file: Write) -> None:

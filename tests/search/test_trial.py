@@ -171,6 +171,37 @@ def test_adaptations_are_shared(
     assert found["adaptations"][second.name] > 0
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"rdrop_alpha": 1.0, "augmentation": {"delete": 0.2, "swap": 0.1}},
+        {"linear_probe_first": True},
+        {"self_training": True, "self_training_accuracy": 0.5},
+    ],
+)
+def test_options_of_any_kind_are_scored(
+    options: dict[str, Any],
+    write_search_file: Write,
+    tiny_bert_with_dropout: Path,
+    tmp_path: Path,
+    watch_tokenizer: Callable[[set[str]], set[str]],
+) -> None:
+    """Regularisation, augmentation, a probe before, a teacher: as a fine-tuning trains, without a test row."""
+    _, candidate = read_options(write_search_file)
+    own = {"model_name_or_path": str(tiny_bert_with_dropout)} | options
+    if "self_training" in options:
+        (tmp_path / "more.txt").write_text("\n".join(f"a good film {row}" for row in range(50)), encoding="utf-8")
+        own["unlabelled_dataset"] = str(tmp_path / "more.txt")
+    chosen = Candidate(candidate.finetuning | own, None)
+    run_options = chosen.finetuning | {"output_dir": str(tmp_path / "run"), "seed": 1, "baselines": False}
+    metrics = finetuning.finetune(**run_options)
+    _, data_args, _ = build_arguments(finetuning.ARGUMENTS, run_options)
+    watch_tokenizer(set(load_split_reviews(data_args, 1).splits["test"]["text"]))
+    found = score_candidate(chosen, tmp_path / "trial", [1], "accuracy", tmp_path / "adaptations")
+    assert found["losses"] == [metrics["validation"]["loss"]]
+    assert {path.name for path in (tmp_path / "trial" / "seed_1").iterdir()} == {"run.json", "metrics.json"}
+
+
 def test_the_score_is_that_of_the_best_checkpoint() -> None:
     reported: list[tuple[float, float]] = []
     callback = ScoreCallback("macro_f1", lambda progress, score: reported.append((progress, score)))
