@@ -24,6 +24,7 @@ from sentiment.config.arguments import (
 from sentiment.config.parsing import parse_arguments
 from sentiment.data.behaviour_cases import load_suite
 from sentiment.pipelines.finetuning import STRATEGIES
+from sentiment.search.arguments import SearchArguments, read_search
 from sentiment.study.arguments import StudyArguments, read_study
 
 ROOT = Path(__file__).parents[1]
@@ -123,6 +124,8 @@ def check_sentiment(words: Sequence[str]) -> None:
     command = known.command.__name__
     if command == "study":
         read_study(resolve_config(rest))
+    elif command == "search":
+        read_search(resolve_config(rest))
     elif command == "audit":
         parse_arguments([DataArguments, AuditArguments], rest)
     else:
@@ -140,7 +143,8 @@ def resolve_config(words: Sequence[str]) -> list[str]:
 
 def list_known_options() -> set[str]:
     """Every option of the training scripts, the `sentiment` command, benchmarks and fault scripts."""
-    classes = [*FINETUNING, CorpusArguments, AdaptationArguments, StudyArguments, AuditArguments, TrainingArguments]
+    classes = [*FINETUNING, CorpusArguments, AdaptationArguments, StudyArguments, SearchArguments, AuditArguments]
+    classes.append(TrainingArguments)
     options = {f"--{field.name}" for group in classes for field in fields(group)} | FOREIGN_OPTIONS
     for group in classes:
         options.update(*(field.metadata.get("aliases", []) for field in fields(group)))
@@ -251,7 +255,7 @@ def test_both_readmes_have_the_same_commands_tables_and_links() -> None:
 
 
 def test_yaml_files_of_the_user_guide_are_read(tmp_path: Path) -> None:
-    study, own_arms, example = (
+    study, own_arms, search, example = (
         block for language, block in FENCE.findall(read(ROOT / "docs" / "user-guide.md")) if language == "yaml"
     )
     (tmp_path / "study.yaml").write_text(study, encoding="utf-8")
@@ -260,6 +264,9 @@ def test_yaml_files_of_the_user_guide_are_read(tmp_path: Path) -> None:
     assert options.adaptations["mlm"]["target_dataset"] == "labelled.csv"
     (tmp_path / "arms.yaml").write_text(own_arms, encoding="utf-8")
     assert list(read_study([str(tmp_path / "arms.yaml")]).effects) == ["sparse against e2e", "dropout"]
+    (tmp_path / "search.yaml").write_text(search, encoding="utf-8")
+    found = read_search([str(tmp_path / "search.yaml")])
+    assert [dimension.name for dimension in found.space][-1] == "mlm_probability"
     (tmp_path / "own.yaml").write_text(example, encoding="utf-8")
     texts = [case.text for case in load_suite(str(tmp_path / "own.yaml"), count=1000).cases]
     assert "This is not an amazing comedy." in texts

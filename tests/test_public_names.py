@@ -63,6 +63,7 @@ def test_commands() -> None:
         "compare",
         "verify",
         "study",
+        "search",
         "export",
         "serve",
     )

@@ -13,6 +13,8 @@ from sentiment.config.data_arguments import METRICS, SEED_RANGE, option
 from sentiment.config.recorded_options import collect_options
 from sentiment.data.adaptation_data import TARGET_OPTIONS
 from sentiment.exceptions import require
+from sentiment.objectives import OBJECTIVES
+from sentiment.objectives.objective import OPTIONS as OBJECTIVE_OPTIONS
 from sentiment.pipelines import adaptation, finetuning
 from sentiment.search.space import Dimension, parse_space
 from sentiment.study.arguments import (
@@ -26,7 +28,7 @@ DEFAULT_SEARCH = parsing.CONFIG_DIR / "search.yaml"
 SECTIONS = ("finetuning", "adaptation", "space")
 STAGES = ("finetuning", "adaptation")
 RESERVED_FINETUNING = RESERVED | {"seed"}
-RESERVED_ADAPTATION = RESERVED | {"model_name_or_path", "model_revision", "target_dataset"}
+RESERVED_ADAPTATION = RESERVED | {"model_name_or_path", "model_revision", "target_dataset", "target_max_train_samples"}
 RESERVED_ADAPTATION |= {f"target_{name}" for name in TARGET_OPTIONS}
 # Options that choose rows and labels, which all trials must share.
 ROW_OPTIONS = {"dataset_name", "cleaning", "keep_duplicates", "preset", "language", "text_column_delimiter"}
@@ -35,6 +37,7 @@ ADAPTATION_ROW_OPTIONS = {"cleaning", "preset", "text_column_delimiter"}
 # Options of a search that change neither a trial nor its score: a search may be continued with others.
 NEUTRAL_OPTIONS = {"output_dir", "data_dir", "trials", "confirm_seeds", "launcher", "jobs"}
 FOLDER_OPTIONS = {"output_dir", "data_dir", "resume"}
+DEFAULT_OBJECTIVE = "mlm"
 
 
 @dataclass
@@ -92,13 +95,25 @@ class Candidate:
         return "finetune" if self.adaptation else "e2e"
 
     @property
-    def adaptation_name(self) -> str | None:
-        """A name of the adaptation that depends on its options alone, so that trials share it; None without one."""
-        if self.adaptation is None:
-            return None
-        options = collect_options(*parsing.build_arguments(adaptation.ARGUMENTS, self.adaptation))
-        recorded = {name: value for name, value in options.items() if name not in FOLDER_OPTIONS}
-        return hashlib.sha256(json.dumps(recorded, sort_keys=True, default=str).encode()).hexdigest()[:10]
+    def reads_labels(self) -> bool:
+        """Whether the adaptation depends on labels, so that each seed has its own, with its training rows alone."""
+        options = self.adaptation or {}
+        by_probe = options.get("metric_for_best_model") == "probe_accuracy"
+        return by_probe or OBJECTIVES[options.get("objective", DEFAULT_OBJECTIVE)].reads_labels
+
+    def build_adaptation(self, seed: int) -> dict[str, Any] | None:
+        """The options of the adaptation that the fine-tuning with this seed starts from; None without one."""
+        if self.adaptation is None or not self.reads_labels:
+            return self.adaptation
+        budget = self.finetuning.get("max_train_samples")
+        return self.adaptation | {"seed": seed, "target_max_train_samples": budget}
+
+
+def name_adaptation(options: Mapping[str, Any]) -> str:
+    """A name that depends on the options of an adaptation alone, so that trials with equal ones share it."""
+    collected = collect_options(*parsing.build_arguments(adaptation.ARGUMENTS, options))
+    recorded = {name: value for name, value in collected.items() if name not in FOLDER_OPTIONS}
+    return hashlib.sha256(json.dumps(recorded, sort_keys=True, default=str).encode()).hexdigest()[:10]
 
 
 @dataclass(frozen=True)
@@ -127,10 +142,15 @@ class SearchOptions:
         model_args, data_args = parsing.build_instances([ModelArguments, DataArguments], options)
         fixed = vars(model_args) | {"data_dir": self.args.data_dir, "target_dataset": data_args.dataset_name}
         fixed |= {f"target_{name}": getattr(data_args, name) for name in TARGET_OPTIONS}
-        return Candidate(
-            finetuning.STRATEGIES["finetune"] | options,
-            {"cleaning": data_args.cleaning} | self.adaptation | chosen["adaptation"] | fixed,
-        )
+        adapting = self.adaptation | chosen["adaptation"]
+        if "objective" in chosen["adaptation"]:
+            objective = OBJECTIVES[adapting["objective"]]
+            unused = {name for name in OBJECTIVE_OPTIONS if name not in objective.options}
+            if objective.reads_labels and "dataset_name" not in chosen["adaptation"]:
+                unused.add("dataset_name")  # the text of others is none to learn from labels
+            adapting = {name: value for name, value in adapting.items() if name not in unused}
+        strategy = finetuning.STRATEGIES["finetune"]
+        return Candidate(strategy | options, {"cleaning": data_args.cleaning} | adapting | fixed)
 
     def describe(self) -> dict[str, Any]:
         """What decides the trials and their scores, as JSON: a folder holds trials of one such description."""
@@ -174,7 +194,12 @@ def read_search(argv: Sequence[str]) -> SearchOptions:
         adapting = parse_section(
             sections["adaptation"], adaptation.ARGUMENTS, where, RESERVED_ADAPTATION, command="search"
         )
-    return SearchOptions(args, shared, adapting, read_space(sections["space"], shared, adapting, path))
+    space = read_space(sections["space"], shared, adapting, path)
+    given = [(adapting or {}).get("objective", DEFAULT_OBJECTIVE)]
+    searched = [objective for dimension in space if dimension.name == "objective" for objective in dimension.choices]
+    for objective in given + searched:
+        require(objective in OBJECTIVES, f"{path}: objective {objective}: choose among {', '.join(OBJECTIVES)}")
+    return SearchOptions(args, shared, adapting, space)
 
 
 def read_space(

@@ -1,7 +1,7 @@
 """The results of a search: the best trial, its gain over the defaults, how much of that holds; its options as YAML."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -22,8 +22,8 @@ from sentiment.search.trial import COMPLETE, FAILED, PREDICTIONS_FILE, PRUNED
 from sentiment.storage import write_atomically
 
 BEST_FILE, BEST_ADAPTATION_FILE = "best.yaml", "best_mlm.yaml"
-TRIAL_KEYS = ("index", "state", "score", "loss", "scores", "collapsed", "reason", "progress", "adaptation", "seconds",
-              "train_seconds", "adaptation_seconds")  # fmt: skip
+TRIAL_KEYS = ("index", "state", "score", "loss", "scores", "collapsed", "reason", "progress", "adaptations", "seconds",
+              "train_seconds")  # fmt: skip
 
 
 def choose_best(records: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
@@ -46,6 +46,7 @@ def summarize_search(
     default = defaults.record or {}
     run = read_run(defaults.folder / f"seed_{args.seeds[0]}")
     counts = Counter(record["state"] for record in known)
+    candidate = options.build_candidate(best["params"])
     summary: dict[str, Any] = {
         "metric": args.metric,
         "seeds": args.seeds,
@@ -53,6 +54,7 @@ def summarize_search(
         "best": describe_trial(options, best),
         "defaults": describe_trial(options, default) | {"options": read_defaults(options, run, default)},
         "difference": best["score"] - default["score"],
+        "shares_adaptation": options.adaptation is not None and not candidate.reads_labels,
         "confirmation": compare_confirmed(confirmed, args.metric, best["score"]),
         "importances": compute_importances(load_study(options), args.seed),
         "counts": {state: counts[state] for state in (COMPLETE, PRUNED, FAILED)},
@@ -80,14 +82,14 @@ def describe_trial(options: SearchOptions, record: Mapping[str, Any]) -> dict[st
 def read_defaults(options: SearchOptions, run: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
     """The value of each option of the space in the run with the defaults, which may depend on the rows."""
     recorded = {"finetuning": run["options"], "adaptation": {}}
-    if record.get("adaptation"):
-        recorded["adaptation"] = read_run(options.folder / ADAPTATIONS / record["adaptation"])["options"]
+    for name in record.get("adaptations") or ():
+        recorded["adaptation"] = read_run(options.folder / ADAPTATIONS / name)["options"]
     return {dim.key: recorded[dim.stage].get(dim.name) for dim in options.space}
 
 
 def count_seconds(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Seconds of all trainings, of fine-tuning and of each adaptation once, and of pruned or failed trials."""
-    adaptations = {record["adaptation"]: record["adaptation_seconds"] for record in records if record.get("adaptation")}
+    adaptations = {name: seconds for record in records for name, seconds in record.get("adaptations", {}).items()}
     stopped = sum(record.get("seconds", 0.0) for record in records if record.get("state") != COMPLETE)
     return {
         "total": sum(record.get("seconds", 0.0) for record in records),
@@ -151,9 +153,10 @@ def write_best_options(options: SearchOptions, best: Mapping[str, Any], sentence
     candidate = options.build_candidate(best["params"])
     run_dir, adapted_dir = get_run_folders(options)
     own = {"seed": options.args.seeds[0], "output_dir": run_dir}
-    if candidate.adaptation is not None:
+    adapting = candidate.build_adaptation(options.args.seeds[0])
+    if adapting is not None:
         own |= {"model_name_or_path": adapted_dir, "model_revision": None}
-        adapting = candidate.adaptation | {"output_dir": adapted_dir}
+        adapting = adapting | {"output_dir": adapted_dir}
         write_options(
             options.folder / BEST_ADAPTATION_FILE, adapting, ["Adaptation of the best options; then best.yaml."]
         )
@@ -168,9 +171,9 @@ def write_options(path: Path, values: Mapping[str, Any], comments: Sequence[str]
         staged.write_text(text, encoding="utf-8")
 
 
-def remove_adapted_weights(folder: Path, kept: str | None) -> None:
-    """Remove the weights of adaptations but that of the best trial; one that is needed again is trained again."""
+def remove_adapted_weights(folder: Path, kept: Collection[str]) -> None:
+    """Remove the weights of adaptations but those of the best trial; one that is needed again is trained again."""
     for run_dir in folder.glob("*/"):
-        if run_dir.name != kept:
+        if run_dir.name not in kept:
             for weights in (run_dir / "model").glob("*.safetensors"):
                 weights.unlink()

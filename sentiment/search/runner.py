@@ -9,7 +9,6 @@ from sentiment.config import parsing
 from sentiment.config.data_arguments import check_metric
 from sentiment.data.corpus import load_corpus
 from sentiment.data.finetuning_data import load_split_reviews
-from sentiment.exceptions import require
 from sentiment.models.model_folder import resolve_model
 from sentiment.objectives import OBJECTIVES
 from sentiment.pipelines import adaptation, finetuning
@@ -25,7 +24,7 @@ from sentiment.search.results import (
     summarize_search,
     write_best_options,
 )
-from sentiment.search.sampling import STORAGE_FILE, check_description, load_study, settle_interrupted
+from sentiment.search.sampling import DRAW_LOCK, STORAGE_FILE, check_description, load_study, settle_interrupted
 from sentiment.search.tasks import ADAPTATIONS, Outcome, Task, run_task
 from sentiment.search.trial import FAILED, RECORD_FILE
 from sentiment.storage import write_json
@@ -36,7 +35,7 @@ from sentiment.study.runner import print_progress
 # In the order of writing.
 WRITTEN_FILES = (BEST_FILE, BEST_ADAPTATION_FILE, *FIGURES, "report.md", "report.html", "search.json")
 WRITTEN_FOLDERS = (ADAPTATIONS, "trials", "defaults", "confirm", "logs")
-HIDDEN_FILES = (LOCK_FILE, f"{STORAGE_FILE}*", f".{STORAGE_FILE}.lock")
+HIDDEN_FILES = (LOCK_FILE, f"{STORAGE_FILE}*", DRAW_LOCK)
 
 
 def run_search(argv: Sequence[str]) -> dict[str, Any] | None:
@@ -97,7 +96,9 @@ def finish_search(
     write_best_options(options, best, summary["sentences"])
     write_search_report(options.folder, summary)
     write_json(options.folder / "search.json", summary)
-    remove_adapted_weights(options.folder / ADAPTATIONS, kept=best["adaptation"])
+    remove_adapted_weights(options.folder / ADAPTATIONS, kept=best["adaptations"])
+    for lock in (options.folder / DRAW_LOCK, *options.folder.glob(f"{ADAPTATIONS}/*.lock")):
+        lock.unlink(missing_ok=True)
     return summary
 
 
@@ -126,8 +127,9 @@ def check_adaptation(options: SearchOptions) -> None:
     if candidate.adaptation is None:
         return
     _, corpus_args, args = parsing.build_arguments(adaptation.ARGUMENTS, candidate.adaptation)
-    require(args.objective in OBJECTIVES, f"objective {args.objective}: choose among {', '.join(OBJECTIVES)}")
-    if not corpus_args.streaming:
+    objective = OBJECTIVES[args.objective](args)
+    objective.check_arguments()
+    if not corpus_args.streaming and not objective.reads_labels:
         load_corpus(corpus_args)
 
 

@@ -18,6 +18,7 @@ from sentiment.search.arguments import SearchOptions
 from sentiment.search.trial import COMPLETE, PRUNED, Report
 
 STORAGE_FILE = "search.sqlite3"
+DRAW_LOCK = ".draw.lock"
 STUDY = "search"
 INDEX = "index"  # of a trial in the search; optuna's numbers also count attempts that were interrupted
 DESCRIPTION = "description"
@@ -114,7 +115,7 @@ def draw_trial(
 ) -> tuple[optuna.Trial, "TrialReporter"]:
     """The trial of this index, with the parameters and scores of an interrupted attempt or new ones."""
     distributions = {dimension.key: dimension.distribution for dimension in options.space}
-    with FileLock(options.folder / f".{STORAGE_FILE}.lock"):  # another job must not draw what is queued here
+    with FileLock(options.folder / DRAW_LOCK):  # another job must not draw what is queued here
         if attempt:
             study.enqueue_trial(attempt.params, user_attrs={INDEX: index})
         trial = study.ask(distributions)

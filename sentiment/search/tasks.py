@@ -137,10 +137,10 @@ def score_task(
         candidate = options.build_candidate(params)
         started = None if reporter is None else reporter.start_seed
         adaptations = options.folder / ADAPTATIONS
-        scored = score_candidate(
+        result = score_candidate(
             candidate, task.folder, task.seeds, options.args.metric, adaptations, started, keep_predictions
         )
-        result = {"state": COMPLETE, "adaptation": candidate.adaptation_name, **scored}
+        result["state"] = COMPLETE
     except optuna.TrialPruned:
         result = {"state": PRUNED}
     except SaveError:

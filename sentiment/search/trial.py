@@ -12,13 +12,14 @@ from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerContro
 
 from sentiment.config.parsing import build_arguments
 from sentiment.data.finetuning_data import RunData
-from sentiment.models.classifier import load_trained_classifier
+from sentiment.models.classifier import SentimentClassifier
 from sentiment.pipelines import adaptation, finetuning
 from sentiment.pipelines.evaluation import evaluate_split
 from sentiment.pipelines.finetuning import FinetuningRun
+from sentiment.pipelines.self_training import TEACHER_FOLDER
 from sentiment.runs.folder import remove_checkpoints
 from sentiment.runs.results import write_predictions
-from sentiment.search.arguments import Candidate
+from sentiment.search.arguments import Candidate, name_adaptation
 from sentiment.storage import read_json
 from sentiment.training.history import SELECTION
 from sentiment.training.trainer import SentimentTrainer
@@ -61,9 +62,9 @@ class ValidationRun(FinetuningRun):
     ) -> dict[str, Any]:
         """Validation metrics of the best epoch, history and resources; writes the validation predictions if asked."""
         if self.keep_predictions:
-            trained = load_trained_classifier(str(self.run_dir / "model"), trainer.args.device)
             part = data.splits["validation"]
-            _, probabilities = evaluate_split(trained, data.tokenized["validation"], tokenizer, part)
+            assert isinstance(trainer.model, SentimentClassifier)  # it scores in the precision of training, as trials
+            _, probabilities = evaluate_split(trainer.model, data.tokenized["validation"], tokenizer, part)
             write_predictions(self.run_dir / PREDICTIONS_FILE, part, probabilities)
         return self.summarize_training(trainer, data)
 
@@ -110,7 +111,7 @@ def score_candidate(
     start_seed: Callable[[Sequence[float]], Report] | None = None,
     keep_predictions: bool = False,
 ) -> dict[str, Any]:
-    """Train with each seed, and return score, loss and seconds; finished runs in the folder are not repeated.
+    """Train with each seed, and return scores, losses and seconds; finished runs in the folder are not repeated.
 
     Args:
         candidate: the options.
@@ -125,18 +126,23 @@ def score_candidate(
         Exception: whatever a run or `start_seed` raises; the folder then holds an unfinished run.
     """
     start = time.perf_counter()
-    adapted, adaptation_seconds = train_adaptation(candidate, adaptations)
-    options = candidate.finetuning | ({"model_name_or_path": str(adapted), "model_revision": None} if adapted else {})
     found: list[dict[str, Any]] = []
+    adaptation_seconds: dict[str, float] = {}
     for seed in seeds:
-        run_dir = folder / f"seed_{seed}"
+        run_dir, options = folder / f"seed_{seed}", candidate.finetuning
+        adapting = candidate.build_adaptation(seed)
+        if adapting:
+            adapted, seconds = train_adaptation(adapting, adaptations)
+            adaptation_seconds[adapted.name] = seconds
+            options = options | {"model_name_or_path": str(adapted), "model_revision": None}
         own = {"seed": seed, "output_dir": str(run_dir), "resume": True, "baselines": False}
         run = ValidationRun(candidate.strategy, *build_arguments(finetuning.ARGUMENTS, options | own))
         run.metric, run.keep_predictions = metric, keep_predictions
         run.report = start_seed([one["validation"][metric] for one in found]) if start_seed else None
         found.append(run.execute())
         remove_checkpoints(run_dir)
-        shutil.rmtree(run_dir / "model", ignore_errors=True)
+        for name in ("model", TEACHER_FOLDER):
+            shutil.rmtree(run_dir / name, ignore_errors=True)
     scores, losses = ([one["validation"][name] for one in found] for name in (metric, "loss"))
     return {
         "score": fmean(scores),
@@ -146,26 +152,22 @@ def score_candidate(
         "collapsed": [one["validation"].get("collapsed") for one in found],
         "best_epochs": [one["best_epoch"] for one in found],
         "train_seconds": sum(one["resources"]["train_seconds"] for one in found),
-        "adaptation_seconds": adaptation_seconds,
+        "adaptations": adaptation_seconds,
         "seconds": time.perf_counter() - start,
     }
 
 
-def train_adaptation(candidate: Candidate, folder: Path) -> tuple[Path | None, float]:
-    """The folder of the candidate's adaptation, and the seconds that its training took; (None, 0.0) without one.
+def train_adaptation(options: Mapping[str, Any], folder: Path) -> tuple[Path, float]:
+    """The folder of the adaptation with these options, and the seconds that its training took.
 
-    One with these options that is there already is used; one that another process trains is waited for.
+    One that is there already is used; one that another process trains is waited for.
     """
-    name = candidate.adaptation_name
-    if name is None:
-        return None, 0.0
-    assert candidate.adaptation is not None
-    run_dir = folder / name
+    run_dir = folder / name_adaptation(options)
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / f"{name}.lock"):
+    with FileLock(run_dir.with_suffix(".lock")):
         is_removed = (run_dir / "metrics.json").exists() and not any((run_dir / "model").glob("*.safetensors"))
         start = {"overwrite": True} if is_removed else {"resume": True}
-        metrics = adaptation.adapt(**candidate.adaptation | {"output_dir": str(run_dir)} | start)
+        metrics = adaptation.adapt(**{**options, "output_dir": str(run_dir), **start})
         remove_checkpoints(run_dir)
     return run_dir, float(metrics["resources"]["train_seconds"])
 
@@ -173,7 +175,7 @@ def train_adaptation(candidate: Candidate, folder: Path) -> tuple[Path | None, f
 def remove_unfinished(folder: Path) -> None:
     """Remove checkpoints and weights of the runs of a stopped trial, but not what they logged."""
     for run_dir in folder.glob("seed_*"):
-        for name in ("checkpoints", "model", "model.part"):
+        for name in ("checkpoints", "model", "model.part", TEACHER_FOLDER):
             shutil.rmtree(run_dir / name, ignore_errors=True)
 
 

@@ -45,16 +45,19 @@ def write_search_file(
 @pytest.fixture
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trials run in this process, which saves the seconds in which a new one imports torch."""
-    monkeypatch.setattr(tasks, "run_in_process", lambda function, task, _log: function(task))
+    monkeypatch.setattr(tasks, "run_in_process", run_here)
+
+
+def run_here(function: Callable[[Any], Any], task: Any, _log: Path) -> Any:
+    return function(task)
 
 
 @pytest.fixture
-def score_by(monkeypatch: pytest.MonkeyPatch, in_this_process: None) -> Callable[..., list[dict[str, Any]]]:
+def score_by(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[dict[str, Any]]]:
     """`score_by(function)`: trials are not trained; their score is that of the function, given their options.
 
     An exception that it returns is raised. Scores are reported at each tenth. Returns the options of all trainings.
     """
-    del in_this_process
 
     def replace(function: Callable[[dict[str, Any]], Any]) -> list[dict[str, Any]]:
         trained: list[dict[str, Any]] = []
@@ -80,9 +83,10 @@ def score_by(monkeypatch: pytest.MonkeyPatch, in_this_process: None) -> Callable
             if isinstance(found, BaseException):
                 raise found
             result = {"score": found, "loss": 1 - found, "scores": [found], "collapsed": [None], "seconds": 2.0}
-            return result | {"train_seconds": 1.0, "adaptation_seconds": 0.0}
+            return result | {"train_seconds": 1.0, "adaptations": {}}
 
         monkeypatch.setattr(tasks, "score_candidate", score)
+        monkeypatch.setattr(tasks, "run_in_process", run_here)
         return trained
 
     return replace

@@ -29,7 +29,7 @@ Write = Callable[..., list[str]]
 Score = Callable[..., list[dict[str, Any]]]
 Capture = pytest.CaptureFixture[str]
 # Parts of search.json that are measured anew in each search.
-MEASURED = {"seconds", "train_seconds", "adaptation_seconds"}
+MEASURED = {"seconds", "train_seconds", "adaptations"}
 
 
 def read(path: Path) -> Any:
@@ -54,7 +54,7 @@ def test_results_of_a_search(write_search_file: Write, tmp_path: Path, capsys: C
     main(["search", *words])
     printed, folder = capsys.readouterr(), tmp_path / "search"
     summary = read(folder / "search.json")
-    assert {path.name for path in folder.iterdir() if not path.name.startswith(".")} == {
+    assert {path.name for path in folder.iterdir()} == {
         "search.sqlite3", "search.json", "best.yaml", "report.md", "report.html", "history.png", "parallel.png",
         "importance.png", "trials", "defaults", "confirm", "logs",
     }  # fmt: skip
@@ -118,10 +118,10 @@ def test_adaptations_in_trials(
     ]
     summary = run_search(words)
     assert summary is not None
-    names = {(trial["options"]["adaptation.learning_rate"], trial["adaptation"]) for trial in summary["trials"]}
+    names = {(trial["options"]["adaptation.learning_rate"], *trial["adaptations"]) for trial in summary["trials"]}
     assert len(names) == len({name for _, name in names}) <= 2
     folders = {path.name: path for path in Path("found/adaptations").glob("*/")}
-    kept = summary["best"]["adaptation"]
+    (kept,) = summary["best"]["adaptations"]
     assert {name for name, path in folders.items() if list(path.glob("model/*.safetensors"))} == {kept}
     assert summary["seconds"]["adaptation"] > 0
     assert summary["commands"] == [
@@ -131,7 +131,26 @@ def test_adaptations_in_trials(
     adaptation.main(["found/best_mlm.yaml"])
     finetuning.main("finetune", ["found/best.yaml"])
     assert read(Path("found_best/metrics.json"))["validation"]["loss"] == summary["best"]["loss"]
-    assert read(Path("found_best/run.json"))["adaptation"]["run_dir"] == "found_best_mlm"
+    assert Path(read(Path("found_best/run.json"))["adaptation"]["run_dir"]).name == "found_best_mlm"
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_adaptations_that_read_labels_in_trials(
+    write_search_file: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each seed has its own, and best_mlm.yaml trains that of the first."""
+    text = {"objective": "supervised_contrastive", "num_train_epochs": 1, "precision": "fp32", "max_seq_length": 32}
+    monkeypatch.chdir(tmp_path)
+    space = {"finetuning": {"learning_rate": {"choices": [5e-3, 4e-3]}}}
+    words = write_search_file(trials=1, seeds=[1, 2], adaptation=text, space=space)
+    summary = run_search([*words, "--output_dir", "found"])
+    assert summary is not None
+    folders = {path.name: path for path in Path("found/adaptations").glob("*/")}
+    assert folders.keys() == summary["best"]["adaptations"].keys()
+    assert sorted(read(path / "run.json")["seed"] for path in folders.values()) == [1, 2]
+    adaptation.main(["found/best_mlm.yaml"])
+    finetuning.main("finetune", ["found/best.yaml"])
+    assert read(Path("found_best/metrics.json"))["validation"]["accuracy"] == summary["best"]["scores"][0]
 
 
 def test_trials_are_pruned_by_the_median(
@@ -142,8 +161,8 @@ def test_trials_are_pruned_by_the_median(
     assert summary is not None
     assert summary["counts"] == {"complete": 5, "pruned": 3, "failed": 0}
     pruned = summary["trials"][-1]
-    assert (pruned["state"], pruned["progress"]) == ("pruned", 0.4)  # the first tenth after the warm-up
-    assert "pruned after 40% at accuracy 0.8100 (" in capsys.readouterr().err
+    assert (pruned["state"], pruned["progress"]) == ("pruned", 0.3)  # the first tenth at which pruning starts
+    assert "pruned after 30% at accuracy 0.8100 (" in capsys.readouterr().err
     assert summary["best"]["index"] == 1
     trained.clear()
     summary = run_search([*write_search_file(trials=8)[:1], "--output_dir", str(tmp_path / "all"), "--prune", "False"])
@@ -248,14 +267,18 @@ def test_an_interrupted_search_finds_the_same(
 
 
 def test_a_killed_search_is_resumed_in_processes_of_its_own(write_search_file: Write, tmp_path: Path) -> None:
-    """With kill -9 in the middle; memory does not grow, and no process is left behind."""
-    words = write_search_file(trials=3)
+    """With kill -9 in the middle of a trial, which resumes from its checkpoint; no process is left behind."""
+    words = write_search_file(trials=2)
+    content = yaml.safe_load(Path(words[0]).read_text(encoding="utf-8"))
+    content["finetuning"] |= {"num_train_epochs": 40, "early_stopping_patience": 40}
+    content["space"] = {"finetuning": {"learning_rate": {"low": 1e-4, "high": 1e-3}}}
+    write_search_file(**content)
     command = [sys.executable, "-m", "sentiment", "search", *words]
     environment = os.environ | {"PYTHONPATH": str(Path(sentiment.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
     log = tmp_path / "search" / "logs" / "trials_001.log"
     search = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
     try:
-        wait_for(lambda: log.exists() and "epoch 1:" in log.read_text(encoding="utf-8"))
+        wait_for(lambda: log.exists() and "epoch 2:" in log.read_text(encoding="utf-8"))
         children = psutil.Process(search.pid).children(recursive=True)
         search.send_signal(signal.SIGKILL)
         assert children
@@ -265,12 +288,14 @@ def test_a_killed_search_is_resumed_in_processes_of_its_own(write_search_file: W
         search.communicate()
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "3 trials, 0 already finished" in done.stderr
+    assert "2 trials, 0 already finished" in done.stderr
     summary = read(tmp_path / "search" / "search.json")
-    assert summary["counts"]["complete"] == 3
+    assert summary["counts"]["complete"] == 2
+    assert "Resuming from " in log.read_text(encoding="utf-8").partition("epoch 2:")[2]
+    assert len(read(tmp_path / "search/trials/001/seed_1/run.json")["resumed"]) == 1
 
 
-def wait_for(is_there: Callable[[], bool], seconds: float = 120) -> None:
+def wait_for(is_there: Callable[[], bool], seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not is_there():
         assert time.monotonic() < end
@@ -368,7 +393,7 @@ def test_other_options_or_data_in_the_folder_are_refused(
         with pytest.raises(InputError, match=f"search holds a search with other options or data .*{message}"):
             run_search(write_search_file(**content | changes))
     own.write_text(own.read_text(encoding="utf-8") + "a very good film,1\n", encoding="utf-8")
-    with pytest.raises(InputError, match=r"other options or data .*data\.train rows of seed 1"):
+    with pytest.raises(InputError, match=r"other options or data .*data.train rows of seed 1"):
         run_search(write_search_file(**content))
     assert trained == []
 
@@ -386,7 +411,7 @@ def test_wrong_input_is_refused_before_anything_is_written(write_search_file: Wr
         assert not folder.exists()
     folder.mkdir()
     (folder / "run.json").touch()
-    with pytest.raises(InputError, match=r"search holds run\.json, not part of a search: pass another --output_dir"):
+    with pytest.raises(InputError, match=r"search holds run.json, not part of a search: pass another --output_dir"):
         run_search(write_search_file())
 
 

@@ -8,8 +8,11 @@ import pytest
 import yaml
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
+from sentiment.config.arguments import parse_strengths
+from sentiment.config.parsing import build_arguments
 from sentiment.exceptions import InputError
-from sentiment.search.arguments import read_search
+from sentiment.pipelines import finetuning
+from sentiment.search.arguments import name_adaptation, read_search
 
 ADAPTATION = {"dataset_name": "reviews.txt", "learning_rate": 3e-4}
 Write = Callable[..., list[str]]
@@ -22,6 +25,7 @@ def test_ranges_and_choices(write_search_file: Write) -> None:
         "layer_decay": {"low": 0.7, "high": 1, "step": 0.05},
         "head_lr": {"choices": [None, 1e-3]},
         "class_weights": {"choices": ["none", "balanced"]},
+        "augmentation": {"choices": [None, {"delete": 0.2, "typo": 0.1}]},
     }
     options = read_search(write_search_file(space={"finetuning": space}))
     found = {dimension.key: dimension.distribution for dimension in options.space}
@@ -39,6 +43,11 @@ def test_ranges_and_choices(write_search_file: Write) -> None:
     expected = {"learning_rate": 0.0001235, "early_stopping_patience": 4, "layer_decay": 0.85, "head_lr": None}
     assert expected.items() <= candidate.finetuning.items()
     assert options.build_candidate({}).finetuning["learning_rate"] == 5e-3
+    strengths = found["augmentation"]
+    assert isinstance(strengths, CategoricalDistribution)
+    augmented = options.build_candidate({"augmentation": strengths.choices[1]}).finetuning
+    args = build_arguments(finetuning.ARGUMENTS, augmented)[-1]
+    assert parse_strengths(args.augmentation) == {"delete": 0.2, "typo": 0.1}
 
 
 def test_a_rounded_number_stays_in_its_range(write_search_file: Write) -> None:
@@ -80,12 +89,45 @@ def test_an_adaptation_is_named_by_its_options(write_search_file: Write) -> None
         "adaptation": {"mlm_probability": {"choices": [0.15, 0.3]}},
     }
     options = read_search(write_search_file(adaptation=ADAPTATION, space=space))
+
+    def name(seed: int = 1, **params: Any) -> str:
+        adapting = options.build_candidate(params).build_adaptation(seed)
+        assert adapting is not None
+        return name_adaptation(adapting)
+
     names = [
-        options.build_candidate({"dropout": dropout, "adaptation.mlm_probability": share}).adaptation_name
+        name(**{"dropout": dropout, "adaptation.mlm_probability": share})
         for dropout, share in ((0.1, 0.15), (0.2, 0.15), (0.1, 0.3))
     ]
     assert names[0] == names[1] != names[2]
-    assert options.build_candidate({}).adaptation_name == names[0]  # 0.15 is the default
+    assert name() == name(seed=2) == names[0]  # 0.15 is the default
+
+
+def test_an_adaptation_with_labels_is_one_for_each_seed(write_search_file: Write) -> None:
+    """It has the labels of that seed's training rows alone, and only options of its objective."""
+    space = {
+        "objective": {"choices": ["mlm", "supervised_contrastive"]},
+        "mlm_probability": {"choices": [0.15, 0.3]},
+        "temperature": {"low": 0.05, "high": 0.5},
+    }
+    words = write_search_file(adaptation=ADAPTATION, space={"adaptation": space})
+    content = yaml.safe_load(Path(words[0]).read_text(encoding="utf-8"))
+    content["finetuning"]["max_train_samples"] = 40
+    options = read_search(write_search_file(**content))
+    drawn = {"adaptation.mlm_probability": 0.3, "adaptation.temperature": 0.1}
+    masked = options.build_candidate(drawn | {"adaptation.objective": "mlm"})
+    assert masked.build_adaptation(1) == masked.build_adaptation(2) == masked.adaptation
+    assert masked.adaptation is not None
+    assert "temperature" not in masked.adaptation
+    assert masked.adaptation["mlm_probability"] == 0.3
+    labelled = options.build_candidate(drawn | {"adaptation.objective": "supervised_contrastive"})
+    adapting = labelled.build_adaptation(2)
+    assert adapting is not None
+    assert (adapting["seed"], adapting["target_max_train_samples"], adapting["temperature"]) == (2, 40, 0.1)
+    assert not {"mlm_probability", "dataset_name"} & adapting.keys()
+    assert name_adaptation(adapting) != name_adaptation(labelled.build_adaptation(1) or {})
+    by_probe = write_search_file(**content | {"adaptation": ADAPTATION | {"metric_for_best_model": "probe_accuracy"}})
+    assert read_search(by_probe).build_candidate({}).reads_labels
 
 
 @pytest.mark.parametrize(

@@ -153,21 +153,53 @@ def test_adaptations_are_shared(
 
     monkeypatch.setattr(adaptation.AdaptationRun, "train", count)
     folder = tmp_path / "adaptations"
-    first, seconds = train_adaptation(candidate, folder)
-    assert train_adaptation(options.build_candidate({"dropout": 0.1}), folder) == (first, seconds)
-    second, _ = train_adaptation(other, folder)
+    first, seconds = train_adaptation(candidate.adaptation or {}, folder)
+    with_dropout = options.build_candidate({"dropout": 0.1})
+    assert train_adaptation(with_dropout.adaptation or {}, folder) == (first, seconds)
+    second, _ = train_adaptation(other.adaptation or {}, folder)
     assert trained == [first, second]
-    assert first is not None
     assert not (first / "checkpoints").exists()
     (first / "model" / "model.safetensors").unlink()
-    train_adaptation(candidate, folder)
+    train_adaptation(candidate.adaptation or {}, folder)
     assert trained == [first, second, first]
 
     found = score_candidate(other, tmp_path / "trial", [1], "accuracy", folder)
     assert trained == [first, second, first]
     record = json.loads((tmp_path / "trial" / "seed_1" / "run.json").read_text(encoding="utf-8"))
     assert (record["strategy"], Path(record["adaptation"]["run_dir"])) == ("finetune", second)
-    assert found["adaptation_seconds"] > 0
+    assert list(found["adaptations"]) == [second.name]
+    assert found["adaptations"][second.name] > 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"rdrop_alpha": 1.0, "augmentation": {"delete": 0.2, "swap": 0.1}},
+        {"linear_probe_first": True},
+        {"self_training": True, "self_training_accuracy": 0.5},
+    ],
+)
+def test_options_of_any_kind_are_scored(
+    options: dict[str, Any],
+    write_search_file: Write,
+    tiny_bert_with_dropout: Path,
+    tmp_path: Path,
+    watch_tokenizer: Callable[[set[str]], set[str]],
+) -> None:
+    """Regularisation, augmentation, a probe before, a teacher: as a fine-tuning trains, without a test row."""
+    _, candidate = read_options(write_search_file)
+    own = {"model_name_or_path": str(tiny_bert_with_dropout)} | options
+    if "self_training" in options:
+        (tmp_path / "more.txt").write_text("\n".join(f"a good film {row}" for row in range(50)), encoding="utf-8")
+        own["unlabelled_dataset"] = str(tmp_path / "more.txt")
+    chosen = Candidate(candidate.finetuning | own, None)
+    run_options = chosen.finetuning | {"output_dir": str(tmp_path / "run"), "seed": 1, "baselines": False}
+    metrics = finetuning.finetune(**run_options)
+    _, data_args, _ = build_arguments(finetuning.ARGUMENTS, run_options)
+    watch_tokenizer(set(load_split_reviews(data_args, 1).splits["test"]["text"]))
+    found = score_candidate(chosen, tmp_path / "trial", [1], "accuracy", tmp_path / "adaptations")
+    assert found["losses"] == [metrics["validation"]["loss"]]
+    assert {path.name for path in (tmp_path / "trial" / "seed_1").iterdir()} == {"run.json", "metrics.json"}
 
 
 def test_the_score_is_that_of_the_best_checkpoint() -> None:
