@@ -89,7 +89,7 @@ def build_augmenter(
     if "masked_lm" in strengths:
         # Workers of a data loader cannot use a GPU that their parent has opened.
         device = torch.device("cpu") if args.dataloader_num_workers else args.device
-        propose = load_word_proposer(*start, tokenizer, device)
+        propose = load_word_proposer(start, tokenizer, data_args.max_seq_length, data_args.truncation, device)
     material = Material(train["text"][:], train["label"][:], data.audit["language"], propose)
     return Augmenter(strengths, args.augmented_share, material, data_args.cleaning, args.seed)
 
@@ -114,7 +114,8 @@ def build_collator(
     """The collator of all batches, of which those of training are augmented."""
     if augmenter is None:
         return DataCollatorWithPadding(tokenizer)
-    texts = () if unlabelled is None else unlabelled.splits["train"]["text"][:]
+    is_used = unlabelled is not None and args.consistency_weight  # else they are for self-training
+    texts = unlabelled.splits["train"]["text"][:] if unlabelled is not None and is_used else ()
     return AugmentingCollator(
         tokenizer, augmenter, data_args.max_seq_length, data_args.truncation, tracker, texts, args.seed
     )
@@ -189,4 +190,6 @@ def describe_augmentation(args: FinetuningArguments, augmenter: Augmenter, unlab
         "row_shares": compute_row_shares(args.augmentation, args.augmented_share),
         "examples": choose_examples(augmenter),
     }
-    return found if unlabelled is None else found | {"unlabelled_texts": len(unlabelled.splits["train"])}
+    if unlabelled is None or not args.consistency_weight:
+        return found
+    return found | {"unlabelled_texts": len(unlabelled.splits["train"])}

@@ -32,9 +32,9 @@ LONG = (
 )
 
 
-def propose_words(text: str, place: tuple[int, int]) -> list[tuple[str, float]]:
+def propose_words(text: str, places: Sequence[tuple[int, int]]) -> list[list[tuple[str, float]]]:
     """Proposals of a made-up model: a neutral word, one with a sentiment, and the word itself."""
-    return [("table", 0.5), ("awful", 0.3), (text[slice(*place)], 0.2)]
+    return [[("table", 0.5), ("awful", 0.3), (text[slice(*place)], 0.2)] for place in places]
 
 
 MATERIAL = Material(TEXTS, LABELS, "en", propose_words)

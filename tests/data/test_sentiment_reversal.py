@@ -87,7 +87,7 @@ def test_articles_fit_the_words_after_them() -> None:
         *("", " ", "...", "The film is set in Paris.", "a horror film about war and murder", "电影很好看", "12345 !!"),
         # most of the sentiment is in words that cannot be reversed
         "unbearable, excruciating torture",
-        "a film like this",
+        *("a film like this", "like a dream", "it drags , like swallowing a wafer"),
         "it goes as well as that",
     ],
 )

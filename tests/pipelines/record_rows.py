@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import DataCollatorWithPadding
 
-import sentiment.pipelines.finetuning
+import sentiment.pipelines.augmentation
 from sentiment.config.arguments import DataArguments, FinetuningArguments, ModelArguments
 from sentiment.config.parsing import parse_arguments
 from sentiment.data.finetuning_data import prepare_data
@@ -31,7 +31,7 @@ class RecordingCollator(DataCollatorWithPadding):
 
 
 def main() -> None:
-    sentiment.pipelines.finetuning.DataCollatorWithPadding = RecordingCollator  # type: ignore[misc]
+    sentiment.pipelines.augmentation.DataCollatorWithPadding = RecordingCollator  # type: ignore[misc]
     model_args, data_args, args = parse_arguments([ModelArguments, DataArguments, FinetuningArguments])
     FinetuningRun("e2e", model_args, data_args, args).execute()
     train = prepare_data(data_args, args.seed, load_tokenizer(model_args.model_name_or_path)).tokenized["train"]

@@ -2,7 +2,7 @@
 
 import json
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -235,10 +235,52 @@ def test_masked_lm_needs_a_head(run: Run, tiny_bert: Path, tmp_path: Path) -> No
     assert all(
         example["kind"] == "masked_lm" and example["label"] == example["augmented_label"] for example in examples
     )
-    proposer = WordProposer(model, tokenizer)
-    words = [word for word, _ in proposer("the film is good", (4, 8))]
-    assert words
-    assert not any(word.startswith(("#", "[")) for word in words)
+
+
+@pytest.mark.parametrize(
+    ("truncation", "kept"), [("head", [0, 1, 2]), ("tail", [4, 5, 6]), ("head_tail", [0, 5, 6]), ("whole", range(7))]
+)
+def test_words_are_proposed_where_training_reads(tiny_bert: Path, truncation: str, kept: Sequence[int]) -> None:
+    """Of fourteen words, sequences of 8 tokens have six: every second word is masked."""
+    model, _ = load_masked_lm(str(tiny_bert))
+    tokenizer = AutoTokenizer.from_pretrained(tiny_bert)
+    size, way = (64, "head") if truncation == "whole" else (8, truncation)
+    proposer = WordProposer(model, tokenizer, size, way)
+    text = "film story " * 7
+    places = [(11 * number, 11 * number + 4) for number in range(7)]
+    found = proposer(text, places)
+    lost = [number for number in range(7) if number not in kept]
+    assert all(found[number] == [] for number in lost)
+    assert sum(len(found[number]) for number in kept) > 0
+    for proposals in found:
+        assert all(word.isalpha() and 0 <= value <= 1 for word, value in proposals)
+        assert [value for _, value in proposals] == sorted((value for _, value in proposals), reverse=True)
+    assert proposer("a [MASK] film", [(2, 8)]) == [[]]
+
+
+def test_proposals_are_those_of_the_model(tiny_bert: Path) -> None:
+    model, _ = load_masked_lm(str(tiny_bert))
+    tokenizer = AutoTokenizer.from_pretrained(tiny_bert)
+    ((first, probability), *_), _ = WordProposer(model, tokenizer, 64)("the film is good", [(4, 8), (12, 16)])
+    tokens = tokenizer("the [MASK] is [MASK]", return_tensors="pt")
+    with torch.inference_mode():
+        probabilities = model.eval()(**tokens).logits[0, 2].softmax(-1)
+    assert probabilities[tokenizer.convert_tokens_to_ids(first)].item() == pytest.approx(probability, rel=1e-4)
+    words = [token for token in tokenizer.get_vocab() if token.isalpha()]
+    ranked = sorted(words, key=lambda word: -float(probabilities[tokenizer.convert_tokens_to_ids(word)]))
+    assert first == ranked[0]
+
+
+def test_self_training_with_augmentation_has_no_unlabelled_texts_in_its_batches(
+    run: Run, reviews_csv: Path, tmp_path: Path
+) -> None:
+    unlabelled = tmp_path / "unlabelled.txt"
+    lines = [line.rpartition(",")[0] for line in reviews_csv.read_text(encoding="utf-8").splitlines()[201:]]
+    unlabelled.write_text("\n".join(lines), encoding="utf-8")
+    options = {"self_training": True, "self_training_accuracy": 0.5, "unlabelled_dataset": str(unlabelled)}
+    metrics = read(run("run", **ALL, **options) / "metrics.json")
+    assert metrics["self_training"]["labelled_by_teacher"] > 0
+    assert "unlabelled_texts" not in metrics["augmentation"]
 
 
 @pytest.mark.parametrize(
@@ -255,7 +297,7 @@ def test_masked_lm_needs_a_head(run: Run, tiny_bert: Path, tmp_path: Path) -> No
         ({"rdrop_alpha": 1.0, "no_dropout": True}, "--rdrop_alpha: without dropout"),
         ({"consistency_weight": 1.0}, "--consistency_weight: pass unlabelled reviews with --unlabelled_dataset"),
         ({"consistency_weight": 1.0, "unlabelled_dataset": "x"}, "--consistency_weight: pass --augmentation"),
-        ({"unlabelled_dataset": "x"}, "--unlabelled_dataset is for --consistency_weight"),
+        ({"unlabelled_dataset": "x"}, "--unlabelled_dataset is for --consistency_weight and"),
         (
             {"consistency_weight": 1.0, "unlabelled_dataset": "x", "augmentation": {"contrast": 0.1}},
             "--consistency_weight: --augmentation needs one of synonym, insert",

@@ -11,8 +11,8 @@ from sentiment.data.augmentation.lexicon import load_lexicon
 from sentiment.data.augmentation.negation import CONTRACTION, NEGATIONS
 from sentiment.data.languages import find_words, has_spaces, is_english
 
-# For a text and the places of words in it: words that may stand there, and how probable each is.
-ProposeWords = Callable[[str, tuple[int, int]], list[tuple[str, float]]]
+# For a text and the start and end of words in it: for each place, the words that may stand there, and how probable.
+ProposeWords = Callable[[str, Sequence[tuple[int, int]]], list[list[tuple[str, float]]]]
 
 
 class Example(NamedTuple):

@@ -71,7 +71,8 @@ def has_sentiment(sentence: Sentence, place: int) -> bool:
     if word in AMBIGUOUS_VERBS:
         if before in BEFORE_VERB or (place and sentence.is_negation(place - 1)):
             return True
-        return not before or sentence.clauses[place] != sentence.clauses[place - 1]
+        # "Love it", but "like a dream"
+        return word != "like" and (not before or sentence.clauses[place] != sentence.clauses[place - 1])
     if word == "well":
         return before != "as" and after not in ("as", "known") and not BREAK.search(sentence.separators[place + 1])
     return word in load_lexicon()

@@ -23,16 +23,19 @@ class MaskedWordReplacement(WordAugmentation):
             for place, word in enumerate(words)
             if word.isalpha() and not self.decides_label(word) and (len(word) > 1 or SPACELESS.match(word))
         ]
+        chosen = self.choose(places, len(words), generator)
+        starts = [len(self.join([*words[:place], ""])) if place else 0 for place in chosen]
+        spans = [(start, start + len(words[place])) for start, place in zip(starts, chosen, strict=True)]
+        found = propose(self.join(words), spans) if chosen else []
         is_changed = False
-        for place in self.choose(places, len(words), generator):
-            start = len(self.join([*words[:place], ""])) if place else 0
-            proposals = [
+        for place, proposals in zip(chosen, found, strict=True):
+            fitting = [
                 (word, probability)
-                for word, probability in propose(self.join(words), (start, start + len(words[place])))
+                for word, probability in proposals
                 if word.lower() != words[place].lower() and not self.decides_label(word)
             ]
-            if proposals:
-                weights = np.array([probability for _, probability in proposals])
-                words[place] = proposals[generator.choice(len(proposals), p=weights / weights.sum())][0]
+            if fitting:
+                weights = np.array([probability for _, probability in fitting])
+                words[place] = fitting[generator.choice(len(fitting), p=weights / weights.sum())][0]
                 is_changed = True
         return self.join(words) if is_changed else None
