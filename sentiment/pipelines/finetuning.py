@@ -102,7 +102,7 @@ class FinetuningRun(Run):
     unlabelled: Corpus | None = None
     linear_probe: dict[str, Any] | None = None  # what `--linear_probe_first` found
     self_training: dict[str, Any] | None = None  # what `--self_training` added
-    training: RunData  # the data with the training rows of `--self_training`
+    training: RunData | None = None  # the data with the training rows of `--self_training`
     scored_split = "test"  # what no model before may have read
 
     def complete_arguments(self) -> None:
@@ -112,7 +112,7 @@ class FinetuningRun(Run):
 
     def choose_arguments(self, data: RunData) -> dict[str, Any]:
         """Sets batch size and epochs that are not given by the number of training rows."""
-        rows = len(self.training.splits["train"])
+        rows = len((self.training or data).splits["train"])
         chosen = choose_training_size(self.args, rows)
         if chosen and is_main_process():
             values = ", ".join(f"--{name} {value}" for name, value in chosen.items())
@@ -149,7 +149,6 @@ class FinetuningRun(Run):
         tokenizer.truncation_side = "left" if self.data_args.truncation == "tail" else "right"
         data = prepare_data(self.data_args, self.args.seed, tokenizer, with_test=self.scored_split == "test")
         data.fingerprints |= self.load_unlabelled(data.held_out_texts)
-        self.training = data
         if self.args.self_training:
             assert self.unlabelled is not None
             teacher = str(self.run_dir / self_training.TEACHER_FOLDER / "model")
@@ -184,14 +183,15 @@ class FinetuningRun(Run):
     def get_trainer_options(self, data: RunData, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
         """Arguments of the Trainer; padding is counted, as what batches of similar length leave of it."""
         class_names = get_class_names(data.splits["train"])
-        train = self.training.splits["train"]
-        self.augmenter = augmentation.build_augmenter(self.args, self.data_args, self.training, tokenizer, self.start)
+        training = self.training or data
+        train = training.splits["train"]
+        self.augmenter = augmentation.build_augmenter(self.args, self.data_args, training, tokenizer, self.start)
         metric = self.args.metric_for_best_model
         check_metric(metric, class_names)
         weights = build_class_weights(self.args.class_weights, train["label"][:], class_names)
         loss = build_weighted_loss(weights, self.args.label_smoothing_factor) if weights else None
         return {
-            "train_dataset": augmentation.build_training_rows(self.training, self.augmenter),
+            "train_dataset": augmentation.build_training_rows(training, self.augmenter),
             "eval_dataset": data.tokenized["validation"].select_columns(["input_ids", "labels"]),
             "data_collator": augmentation.build_collator(
                 self.args, self.data_args, tokenizer, self.augmenter, self.tracker, self.unlabelled
@@ -282,7 +282,7 @@ class FinetuningRun(Run):
         """Validation metrics of the best epoch, history and resources."""
         history = build_history(trainer.state.log_history)
         best = get_best_evaluation(trainer, history)
-        lengths = self.training.tokenized["train"]["length"][:]
+        lengths = (self.training or data).tokenized["train"]["length"][:]
         epochs = trainer.state.epoch or 0
         tokens, positions = sum(lengths) * epochs, trainer.state.num_input_tokens_seen
         # Else the tokens are an estimate.
