@@ -165,7 +165,7 @@ def delete_tokens(
     >>> delete_tokens([101, 7, 102], [1, 0, 1], np.random.default_rng(0))
     [101, 7, 102]
     >>> delete_tokens([101, 7, 8, 102], [1, 0, 0, 1], np.random.default_rng(0))
-    [101, 7, 102]
+    [101, 8, 102]
     """
     places = np.flatnonzero(np.asarray(special_tokens_mask) == 0)
     count = max(1, round(DELETED_SHARE * len(places))) if len(places) > 1 else 0

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from sentiment.cli import main
-from sentiment.data.adaptation_data import TARGET_OPTIONS
+from sentiment.data.adaptation_data import BUDGET_OPTION, TARGET_OPTIONS
 from sentiment.exceptions import InputError, TrainingInterrupted
 from sentiment.pipelines import adaptation, finetuning
 from sentiment.study.arguments import DEFAULT_STUDY, LAUNCHERS
@@ -417,7 +417,7 @@ def test_adaptations_are_for_the_data_of_the_fine_tunings(write_study_file: Call
     target = {name.removeprefix("target_"): value for name, value in corpus.items() if "target_" in name}
     assert target.pop("dataset") == run.recorded_options["dataset_name"]
     assert target == {name: run.recorded_options[name] for name in target}
-    assert set(target) == set(TARGET_OPTIONS)
+    assert set(target) == {*TARGET_OPTIONS, BUDGET_OPTION}
     assert (target["split_seed"], corpus["data_dir"], corpus["cleaning"]) == (42, "here", "light")
 
 
