@@ -14,8 +14,8 @@ PRESETS = ["auto", "lab"]
 SPLITS = ["auto", "stratified", "official", "grouped"]
 SAMPLES = ["first", "random"]
 TRUNCATIONS = ["head", "tail", "head_tail"]
-# Metrics that can choose a checkpoint and decide a comparison; of two classes only, those of BINARY_METRICS.
-BINARY_METRICS = ("precision", "recall", "f1")
+BINARY_METRICS = ("precision", "recall", "f1")  # of two classes only
+# Metrics that can choose a checkpoint and decide a comparison.
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "mcc", *BINARY_METRICS)
 LANGUAGE_CODE = "[A-Za-z]{2,3}(-[A-Za-z0-9]+)*"
 NEGATIVE_MAPPING = re.compile(r"-\d[^=]*=")
@@ -296,6 +296,6 @@ def normalise_limit(name: str, value: object, words: Sequence[str] = ("all",)) -
     '10000'
     """
     plain = str(value).lower().replace("_", "").replace(",", "")
-    is_number = plain.isdecimal() and int(plain) > 0
-    require(plain in words or is_number, f"--{name} {plain}: pass a positive number or 'all'")
+    is_known = plain in words or (plain.isdecimal() and int(plain) > 0)
+    require(is_known, f"--{name} {plain}: pass a positive number or 'all'")
     return plain

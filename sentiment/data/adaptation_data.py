@@ -14,7 +14,7 @@ from sentiment.config.arguments import AdaptationArguments, CorpusArguments, Dat
 from sentiment.config.data_arguments import LAB_DATASETS
 from sentiment.data.corpus import (
     Corpus,
-    collect_published_test_keys,
+    collect_source_test_keys,
     compute_corpus_key,
     hash_keys,
     load_corpus,
@@ -22,7 +22,6 @@ from sentiment.data.corpus import (
 )
 from sentiment.data.finetuning_data import load_split_reviews
 from sentiment.data.hub import find_revisions
-from sentiment.data.sources import load_reviews
 from sentiment.data.splits import compute_fingerprint
 from sentiment.data.streaming import EndlessDataset, stream_corpus
 from sentiment.data.tokenization import compare_long_text_modes, tokenize_long_texts
@@ -63,19 +62,7 @@ def load_training_corpus(args: CorpusArguments, seed: int) -> Corpus:
 
 def collect_held_out_keys(args: CorpusArguments, seed: int) -> set[str]:
     """Keys of validation and test texts: those that the datasets publish, and those of the fine-tuning to come."""
-    held_out: set[str] = set()
-    for name in args.dataset_name:
-        published = load_reviews(
-            name,
-            args.data_dir,
-            with_labels=False,
-            text_column_names=args.text_column_names,
-            text_column_delimiter=args.text_column_delimiter,
-            encoding=args.encoding,
-            revision=args.dataset_revision,
-            streaming=True,
-        )
-        held_out |= collect_published_test_keys(published)
+    held_out = collect_source_test_keys(args)
     target = load_target_splits(args, seed)
     if target is not None:
         held_out.update(compute_corpus_key(text) for name in ("validation", "test") for text in target[name]["text"])

@@ -44,22 +44,27 @@ def load_corpus(args: CorpusArguments) -> Any:
     require(not revision or len(datasets) == 1, f"--dataset_revision {revision}: pass one dataset, not several")
     parts = []
     for dataset in datasets:
-        reviews = load_reviews(
-            dataset,
-            args.data_dir,
-            with_labels=False,
-            text_column_names=args.text_column_names,
-            text_column_delimiter=args.text_column_delimiter,
-            encoding=args.encoding,
-            revision=revision,
-            streaming=args.streaming,
-        )
+        reviews = load_source(dataset, args, args.streaming)
         for name in choose_splits(dataset, list(reviews), args.split):
             part = reviews[name].select_columns(["text"])
             parts.append(part if args.streaming else part.add_column("source", [dataset] * len(part)))
     if args.streaming:
         return interleave_datasets(parts, stopping_strategy="all_exhausted_without_replacement")
     return concatenate_datasets(parts)
+
+
+def load_source(dataset: str, args: CorpusArguments, streaming: bool) -> Any:
+    """All splits of one source, by name; labels are not read."""
+    return load_reviews(
+        dataset,
+        args.data_dir,
+        with_labels=False,
+        text_column_names=args.text_column_names,
+        text_column_delimiter=args.text_column_delimiter,
+        encoding=args.encoding,
+        revision=args.dataset_revision,
+        streaming=streaming,
+    )
 
 
 def choose_splits(dataset: str, names: Sequence[str], split: str) -> list[str]:
@@ -130,6 +135,12 @@ def hash_batch(batch: dict[str, list[str]], cleaning: str) -> dict[str, Any]:
     texts = light if cleaning == "light" else [CLEANINGS[cleaning](text) for text in batch["text"]]
     keys = [compute_text_key(text) for text in light]  # compute_corpus_key without cleaning again
     return {"text": texts, "key": keys, "hash": hash_in_order(keys), "filled": [bool(text.strip()) for text in texts]}
+
+
+def collect_source_test_keys(args: CorpusArguments) -> set[str]:
+    """Keys of all texts of the validation and test splits that the sources publish."""
+    sources = (load_source(dataset, args, streaming=True) for dataset in args.dataset_name)
+    return {key for splits in sources for key in collect_published_test_keys(splits)}
 
 
 def collect_published_test_keys(splits: Mapping[str, Any]) -> set[str]:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,18 +86,10 @@ def split_reviews(reviews: DatasetDict, args: DataArguments, seed: int) -> Split
     require(
         len(pool) > 0 or not usable, f"all {usable:,} training texts are also in the {' or '.join(published)} split"
     )
-    labels, keys = np.asarray(pool["label"][:], dtype=int), pool["key"][:]
-    class_names = pool.features["label"].names
-    if split == "grouped":
-        assigned = assign_grouped(keys, labels, (8, 1, 1), seed, class_names)
-        dropped["in_several_splits"] = int((assigned == -1).sum())
-    elif "validation" in published:
-        assigned = np.zeros(len(pool), dtype=int)
-    else:
-        units = range(len(pool)) if keep_duplicates else keys
-        assigned = assign_stratified(units, labels, (9, 1) if published else (8, 1, 1), seed, class_names)
+    assigned = assign_pool(pool, split, published, keep_duplicates, seed)
+    dropped["in_several_splits"] += int((assigned == -1).sum())
     own = {name: pool.select(np.flatnonzero(assigned == position)) for position, name in enumerate(SPLIT_NAMES)}
-    classes = set(labels.tolist())
+    classes = set(pool["label"][:])
     checked = {
         name: check_split(name, part, classes, dropped, keep_duplicates, name in splits)
         for name, part in (own | splits).items()
@@ -106,6 +98,18 @@ def split_reviews(reviews: DatasetDict, args: DataArguments, seed: int) -> Split
     unused = tuple(name for name in reviews if name not in (*used, "unsupervised"))
     counted = {reason: count for reason, count in dropped.items() if count}
     return SplitReviews(DatasetDict(checked), counted, split, used, unused)
+
+
+def assign_pool(pool: Dataset, split: str, published: Collection[str], keep_duplicates: bool, seed: int) -> np.ndarray:
+    """The split of each row of the pool, by its position in `SPLIT_NAMES`; -1 for none. See `split_reviews`."""
+    labels, keys = np.asarray(pool["label"][:], dtype=int), pool["key"][:]
+    class_names = pool.features["label"].names
+    if split == "grouped":
+        return assign_grouped(keys, labels, (8, 1, 1), seed, class_names)
+    if "validation" in published:
+        return np.zeros(len(pool), dtype=int)
+    units = range(len(pool)) if keep_duplicates else keys
+    return assign_stratified(units, labels, (9, 1) if published else (8, 1, 1), seed, class_names)
 
 
 def choose_split(reviews: DatasetDict, args: DataArguments) -> str:

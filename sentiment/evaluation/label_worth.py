@@ -58,8 +58,7 @@ def estimate_label_worth(
 
     A's error 1 - score is taken for a power law in the labels (`fit_power_law`). At a budget n, B is worth the labels
     at which A's curve has A's own error there less B's gain, minus n: so what the curve fits badly does not count as a
-    gain. The 95% intervals are of a bootstrap over seeds and clusters of test rows together; the spread over seeds is
-    widened by sqrt(k / (k - 1)), since k resampled seeds vary less than k new ones.
+    gain. The 95% intervals are of a bootstrap (`resample_means`).
 
     Args:
         scores_a: of each budget, `compute_row_scores` of shape (seeds, test rows).
@@ -76,27 +75,14 @@ def estimate_label_worth(
     seeds = len(scores_a[budgets[0]])
     if len(budgets) < MIN_BUDGETS or seeds < 2:
         return None
-    # (2, budgets, seeds, test rows) as sums by cluster
     stacked = np.stack([[scores[budget] for budget in budgets] for scores in (scores_a, scores_b)]).astype(float)
-    ids = number_clusters(clusters, stacked.shape[-1])
-    groups = int(ids.max()) + 1
-    sums = np.apply_along_axis(lambda row: np.bincount(ids, weights=row, minlength=groups), -1, stacked)
-    sizes = np.bincount(ids, minlength=groups)
-    means = stacked.mean(axis=-1)  # (2, budgets, seeds)
-
-    generator = np.random.default_rng(seed)
-    weights = generator.multinomial(groups, np.full(groups, 1 / groups), size=RESAMPLES)
-    resampled = np.einsum("abkg,rg->rabk", sums, weights) / (weights @ sizes)[:, None, None, None]
-    drawn = generator.integers(seeds, size=(RESAMPLES, seeds))
-    of_seeds = np.stack([means[:, :, seed_numbers].mean(-1) for seed_numbers in drawn]) - means.mean(-1)
-    draws = resampled.mean(-1) + of_seeds * np.sqrt(seeds / (seeds - 1))  # (resamples, 2, budgets)
-
-    curve, curves = fit_power_law(budgets, 1 - means[0].mean(-1)), fit_power_law(budgets, 1 - draws[:, 0])
+    means, draws = stacked.mean(axis=(2, 3)), resample_means(stacked, clusters, seed)
+    curve, curves = fit_power_law(budgets, 1 - means[0]), fit_power_law(budgets, 1 - draws[:, 0])
     found, largest = [], MAX_FACTOR * budgets[-1]
     for place, budget in enumerate(budgets):
         worth = [
             count_worth(law, budget, scores[..., 1, place] - scores[..., 0, place])
-            for law, scores in ((curve, means.mean(-1)), (curves, draws))
+            for law, scores in ((curve, means), (curves, draws))
         ]
         interval = np.percentile(worth[1], TAILS, method="closest_observation")
         labels, *ends = (float(value) if value <= largest else None for value in (worth[0], *interval))
@@ -111,6 +97,29 @@ def estimate_label_worth(
         "largest": largest,
         "budgets": found,
     }
+
+
+def resample_means(scores: np.ndarray, clusters: ArrayLike | None, seed: int) -> np.ndarray:
+    """Bootstrap means, shape (resamples, strategies, budgets), over seeds and clusters of test rows together.
+
+    The spread over seeds is widened by sqrt(k / (k - 1)), since k resampled seeds vary less than k new ones.
+
+    Args:
+        scores: of rows, shape (strategies, budgets, seeds, test rows), with two seeds or more.
+        clusters: an id for each test row.
+        seed: of the bootstrap.
+    """
+    seeds, ids = scores.shape[2], number_clusters(clusters, scores.shape[-1])
+    sizes = np.bincount(ids)
+    sums = np.apply_along_axis(lambda row: np.bincount(ids, weights=row), -1, scores)
+    means = scores.mean(axis=-1)
+    generator = np.random.default_rng(seed)
+    weights = generator.multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), size=RESAMPLES)
+    resampled = np.einsum("abkg,rg->rabk", sums, weights) / (weights @ sizes)[:, None, None, None]
+    drawn = generator.integers(seeds, size=(RESAMPLES, seeds))
+    of_seeds = np.stack([means[:, :, numbers].mean(-1) for numbers in drawn]) - means.mean(-1)
+    draws: np.ndarray = resampled.mean(-1) + of_seeds * np.sqrt(seeds / (seeds - 1))
+    return draws
 
 
 def count_worth(curve: PowerLaw, budget: int, gain: ArrayLike) -> Any:

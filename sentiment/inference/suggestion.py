@@ -79,18 +79,8 @@ def suggest_reviews(
     reviews = load_reviews(dataset, data_dir, labels=options, **reading)
     pool = concatenate_datasets([reviews[name] for name in choose_splits(dataset, list(reviews), split or "auto")])
     hashed = map_batches(pool.select_columns(["text"]), hash_batch, None, {"cleaning": checkpoint.cleaning})
-    is_unlabelled = np.asarray(pool["label"][:]) == UNLABELLED
-    labelled_here = np.asarray(hashed.select(np.flatnonzero(~is_unlabelled))["hash"][:], dtype=np.uint64)
     on_record, warnings = load_labelled_keys(model)
-    unlabelled = np.flatnonzero(is_unlabelled)
-    usable, dropped = find_usable(hashed.select(unlabelled), np.union1d(on_record, labelled_here))
-    candidates = unlabelled[usable]
-    left_out = {
-        "with a label": len(pool) - len(unlabelled),
-        "with a blank text": dropped["empty"],
-        "duplicates": dropped["duplicates"],
-        "with the text of a labelled row": dropped["in_test"],
-    }
+    candidates, left_out = find_candidates(pool, hashed, on_record)
     found = Suggestions([], len(pool), left_out, warnings)
     require(len(candidates) > 0, f"{dataset} has nothing to suggest: {found}")
     probabilities, embeddings = compute_embeddings(checkpoint, hashed.select(candidates))
@@ -111,6 +101,27 @@ def suggest_reviews(
         prediction = describe_prediction(checkpoint.labels, probabilities[place], is_first=place == chosen[0])
         found.records.append({"row": row + 1, "text": pool[row]["text"], "label": None} | prediction)
     return found
+
+
+def find_candidates(pool: Dataset, hashed: Dataset, on_record: np.ndarray) -> tuple[np.ndarray, dict[str, int]]:
+    """The rows that can be suggested, and how many are left out by reason.
+
+    Args:
+        pool: rows with `label`.
+        hashed: the `hash` of each text.
+        on_record: hashes of the texts of labelled rows in the runs behind the model.
+    """
+    is_unlabelled = np.asarray(pool["label"][:]) == UNLABELLED
+    labelled_here = np.asarray(hashed.select(np.flatnonzero(~is_unlabelled))["hash"][:], dtype=np.uint64)
+    unlabelled = np.flatnonzero(is_unlabelled)
+    usable, dropped = find_usable(hashed.select(unlabelled), np.union1d(on_record, labelled_here))
+    left_out = {
+        "with a label": len(pool) - len(unlabelled),
+        "with a blank text": dropped["empty"],
+        "duplicates": dropped["duplicates"],
+        "with the text of a labelled row": dropped["in_test"],
+    }
+    return unlabelled[usable], left_out
 
 
 def compute_embeddings(checkpoint: Checkpoint, cleaned: Dataset) -> tuple[np.ndarray, np.ndarray]:

@@ -13,13 +13,12 @@ from sentiment.data.augmentation import AUGMENTATIONS, Material, check_augmentat
 from sentiment.data.augmentation.augmenter import Augmenter, choose_examples
 from sentiment.data.corpus import (
     Corpus,
-    collect_published_test_keys,
+    collect_source_test_keys,
     compute_corpus_key,
     load_corpus,
     prepare_corpus,
 )
 from sentiment.data.finetuning_data import RunData
-from sentiment.data.sources import load_reviews
 from sentiment.environment import is_main_process
 from sentiment.exceptions import require
 from sentiment.models.classifier import HEAD_DROPOUTS, SentimentClassifier
@@ -163,17 +162,7 @@ def load_unlabelled_reviews(
         preprocessing_num_workers=data_args.preprocessing_num_workers,
         validation_split_percentage=1,
     )
-    published = load_reviews(
-        name,
-        corpus_args.data_dir,
-        with_labels=False,
-        text_column_names=corpus_args.text_column_names,
-        text_column_delimiter=corpus_args.text_column_delimiter,
-        encoding=corpus_args.encoding,
-        revision=corpus_args.dataset_revision,
-        streaming=True,
-    )
-    keys = collect_published_test_keys(published) | {compute_corpus_key(text) for text in held_out_texts}
+    keys = collect_source_test_keys(corpus_args) | {compute_corpus_key(text) for text in held_out_texts}
     corpus = prepare_corpus(load_corpus(corpus_args), corpus_args, keys, args.seed)
     if is_main_process():
         print(f"unlabelled reviews: {len(corpus.splits['train']):,} of {corpus.rows_read:,} read", file=sys.stderr)

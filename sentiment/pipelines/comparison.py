@@ -72,12 +72,7 @@ def compare(
         first, second = evaluate_run(first, labelled), evaluate_run(second, labelled)
     else:
         check_same_test(first, second)
-    try:  # AutoTokenizer would import torch
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(first.folder / "model")
-    except Exception as error:  # the parsers of its files raise many kinds
-        problem = f"cannot read the tokenizer in {first.folder / 'model'} ({first_line(error)})"
-        raise InputError(f"{problem}: train that run again, with --overwrite") from error
-    comparison = compare_finished_runs(first, second, tokenizer, metric)
+    comparison = compare_finished_runs(first, second, read_tokenizer(first), metric)
     comparison |= {"dataset": labelled.dataset, "split": labelled.split} if labelled else {"dataset": None}
     if label_issues:
         lists = [label_issues] if isinstance(label_issues, (str, Path)) else label_issues
@@ -97,6 +92,17 @@ def compare(
     write_comparison_report(output, comparison, metrics, adaptations)
     write_json(output / "verdict.json", comparison)
     return comparison
+
+
+def read_tokenizer(run: FinishedRun) -> PreTrainedTokenizerBase:
+    """The tokenizer of a run's model; raises InputError if it cannot be read."""
+    folder = run.folder / "model"
+    try:  # AutoTokenizer would import torch
+        tokenizer: PreTrainedTokenizerBase = PreTrainedTokenizerFast.from_pretrained(folder)
+    except Exception as error:  # the parsers of its files raise many kinds
+        problem = f"cannot read the tokenizer in {folder} ({first_line(error)})"
+        raise InputError(f"{problem}: train that run again, with --overwrite") from error
+    return tokenizer
 
 
 def compare_finished_runs(

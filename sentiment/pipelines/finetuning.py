@@ -151,24 +151,17 @@ class FinetuningRun(Run):
         data.fingerprints |= self.load_unlabelled(data.held_out_texts)
         if self.args.self_training:
             assert self.unlabelled is not None
-            teacher = str(self.run_dir / self_training.TEACHER_FOLDER / "model")
             added, self.self_training = self_training.label_reviews(
-                self.args, self.data_args, data, self.unlabelled, tokenizer, teacher
+                self.args, self.data_args, data, self.unlabelled, tokenizer
             )
-            self_training.describe_added(self.self_training)
             self.training = self_training.add_reviews(data, added, tokenizer, self.data_args)
         return data
 
     def train(self) -> dict[str, Any]:
         """The metrics; for `--self_training`, a teacher is trained first, in a folder of its own."""
         if self.args.self_training:
-            changes = self_training.TEACHER_OPTIONS | {
-                "output_dir": str(self.run_dir / self_training.TEACHER_FOLDER),
-                "resume": not self.args.overwrite,
-                "overwrite": self.args.overwrite,
-                "unlabelled_dataset": self.args.unlabelled_dataset if self.args.consistency_weight else None,
-            }
-            type(self)(self.strategy, *build_arguments(ARGUMENTS, self.options | changes)).execute()
+            options = self_training.build_teacher_options(self.args, self.options)
+            type(self)(self.strategy, *build_arguments(ARGUMENTS, options)).execute()
         return super().train()
 
     def load_model(self, data: RunData, model_path: str, revision: str | None = None) -> SentimentClassifier:

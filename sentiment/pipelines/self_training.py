@@ -5,6 +5,7 @@ Shi et al. 2023 (arXiv:2305.13002) compare it with adaptation, which is mostly b
 
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,13 +34,26 @@ TEACHER_OPTIONS: dict[str, Any] = {
 }
 
 
+def build_teacher_options(args: FinetuningArguments, options: dict[str, Any]) -> dict[str, Any]:
+    """The options of the first model, from those of a run; unlabelled reviews are for consistency training only."""
+    return (
+        options
+        | TEACHER_OPTIONS
+        | {
+            "output_dir": str(Path(args.output_dir) / TEACHER_FOLDER),
+            "resume": not args.overwrite,
+            "overwrite": args.overwrite,
+            "unlabelled_dataset": args.unlabelled_dataset if args.consistency_weight else None,
+        }
+    )
+
+
 def label_reviews(
     args: FinetuningArguments,
     data_args: DataArguments,
     data: RunData,
     unlabelled: Corpus,
     tokenizer: PreTrainedTokenizerBase,
-    teacher: str,
 ) -> tuple[Dataset, dict[str, Any]]:
     """Unlabelled reviews with the teacher's labels, as rows of the training split, and how they were chosen.
 
@@ -48,7 +62,7 @@ def label_reviews(
     share of the labelled training rows allows, up to `self_training_rows` in all. No review is added if no threshold
     reaches that accuracy.
     """
-    model = load_trained_classifier(teacher, args.device)
+    model = load_trained_classifier(str(Path(args.output_dir) / TEACHER_FOLDER / "model"), args.device)
     generator = np.random.default_rng(args.seed)
     texts = unlabelled.splits["train"]["text"]
     drawn = np.sort(generator.permutation(len(texts))[: POOL_FACTOR * args.self_training_rows])
@@ -79,6 +93,7 @@ def label_reviews(
         "confident": int(confident.sum()),
         "added": dict(zip(train.features["label"].names, map(int, counts), strict=True)),
     }
+    print_added(summary)
     return Dataset.from_dict(kept, features=pool.features), summary
 
 
@@ -116,7 +131,7 @@ def add_reviews(data: RunData, added: Dataset, tokenizer: PreTrainedTokenizerBas
     )
 
 
-def describe_added(summary: dict[str, Any]) -> None:
+def print_added(summary: dict[str, Any]) -> None:
     """Prints how many reviews were added."""
     if not is_main_process():
         return

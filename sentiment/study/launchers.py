@@ -45,19 +45,11 @@ def run_locally(function: Callable[[Task], Result], tasks: Sequence[Task], jobs:
         return
     before = os.environ.get("OMP_NUM_THREADS")
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, count_cores() // jobs)))  # torch reads it on import
-    context = multiprocessing.get_context("spawn")
-    executor = ProcessPoolExecutor(jobs, context, initializer=initialize_worker, initargs=(log,))
     try:
-        for future in as_completed([executor.submit(function, task) for task in tasks]):
-            yield future.result()
-    except BrokenProcessPool as error:
-        raise LauncherError("a process was killed, perhaps out of memory: pass fewer --jobs") from error
-    except BaseException:
-        for process in multiprocessing.active_children():
-            process.terminate()
-        raise
+        with start_workers(jobs, log, "a process was killed, perhaps out of memory: pass fewer --jobs") as executor:
+            for future in as_completed([executor.submit(function, task) for task in tasks]):
+                yield future.result()
     finally:
-        executor.shutdown(cancel_futures=True)
         if before is None:
             del os.environ["OMP_NUM_THREADS"]
 
@@ -68,12 +60,23 @@ def run_in_process(function: Callable[[Task], Result], task: Task, log: Path) ->
     Raises:
         LauncherError: the process was killed, perhaps for want of memory.
     """
-    context = multiprocessing.get_context("spawn")
-    executor = ProcessPoolExecutor(1, context, initializer=initialize_worker, initargs=(log,))
-    try:
+    with start_workers(1, log, "its process was killed, perhaps out of memory") as executor:
         return executor.submit(function, task).result()
+
+
+@contextmanager
+def start_workers(jobs: int, log: Path, problem: str) -> Iterator[ProcessPoolExecutor]:
+    """Processes that append their output to `log`; they end with the block, at once if it raises.
+
+    Raises:
+        LauncherError: `problem`, if one of them is killed.
+    """
+    context = multiprocessing.get_context("spawn")
+    executor = ProcessPoolExecutor(jobs, context, initializer=initialize_worker, initargs=(log,))
+    try:
+        yield executor
     except BrokenProcessPool as error:
-        raise LauncherError("its process was killed, perhaps out of memory") from error
+        raise LauncherError(problem) from error
     except BaseException:
         for process in multiprocessing.active_children():
             process.terminate()
