@@ -200,6 +200,19 @@ def describe_absent_classes(metrics: JsonObject) -> list[str]:
     return [f"no row is of {shorten(', '.join(map(repr, absent)))}, which the model answers: macro F1 counts it as 0."]
 
 
+def describe_unanswered_classes(metrics: JsonObject) -> list[str]:
+    """That the model never answers classes which the rows have; empty if there are none, or it has collapsed to one."""
+    answered = [sum(column) for column in zip(*metrics["confusion_matrix"], strict=True)]
+    missing = [
+        f"{name!r} ({metrics['per_class'][name]['support']:,} rows)"
+        for name, count in zip(metrics["per_class"], answered, strict=True)
+        if not count and metrics["per_class"][name]["support"]
+    ]
+    if not missing or metrics.get("collapsed"):
+        return []
+    return [f"the model never answers {shorten(', '.join(missing))}: train longer, or with --class_weights balanced"]
+
+
 def describe_label_issues(issues: JsonObject) -> str:
     """How many labels are suspected to be wrong, and what share is by estimate, in a sentence."""
     splits = ", ".join(f"{count:,} {name}" for name, count in issues["suspected_by_split"].items())

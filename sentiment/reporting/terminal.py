@@ -27,6 +27,7 @@ def render_before_after(metrics: JsonObject) -> str:
     rows = [["test", "before", "after", "change"], *compared]
     interval, baseline = describe_interval(after), rendering.describe_baseline(after)
     lines = [render_table(rows), f"accuracy after training, {interval}", baseline]
+    lines += rendering.describe_unanswered_classes(after)
     if baselines := metrics.get("baselines"):
         metric = baselines["metric"]
         found = [f"{name} {scores[metric]:.4f}" for name, scores in rendering.list_baselines(baselines)]
@@ -35,10 +36,14 @@ def render_before_after(metrics: JsonObject) -> str:
             rendering.describe_best_baseline(baselines),
         ]
     if calibration := metrics.get("calibration"):
-        before, after = (formatting.format_percent(calibration[moment]["ece"]) for moment in ("before", "after"))
-        chance = formatting.format_percent(calibration["after"]["ece_if_calibrated"])
-        temperature = f"at temperature {calibration['temperature']:.2f} {after}"
+        errors = [calibration[moment]["ece"] for moment in ("before", "after")]
+        before, calibrated, chance = map(
+            formatting.format_percent, (*errors, calibration["after"]["ece_if_calibrated"])
+        )
+        temperature = f"at temperature {calibration['temperature']:.2f} {calibrated}"
         lines.append(f"expected calibration error {before}, {temperature} (a calibrated model by chance: {chance})")
+        if errors[1] > max(errors[0], calibration["after"]["ece_if_calibrated"]):
+            lines.append("the temperature, fitted on the validation split, makes it worse here: do not rely on scores")
     return "\n".join(lines)
 
 

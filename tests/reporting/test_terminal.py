@@ -8,6 +8,7 @@ from sentiment.evaluation.metrics import compute_metrics
 from sentiment.reporting.rendering import (
     describe_absent_classes,
     describe_baseline,
+    describe_unanswered_classes,
     list_class_counts,
     list_confused_pairs,
 )
@@ -198,3 +199,23 @@ def test_scores_of_a_class_say_which() -> None:
     metrics = compute_metrics([0, 1, 1], [0, 1, 0], ["ham", "spam"]) | {"loss": 0.1}
     assert "F1 of spam" in render_metrics(metrics)
     assert "F1 of" not in render_metrics(compute_metrics([0, 1, 1], [0, 1, 0], LABEL_NAMES) | {"loss": 0.1})
+
+
+def test_classes_that_are_never_answered_are_named() -> None:
+    names = ["bad", "ok", "good"]
+    assert describe_unanswered_classes(compute_metrics([0, 1, 0, 1], [0, 1, 2, 2], names)) == [
+        "the model never answers 'good' (2 rows): train longer, or with --class_weights balanced"
+    ]
+    assert describe_unanswered_classes(compute_metrics([0, 1, 2, 1], [0, 1, 2, 2], names)) == []
+    assert describe_unanswered_classes(compute_metrics([0, 1, 0, 1], [0, 1, 0, 0], names)) == []  # no such row
+
+
+def test_a_temperature_that_makes_it_worse_is_said() -> None:
+    metrics = {
+        "test": dict.fromkeys(
+            ("before", "after"), compute_metrics([0, 1, 0, 1], [0, 1, 1, 1], ["a", "b"]) | {"loss": 1.0}
+        )
+    }
+    for ece, is_said in ((0.2, True), (0.04, False)):
+        calibration = {"before": {"ece": 0.1}, "after": {"ece": ece, "ece_if_calibrated": 0.05}, "temperature": 3.0}
+        assert ("makes it worse here" in render_before_after(metrics | {"calibration": calibration})) == is_said
