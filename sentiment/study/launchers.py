@@ -90,6 +90,8 @@ def initialize_worker(log: Path) -> None:
     with log.open("ab") as stream:
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)
+    # transformers' collators with a seed take a process of another name for a worker of a DataLoader.
+    multiprocessing.current_process().name = "MainProcess"
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
     tqdm.set_lock(threading.RLock())  # the default lock, shared by processes, would leak and warn at exit
     threading.Thread(target=exit_with_parent, daemon=True).start()

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from sentiment.config.arguments import DataArguments
 from sentiment.config.data_arguments import check_metric
@@ -38,6 +38,11 @@ class PlannedRun(ABC):
         """Folder of the run."""
         return Path(self.options["output_dir"])
 
+    @property
+    @abstractmethod
+    def waits_for(self) -> Path | None:
+        """Folder of the adaptation that must be finished before."""
+
     @abstractmethod
     def train(self) -> str:
         """Train it, and return the result in words."""
@@ -52,6 +57,9 @@ class PlannedRun(ABC):
         return collect_options(*self.build_arguments())
 
 
+Run = TypeVar("Run", bound=PlannedRun)
+
+
 @dataclass(frozen=True)
 class PlannedAdaptation(PlannedRun):
     """An adaptation; `steps_from` is the folder of another one whose number of steps it must match."""
@@ -61,7 +69,13 @@ class PlannedAdaptation(PlannedRun):
     steps_from: Path | None = None
 
     def __str__(self) -> str:
-        return f"adaptation to {' and '.join(self.options['dataset_name'])} ({self.folder})"
+        names = self.options.get("dataset_name")  # none for an objective that reads the labelled rows
+        return f"adaptation to {' and '.join(names) if names else 'the labelled rows'} ({self.folder})"
+
+    @property
+    def waits_for(self) -> Path | None:
+        """Folder of the adaptation whose number of steps it must match."""
+        return self.steps_from
 
     def train(self) -> str:
         """Train it, and return the losses in words."""
@@ -88,6 +102,11 @@ class PlannedFinetuning(PlannedRun):
     def __str__(self) -> str:
         labels = "all" if self.budget == "all" else f"{int(self.budget):,}"
         return f"{self.arm}, {labels} labels, seed {self.seed}"
+
+    @property
+    def waits_for(self) -> Path | None:
+        """Folder of the adaptation that it starts from."""
+        return self.adaptation
 
     def train(self) -> str:
         """Train it, and return the accuracy in words, and whether the model has collapsed."""
@@ -193,9 +212,9 @@ def get_adaptation_folder(options: StudyOptions, kind: str, budget: str, seed: i
     return Path(args.output_dir) / (f"{kind}_{budget}_{seed}" if options.reads_labels(kind) else name)
 
 
-def match_steps(planned: PlannedAdaptation) -> PlannedAdaptation | None:
-    """The adaptation with `max_steps` set to the steps that it must match; None if those are not known yet."""
-    if planned.steps_from is None:
+def match_steps(planned: Run) -> Run | None:
+    """The run, with `max_steps` set where it must match an adaptation's steps; None if those are not known yet."""
+    if not isinstance(planned, PlannedAdaptation) or planned.steps_from is None:
         return planned
     metrics_file = planned.steps_from / "metrics.json"
     if not metrics_file.exists():

@@ -5,17 +5,18 @@ import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pyarrow
 import pyarrow.parquet
 
-from sentiment.config.arguments import CorpusArguments, ModelArguments
+from sentiment.config.arguments import ModelArguments
 from sentiment.config.parsing import build_instances
 from sentiment.data.corpus import load_corpus
 from sentiment.evaluation.study_effects import summarize_study
 from sentiment.exceptions import InputError, TrainingInterrupted, first_line
 from sentiment.models.model_folder import resolve_model
+from sentiment.objectives import OBJECTIVES
 from sentiment.reporting.formatting import format_duration
 from sentiment.reporting.study_report import FIGURES, write_study_report
 from sentiment.reporting.verdicts import describe_study
@@ -23,10 +24,17 @@ from sentiment.runs.folder import check_output_dir, remove_checkpoints
 from sentiment.storage import write_json
 from sentiment.study.arguments import LAUNCHERS
 from sentiment.study.launchers import LauncherError, redirect_output
-from sentiment.study.plan import PlannedFinetuning, PlannedRun, StudyPlan, build_study_plan, match_steps
+from sentiment.study.plan import (
+    PlannedAdaptation,
+    PlannedFinetuning,
+    PlannedRun,
+    Run,
+    StudyPlan,
+    build_study_plan,
+    match_steps,
+)
 from sentiment.study.results import describe_setup, is_adapted, is_finetuned, read_results
 
-Run = TypeVar("Run", bound=PlannedRun)
 # In the order of writing.
 WRITTEN_FILES = ("results.parquet", *FIGURES, "report.md", "report.html", "verdict.json")
 WRITTEN_FOLDERS = ("runs", "logs", "mlm", "mlm_[0-9]*", "placebo", "placebo_[0-9]*")
@@ -59,8 +67,7 @@ def run_study(argv: Sequence[str]) -> dict[str, Any] | None:
         logs, total = plan.folder / "logs", len(plan.finetunings)
         logs.mkdir(parents=True, exist_ok=True)
         print_progress(f"{total} runs, {len(finished)} already finished; logs in {logs}")
-        train_adaptations(plan, adapted)
-        missing = total - len(finished) - train_finetunings(plan, finished, adapted)
+        missing = total - len(finished) - train_runs(plan, finished, adapted)
         if not missing:
             return write_verdict(plan)
         reason = f"{missing} of {total} runs are missing"
@@ -80,57 +87,74 @@ def check_sources(plan: StudyPlan) -> None:
     (model_args,) = build_instances([ModelArguments], plan.options.finetuning)
     resolve_model(model_args.model_name_or_path, model_args.model_revision)
     for planned in plan.adaptations:
-        (corpus_args,) = build_instances([CorpusArguments], planned.options)
-        if not (planned.folder / "metrics.json").exists() and not corpus_args.streaming:
+        _, corpus_args, args = planned.build_arguments()
+        reads_corpus = not OBJECTIVES[args.objective].reads_labels and not corpus_args.streaming
+        if reads_corpus and not (planned.folder / "metrics.json").exists():
             load_corpus(corpus_args)
 
 
-def train_adaptations(plan: StudyPlan, adapted: set[Path]) -> None:
-    """Train the adaptations that are not in the `adapted` folders, and add the folders of those that succeed."""
-    for planned in plan.adaptations:
-        matched = match_steps(planned)  # None if the adaptation to match has failed
-        if matched and planned.folder not in adapted:
-            print_progress(f"{planned} starts")
-            _, is_trained, result = train(matched)
-            print_progress(f"{planned}: {result}")
-            if is_trained:
-                adapted.add(planned.folder)
-                remove_large_files(planned.folder, keep_model=True)
+def train_runs(plan: StudyPlan, finished: Sequence[PlannedFinetuning], adapted: set[Path]) -> int:
+    """Train the runs that are not finished, print a line for each, and return how many fine-tunings succeed.
 
-
-def train_finetunings(plan: StudyPlan, finished: Sequence[PlannedFinetuning], adapted: set[Path]) -> int:
-    """Train the runs that are not finished, print a line for each, and return how many succeed."""
-    args, start, total = plan.options.args, time.perf_counter(), len(plan.finetunings)
-    for run in finished:
-        remove_large_files(run.folder, args.keep_models)
-    runs = [run for run in plan.finetunings if run not in finished and run.adaptation in {None, *adapted}]
-    work, done, trained = sum(map(plan.data.estimate_work, runs)), 0.0, 0
+    Runs that wait for an adaptation follow when all that wait for none have ended, so that jobs are busy meanwhile.
+    `adapted` are the folders of finished adaptations; those that succeed are added.
+    """
+    args, total, trained = plan.options.args, len(plan.finetunings), 0
+    done, spent = [*finished], 0.0
+    for finished_run in finished:
+        remove_large_files(finished_run.folder, args.keep_models)
+    waiting: list[PlannedRun] = [run for run in plan.adaptations if run.folder not in adapted]
+    waiting += [run for run in plan.finetunings if run not in finished]
     try:
-        outcomes = LAUNCHERS[args.launcher](train, runs, args.jobs, plan.folder / "logs" / "processes.log")
-        for count, (run, is_trained, result) in enumerate(outcomes, start=len(finished) + 1):
-            if is_trained:
-                trained += 1
-                remove_large_files(run.folder, args.keep_models)
-            done += plan.data.estimate_work(run)
-            hours, minutes = divmod(round((time.perf_counter() - start) * (work - done) / done / 60), 60)
-            left = f"; about {f'{hours} h ' if hours else ''}{minutes} min left" if hours or minutes else ""
-            print_progress(f"[{count}/{total}] {run}: {result}{left}")
+        while ready := [run for run in waiting if run.waits_for in {None, *adapted}]:
+            waiting = [run for run in waiting if run not in ready]
+            if adaptations := [run.folder.name for run in ready if isinstance(run, PlannedAdaptation)]:
+                print_progress(f"adaptations first: {', '.join(adaptations)}")
+            tasks = [task for planned in ready if (task := match_steps(planned))]
+            outcomes = LAUNCHERS[args.launcher](train, tasks, args.jobs, plan.folder / "logs" / "processes.log")
+            for run, is_trained, result, seconds in outcomes:
+                if isinstance(run, PlannedAdaptation):
+                    adapted |= {run.folder} if is_trained else set()
+                    print_progress(f"{run}: {result}")
+                elif isinstance(run, PlannedFinetuning):
+                    trained += is_trained
+                    done, spent = [*done, run], spent + seconds
+                    left = describe_time_left(plan, done, done[len(finished) :], spent)
+                    print_progress(f"[{len(done)}/{total}] {run}: {result}{left}")
+                if is_trained:
+                    remove_large_files(run.folder, args.keep_models or isinstance(run, PlannedAdaptation))
     except LauncherError as error:
         print_progress(str(error))
     return trained
 
 
-def train(run: Run) -> tuple[Run, bool, str]:
-    """Train a run, here or in a launcher's process, and return it, whether it succeeded, and the result in one line."""
+def describe_time_left(
+    plan: StudyPlan, done: Sequence[PlannedFinetuning], timed: Sequence[PlannedFinetuning], seconds: float
+) -> str:
+    """The time left in words, empty below a minute, if the fine-tunings in `timed` took `seconds` together."""
+    work = {run.folder: plan.data.estimate_work(run) for run in plan.finetunings}
+    pace = seconds / sum(work[run.folder] for run in timed)
+    left = sum(work.values()) - sum(work[run.folder] for run in done)
+    hours, minutes = divmod(round(pace * left / plan.options.args.jobs / 60), 60)
+    return f"; about {f'{hours} h ' if hours else ''}{minutes} min left" if hours or minutes else ""
+
+
+def train(run: Run) -> tuple[Run, bool, str, float]:
+    """Train a run, here or in a launcher's process.
+
+    Returns it, whether it succeeded, the result in one line, and the seconds.
+    """
     start = time.perf_counter()
+    is_trained = True
     try:
         with redirect_output(run.log):
             result = run.train()
     except Exception as error:  # other runs must not stop
         with run.log.open("a", encoding="utf-8") as stream:
             traceback.print_exception(error, file=stream)
-        return run, False, f"failed: {adapt_advice(first_line(error))} (see {run.log})"
-    return run, True, f"{result} ({format_duration(time.perf_counter() - start)})"
+        is_trained, result = False, f"failed: {adapt_advice(first_line(error))} (see {run.log})"
+    seconds = time.perf_counter() - start
+    return run, is_trained, f"{result} ({format_duration(seconds)})" if is_trained else result, seconds
 
 
 def remove_large_files(run_dir: Path, keep_model: bool) -> None:

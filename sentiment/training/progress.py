@@ -19,7 +19,7 @@ def describe_evaluation(state: TrainerState, metrics: dict[str, Any], metric: st
     moment = "before: "
     if state.global_step:
         loss = build_history(state.log_history)[-1]["train_loss"]
-        moment = f"epoch {state.epoch:g}: " + ("" if loss is None else f"train loss {loss:.4f}, ")
+        moment = f"epoch {round(state.epoch or 0, 2):g}: " + ("" if loss is None else f"train loss {loss:.4f}, ")
     shown = {name: metrics.get(f"eval_{name}") for name in (metric, "probe_accuracy")}
     values = "".join(f", {name.replace('_', ' ')} {value:.4f}" for name, value in shown.items() if value is not None)
     return f"{moment}validation loss {metrics['eval_loss']:.4f}{values}"

@@ -132,14 +132,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data_dir")
     parser.add_argument("--output_dir", type=Path, default=Path("outputs/suggestion_curve"))
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     options = parser.parse_args()
 
     pool, test = read_sentences(options.data_dir)
     simulation = Simulation(options.output_dir, pool, test)
-    seeds = range(1, options.seeds + 1)
     print(f"{len(pool):,} sentences in the pool, {len(test):,} for testing", flush=True)
-    for seed in seeds:
+    for seed in options.seeds:
         order = np.random.default_rng(seed).permutation(len(pool)).tolist()
         for arm in ("suggest", "random"):
             rows = order[:START]
@@ -147,7 +146,7 @@ def main() -> None:
             for size in range(START, START + STEP * STEPS, STEP):
                 rows = rows + (found["next"] if arm == "suggest" else order[size : size + STEP])
                 found = simulation.train(arm, seed, rows)
-    print(render_curve(simulation.done, seeds))
+    print(render_curve(simulation.done, options.seeds))
 
 
 if __name__ == "__main__":

@@ -106,18 +106,19 @@ def test_an_interrupted_study_is_resumed(
         patch.setattr(finetuning, "finetune", interrupt_fourth)
         with pytest.raises(KeyboardInterrupt):
             run_study(words)
-    assert started_runs == ["mlm", *RUNS[:3]]
+    order = sorted(RUNS, key=lambda name: name.startswith("mlm"))  # those that start from an adaptation come later
+    assert started_runs == ["mlm", *order[:3]]
     assert not (folder / "verdict.json").exists()
     printed = capsys.readouterr().err
     assert "8 runs, 0 already finished" in printed
-    assert "[3/8] e2e, all labels, seed 1: test accuracy 0." in printed
+    assert "[3/8] e2e, 40 labels, seed 2: test accuracy 0." in printed
     assert "interrupted: rerun the same command to resume" in printed
     assert "epoch 1" not in printed  # that is for the log
     assert "epoch 1" in (folder / "logs" / "e2e_40_1.log").read_text(encoding="utf-8")
 
     started_runs.clear()
     verdict = run_study(words)
-    assert started_runs == RUNS[3:]
+    assert started_runs == [name for name in RUNS if name not in order[:3]]  # none has to wait any more
     printed = capsys.readouterr().err
     assert "8 runs, 3 already finished" in printed
     assert "[8/8] mlm+decay, all labels, seed 2: test accuracy 0." in printed
@@ -484,6 +485,28 @@ def test_a_study_of_own_arms(write_study_file: Callable[..., list[str]], tmp_pat
     assert run_study([*words, "--arms", "plain", "sparse"])["arms"] == ["plain", "sparse"]
 
 
+def test_adaptations_and_runs_that_need_none_share_the_jobs(
+    write_study_file: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    waves = []
+
+    def record(function: Any, tasks: Sequence[Any], *_: Any) -> Iterator[Any]:
+        waves.append([task.folder.name for task in tasks])
+        yield from map(function, tasks)
+
+    monkeypatch.setitem(LAUNCHERS, "recorded", record)
+    words = write_study_file(
+        arms={"e2e": None, "pairs": {"adaptation": "pairs"}},
+        adaptations={"pairs": {"objective": "supervised_contrastive", "max_steps": 2}},
+        strategies=["e2e", "pairs"],
+        seeds=[1],
+        budgets=[40],
+    )
+    assert run_study([*words, "--launcher", "recorded"]) is not None
+    assert waves == [["pairs_40_1", "e2e_40_1"], ["pairs_40_1"]]
+    assert read(tmp_path / "study" / "pairs_40_1" / "run.json")["options"]["objective"] == "supervised_contrastive"
+
+
 def test_an_adaptation_that_reads_labels_is_one_for_each_budget_and_seed(
     write_study_file: Callable[..., list[str]],
 ) -> None:
@@ -502,6 +525,9 @@ def test_an_adaptation_that_reads_labels_is_one_for_each_budget_and_seed(
     assert (planned["pairs_40_2"]["seed"], planned["pairs_40_2"]["target_max_train_samples"]) == (2, 40)
     assert (planned["chosen_all_1"]["seed"], planned["chosen_all_1"]["target_max_train_samples"]) == (1, None)
     assert "dataset_name" not in planned["pairs_40_2"]
+    assert {str(one) for one in plan.adaptations if one.kind == "pairs"} == {
+        f"adaptation to the labelled rows ({plan.folder / f'pairs_{budget}_{seed}'})" for budget, seed in keys
+    }
     assert "seed" not in planned["mlm"]
     starts = {f"{run.arm}_{run.budget}_{run.seed}": run.adaptation for run in plan.finetunings}
     assert starts["labels_40_2"] == plan.folder / "pairs_40_2"
