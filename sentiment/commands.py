@@ -38,7 +38,12 @@ def audit(flags: Sequence[str]) -> None:
     from sentiment.config.arguments import AuditArguments, DataArguments
     from sentiment.config.parsing import parse_arguments
     from sentiment.config.recorded_options import list_changed_options
-    from sentiment.data.finetuning_data import audit_published, audit_reviews, load_split_reviews
+    from sentiment.data.finetuning_data import (
+        audit_published,
+        audit_reviews,
+        describe_misspelt_classes,
+        load_split_reviews,
+    )
     from sentiment.models.loading import load_tokenizer
     from sentiment.models.model_folder import resolve_model
     from sentiment.reporting.terminal import render_audit
@@ -58,6 +63,8 @@ def audit(flags: Sequence[str]) -> None:
     tokenizer = load_tokenizer(resolve_model(args.model))
     audits = {"published": audit_published(data_args, tokenizer)}
     print(render_audit(audits["published"], f"{data_args.dataset_name} as published"))
+    if warning := describe_misspelt_classes(audits["published"]):
+        print(f"warning: {warning}", file=sys.stderr)
     if all(part["labels"]["unlabelled"] == part["rows"] for part in audits["published"]["splits"].values()):
         print("No row has a label, so that there is no split to audit.")
     else:

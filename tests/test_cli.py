@@ -417,9 +417,9 @@ def test_run_command_ends_an_interruption_with_code_130() -> None:
 
 def test_blank_texts_are_not_evaluated(tiny_classifier: Path, tmp_path: Path, capsys: Capture) -> None:
     data = tmp_path / "rows.csv"
-    data.write_text('text,label\ngood film,pos\n" ",pos\nbad film,neg\n')
+    data.write_text('text,label\ngood film,pos\n" ",pos\n\u200b,neg\nbad film,neg\n', encoding="utf-8")
     call("evaluate", tiny_classifier, "--dataset", data)
-    assert "2 labelled rows; left out: 1 with a blank text" in capsys.readouterr().out
+    assert "2 labelled rows; left out: 2 with a blank text" in capsys.readouterr().out
     data.write_text('text,label\n" ",pos\n" ",neg\n')
     with pytest.raises(SystemExit) as refusal:
         call("evaluate", tiny_classifier, "--dataset", data)

@@ -12,7 +12,7 @@ from sentiment.exceptions import InputError
 
 # The cache identifies a function by its name, not by its body. Increase the version whenever readers, cleaning, keys,
 # hashes or tokenization return other values for the same input, so that rows cached before are not used again.
-VERSION = 5
+VERSION = 6
 FEATURES = Features({"text": Value("string"), "label": Value("string")})
 
 

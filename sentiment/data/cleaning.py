@@ -13,6 +13,7 @@ HTML_TAG = re.compile(r"<[a-zA-Z/!][^<>]*>")
 # The semicolon is required: html.unescape alone reads "R&notes" as "R¬es".
 CHARACTER_REFERENCE = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});")
 PUNCTUATION = re.compile(r"[^\w\s]|_")
+INVISIBLE = {"Cc", "Cf", "Zs", "Zl", "Zp"}  # categories of control, format and space characters
 DELETE_ASCII_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
@@ -53,6 +54,15 @@ def clean_light(text: str) -> str:
     return " ".join(decoded.split())
 
 
+def is_blank(text: str) -> bool:
+    """Whether nothing of the text can be seen: white space, control and zero-width characters only.
+
+    >>> is_blank(" \u200b\ufeff"), is_blank(":)")
+    (True, False)
+    """
+    return all(unicodedata.category(character) in INVISIBLE for character in text)
+
+
 # "none" leaves texts as they are, as for models that were not trained here.
 CLEANINGS: dict[str, Callable[[str], str]] = {"light": clean_light, "classic": clean_classic, "none": str}
 
@@ -60,11 +70,13 @@ CLEANINGS: dict[str, Callable[[str], str]] = {"light": clean_light, "classic": c
 def compute_text_key(text: str) -> str:
     """The normalised text by which rows are compared, whatever the cleaning: without case, punctuation and tags.
 
-    A text of punctuation alone (":-)") is its own key. An accent is the same as one character or as a combining mark.
+    A text of punctuation alone (":-)") is its own key, and "" is that of a blank one. An accent is the same as one
+    character or as a combining mark.
 
     >>> compute_text_key("A FINE film .") == compute_text_key("a fine film")
     True
     >>> compute_text_key("कि") == compute_text_key("का"), compute_text_key("\u00e9") == compute_text_key("e\u0301")
     (False, True)
     """
-    return unicodedata.normalize("NFC", clean_classic(text) or clean_light(text))
+    light = clean_light(text)
+    return unicodedata.normalize("NFC", clean_classic(text) or ("" if is_blank(light) else light))

@@ -12,7 +12,7 @@ from sklearn.model_selection import train_test_split
 from sentiment.config.arguments import CorpusArguments
 from sentiment.data.assignment import limit_rows
 from sentiment.data.caching import map_batches
-from sentiment.data.cleaning import CLEANINGS, clean_light, compute_text_key
+from sentiment.data.cleaning import CLEANINGS, clean_light, compute_text_key, is_blank
 from sentiment.data.sources import SNIPPETS, load_reviews
 from sentiment.data.splits import compute_fingerprint
 from sentiment.exceptions import require
@@ -134,7 +134,7 @@ def hash_batch(batch: dict[str, list[str]], cleaning: str) -> dict[str, Any]:
     light = [clean_light(text) for text in batch["text"]]
     texts = light if cleaning == "light" else [CLEANINGS[cleaning](text) for text in batch["text"]]
     keys = [compute_text_key(text) for text in light]  # compute_corpus_key without cleaning again
-    return {"text": texts, "key": keys, "hash": hash_in_order(keys), "filled": [bool(text.strip()) for text in texts]}
+    return {"text": texts, "key": keys, "hash": hash_in_order(keys), "filled": [not is_blank(text) for text in texts]}
 
 
 def collect_source_test_keys(args: CorpusArguments) -> set[str]:

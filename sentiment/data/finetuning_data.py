@@ -1,6 +1,7 @@
 """The data of a fine-tuning, from its options: loaded, cleaned, split, audited, tokenized."""
 
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from sentiment.data.assignment import sample_training_rows
 from sentiment.data.audit import audit_splits
 from sentiment.data.columns import list_names
 from sentiment.data.hub import find_revisions
-from sentiment.data.labels import LabelOptions, parse_label_mapping, shorten
+from sentiment.data.labels import LabelOptions, find_misspelt_classes, parse_label_mapping, shorten
 from sentiment.data.languages import choose_language
 from sentiment.data.sources import list_columns, load_reviews
 from sentiment.data.splits import SplitReviews, UnlabelledError, add_keys, split_reviews
@@ -59,7 +60,8 @@ def prepare_data(
     workers = data_args.preprocessing_num_workers
     tokenized = tokenize_reviews(reviews.splits, tokenizer, data_args.max_seq_length, workers, data_args.truncation)
     audit = audit_reviews(reviews, data_args, tokenizer)
-    for warning in filter(None, [describe_unknown_tokens(audit), describe_small_classes(audit)]):
+    warnings = [describe_misspelt_classes(audit), describe_unknown_tokens(audit), describe_small_classes(audit)]
+    for warning in filter(None, warnings):
         if is_main_process():
             print(f"warning: {warning}", file=sys.stderr)
     return RunData(reviews.splits, tokenized, audit, reviews.fingerprints, held_out)
@@ -75,6 +77,22 @@ def describe_unknown_tokens(audit: dict[str, Any]) -> str:
     share = audit["splits"]["train"]["share_unknown"]
     advice = "choose one for their language, such as a multilingual one"
     return f"{share:.0%} of the tokens are unknown to this model: {advice}" if share > UNKNOWN_SHARE else ""
+
+
+def describe_misspelt_classes(audit: dict[str, Any]) -> str:
+    """That the names of classes look like misspellings of others; empty if none does."""
+    counts: Counter[str] = Counter()
+    for part in audit["splits"].values():
+        counts.update({name: count for name, count in part["labels"].items() if name != "unlabelled"})
+    found = [
+        f"{name!r} ({counts[name]:,} rows) is one letter from {other!r}"
+        for name, other in find_misspelt_classes(counts).items()
+    ]
+    return (
+        f"class {shorten(', '.join(found), 200)}: if that is a misspelling, join them with --label_mapping"
+        if found
+        else ""
+    )
 
 
 def describe_small_classes(audit: dict[str, Any]) -> str:

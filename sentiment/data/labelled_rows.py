@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
+from sentiment.data.cleaning import is_blank
 from sentiment.data.labels import LabelOptions, align_labels
 from sentiment.data.sources import load_reviews
 from sentiment.data.splits import choose_labelled_split, join_labelled
@@ -63,6 +64,6 @@ def load_labelled_rows(
     reviews = load_reviews(dataset, data_dir, labels=options, **reading)
     name = choose_labelled_split(reviews, [split] if split else DEFAULT_SPLITS)
     rows = join_labelled(reviews, [name])
-    filled = np.flatnonzero([bool(text.strip()) for text in rows["text"][:]])
+    filled = np.flatnonzero([not is_blank(text) for text in rows["text"][:]])
     require(len(filled) > 0, f"{dataset}, split {name}: every labelled row has a blank text")
     return LabelledRows(dataset, name, rows.select(filled), len(rows) - len(filled), len(reviews[name]) - len(rows))

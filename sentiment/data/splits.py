@@ -11,7 +11,7 @@ from datasets import Dataset, DatasetDict, concatenate_datasets
 from sentiment.config.arguments import DataArguments
 from sentiment.data.assignment import assign_grouped, assign_stratified, limit_rows, merge_equal_keys
 from sentiment.data.caching import map_batches
-from sentiment.data.cleaning import CLEANINGS, clean_light, compute_text_key
+from sentiment.data.cleaning import CLEANINGS, clean_light, compute_text_key, is_blank
 from sentiment.data.labels import LEFT_OUT, UNLABELLED, shorten
 from sentiment.exceptions import InputError, require
 
@@ -224,7 +224,7 @@ def check_split(
 
     They are dropped (and counted) after the assignment, so that it is the same for every cleaning.
     """
-    filled = np.flatnonzero([keep_duplicates or bool(text) for text in part["text"][:]])
+    filled = np.flatnonzero([keep_duplicates or not is_blank(text) for text in part["text"][:]])
     if len(filled) < len(part):
         dropped["empty"] += len(part) - len(filled)
         part = part.select(filled)

@@ -6,6 +6,7 @@ from itertools import compress
 
 import numpy as np
 
+from sentiment.data.cleaning import is_blank
 from sentiment.exceptions import require
 from sentiment.inference.backends import Backend, load_backend
 from sentiment.inference.batching import check_finite, predict_in_batches
@@ -57,7 +58,7 @@ class Predictor:
         Raises InputError as `predict_probabilities`.
         """
         require(not isinstance(texts, str), "pass a list of texts: a string is one text, so [text]")
-        has_text = [bool(self.checkpoint.clean(text).strip()) for text in texts]
+        has_text = [not is_blank(self.checkpoint.clean(text)) for text in texts]
         rows = iter(self.predict_probabilities([*compress(texts, has_text)]).tolist())
         return [self.build_prediction(next(rows)) if filled else None for filled in has_text]
 

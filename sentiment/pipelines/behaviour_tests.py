@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from sentiment.data.behaviour_cases import Case, Suite, load_suite
+from sentiment.data.cleaning import is_blank
 from sentiment.data.labels import align_labels, shorten
 from sentiment.data.languages import UNDETERMINED
 from sentiment.evaluation.behaviour import (
@@ -130,7 +131,7 @@ def answer_cases(checkpoint: Checkpoint, suite: Suite, expected: Sequence[int], 
     """A model's answers to the cases, and warnings: of truncated texts, and of one answer to all."""
     cases, warnings = suite.cases, []
     texts = list(dict.fromkeys(text for case in cases for text in (case.original, case.text) if text is not None))
-    blank = next((text for text in texts if not checkpoint.clean(text).strip()), None)
+    blank = next((text for text in texts if is_blank(checkpoint.clean(text))), None)
     require(blank is None, f"{suite.source}: {shorten(repr(blank))} is empty after the cleaning of {name}: remove it")
     input_ids, truncations = checkpoint.encode_with_truncation(texts)
     is_truncated = dict(zip(texts, truncations, strict=True))

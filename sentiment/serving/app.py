@@ -21,6 +21,7 @@ from scipy.special import expit, softmax
 from starlette.exceptions import HTTPException
 
 import sentiment
+from sentiment.data.cleaning import is_blank
 from sentiment.data.labels import UNCERTAIN, shorten
 from sentiment.inference.batching import compute_probabilities
 from sentiment.serving import schemas
@@ -244,8 +245,8 @@ def find_problem(service: Service, text: str) -> str | None:
         return f"{len(text):,} characters are too many: at most {maximum:,}"
     if SURROGATE.search(text):
         return "holds a lone surrogate, which is not Unicode"
-    is_filled = all(model.predictor.checkpoint.clean(text).strip() for model in service.models)
-    return None if is_filled else BLANK
+    blank = any(is_blank(model.predictor.checkpoint.clean(text)) for model in service.models)
+    return BLANK if blank else None
 
 
 def build_answers(

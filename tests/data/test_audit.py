@@ -87,8 +87,8 @@ def test_without_a_test_split_leaks_are_not_reported(
 def test_texts_that_cleaning_empties_count_as_empty(
     build_reviews: Callable[..., DatasetDict], tokenizer: PreTrainedTokenizerBase
 ) -> None:
-    part = build_reviews(train=[(":-)", 1), ("good", 1), ("<br />", 0)])["train"]
-    for cleaning, empty in (("light", 1), ("classic", 2)):
+    part = build_reviews(train=[(":-)", 1), ("good", 1), ("<br />", 0), ("\u200b", 0)])["train"]
+    for cleaning, empty in (("light", 2), ("classic", 3)):
         audit = audit_splits(DatasetDict({"train": add_keys(part, cleaning, None)}), tokenizer, max_seq_length=128)
         assert audit["splits"]["train"]["empty"] == empty
 

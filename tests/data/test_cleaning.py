@@ -98,6 +98,6 @@ def test_key_of_punctuation_alone_is_the_text() -> None:
     assert compute_text_key(":-)") != compute_text_key(":-(")
 
 
-@pytest.mark.parametrize("text", ["", " \n", "<br />", " <b></b> "])
+@pytest.mark.parametrize("text", ["", " \n", "<br />", " <b></b> ", "\u200b \ufeff"])
 def test_key_of_no_text_is_empty(text: str) -> None:
     assert compute_text_key(text) == ""

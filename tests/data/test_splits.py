@@ -90,8 +90,10 @@ def test_no_text_is_in_two_splits(split: str, cleaning: str, build_reviews: Buil
 @pytest.mark.parametrize("split", SPLIT_MODES)
 def test_both_labels_and_empty_texts_are_dropped_and_counted(split: str, build_reviews: Build) -> None:
     train = [*reviews(200), ("Fine film", 1), ("", 1), (" <br /> ", 0), ("fine  FILM.", 0), ("fine film", 0)]
-    result = split_reviews(build_reviews(train=train, validation=[*reviews(40, "play"), ("\n", 1)]), split)
-    assert result.dropped == {"empty": 3, "both_labels": 3}
+    result = split_reviews(
+        build_reviews(train=train, validation=[*reviews(40, "play"), ("\n", 1), ("\u200b", 1)]), split
+    )
+    assert result.dropped == {"empty": 4, "both_labels": 3}
     assert sum(len(part) for part in result.splits.values()) == 240
     assert not sides_of(result, "Fine film", "fine FILM.", "fine film", "")
 

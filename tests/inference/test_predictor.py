@@ -76,15 +76,15 @@ def test_very_long_texts_are_truncated_first(predictor: Predictor) -> None:
     predictor.predict(["good " * 200_000, "x" * 1_000_000])
 
 
-@pytest.mark.parametrize("text", ["\x00", "\ufffe", "😀" * 100, "<" * 1000])
+@pytest.mark.parametrize("text", ["\ufffe", "😀" * 100, "<" * 1000])
 def test_unusual_texts_are_predicted(predictor: Predictor, text: str) -> None:
     assert 0 <= get_positive(predictor.predict([text])[0]) <= 1
 
 
 def test_a_blank_text_has_no_prediction_and_the_others_keep_theirs(predictor: Predictor) -> None:
-    texts = ["", "good", " \t", "<br />", "bad"]
+    texts = ["", "good", " \t", "<br />", "bad", "\x00", "\u200b\u200d"]
     predictions = predictor.predict(texts)
-    assert [prediction is None for prediction in predictions] == [True, False, True, True, False]
+    assert [prediction is None for prediction in predictions] == [True, False, True, True, False, True, True]
     assert get_positive(predictions[1]) == pytest.approx(get_positive(predictor.predict(["good"])[0]), abs=1e-6)
 
 

@@ -205,6 +205,17 @@ def test_imbalanced_classes_are_a_hint(
     assert "80% of the training rows are of one class: --metric macro_f1" in capsys.readouterr().err
 
 
+def test_a_misspelt_class_is_named(
+    train: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [*build_rows(60, 60), *((f"fair film {number}", "positiv") for number in range(12))]
+    names = {"pos": "positive", "neg": "negative"}
+    data = write_csv(tmp_path / "a.csv", [(text, names.get(label, label)) for text, label in rows])
+    train("--dataset", data, "--max_steps", 1)
+    expected = "warning: class 'positiv' (12 rows) is one letter from 'positive': if that is a misspelling, join them"
+    assert expected in capsys.readouterr().err
+
+
 def test_a_model_that_does_not_know_the_script_is_called_so(
     train: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

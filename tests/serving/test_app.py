@@ -74,7 +74,7 @@ def test_query_takes_a_single_string(client: TestClient) -> None:
     assert len(single["results"]) == 1
 
 
-@pytest.mark.parametrize("text", ["\x00", "\ufffe", "😀" * 100, "<" * 1000, "x" * 10_000, "\u202e", '"', "\\u0000"])
+@pytest.mark.parametrize("text", ["\ufffe", "😀" * 100, "<" * 1000, "x" * 10_000, "\u202egood", '"', "\\u0000"])
 def test_unusual_texts_are_answered(client: TestClient, text: str) -> None:
     for path, field in FIELDS.items():
         assert client.post(path, json={field: text}).status_code == 200
@@ -351,7 +351,7 @@ def test_errors_of_wrong_lists_name_the_position(
     assert get_error(response, 400).startswith(message.format(field=field))
 
 
-@pytest.mark.parametrize("text", ["", " \t\n\u00a0 ", "<br />"])
+@pytest.mark.parametrize("text", ["", " \t\n\u00a0 ", "<br />", "\u200b\ufeff"])
 def test_a_blank_text(client: TestClient, text: str) -> None:
     message = "is blank, or empty without its HTML tags"
     assert get_error(client.post("/predict", json={"inputs": ["good", text]}), 400) == f"inputs[1]: {message}"

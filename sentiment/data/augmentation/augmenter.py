@@ -7,7 +7,7 @@ import numpy as np
 
 from sentiment.data.augmentation import AUGMENTATIONS, compute_row_shares
 from sentiment.data.augmentation.base import Augmentation, Example, Material
-from sentiment.data.cleaning import CLEANINGS
+from sentiment.data.cleaning import CLEANINGS, is_blank
 
 # Streams of random numbers, so that the views of unlabelled texts do not repeat those of labelled rows.
 LABELLED, UNLABELLED = 0, 1
@@ -72,7 +72,7 @@ class Augmenter:
 
     def _finish(self, example: Example, changed: Example | None, name: str) -> AugmentedExample:
         cleaned = self._clean(changed.text) if changed is not None else ""
-        if changed is None or not cleaned.strip() or (cleaned == example.text and changed.label == example.label):
+        if changed is None or is_blank(cleaned) or (cleaned == example.text and changed.label == example.label):
             return AugmentedExample(*example, None)
         return AugmentedExample(cleaned, changed.label, name)
 
