@@ -6,8 +6,8 @@ SetFit has an environment of its own, since it pins other versions. The rows are
     python -m venv setfit && setfit/bin/pip install setfit==1.2.0 torch==2.13.0
     OMP_NUM_THREADS=1 setfit/bin/python tests/benchmarks/setfit_few_labels.py train rows.json
 
-`train` takes the 20 pairs of each kind for a text of the paper, and else the defaults of SetFit (one epoch, batches of 16,
-then a logistic regression on the mean of tokens). It prints a line for each budget and seed; a finished one is in
+`train` takes the 20 pairs of each kind for a text of the paper, and else the defaults of SetFit (one epoch, batches of
+16, then a logistic regression on the mean of tokens). It prints a line for each budget and seed; a finished one is in
 `rows.jsonl`, and is not repeated.
 """
 
