@@ -1,6 +1,7 @@
 """Texts as token ids of a limited length: which part of a longer text is kept; imports no torch and no datasets."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import chain
 from typing import TypeVar
 
@@ -46,10 +47,11 @@ def truncate(whole: Part, size: int, truncation: str) -> Part:
     return whole[:first] + whole[len(whole) - (size - first) :]
 
 
+@lru_cache(maxsize=16)
 def find_special_tokens(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
     """The ids of the special tokens that the tokenizer adds before a text and after it.
 
-    They are [CLS] and [SEP] for BERT, <s> and </s> for RoBERTa.
+    They are [CLS] and [SEP] for BERT, <s> and </s> for RoBERTa. Found once for a tokenizer: it must not change later.
     """
     tokens = map(tokenizer.id_to_token, range(tokenizer.get_vocab_size()))
     for text in chain(["a"], filter(None, tokens)):  # a small vocabulary may lack the letter
