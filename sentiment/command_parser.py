@@ -238,6 +238,9 @@ def add_serve_command(parsers: Any) -> None:
         "--abstain-below", type=float, metavar="P", help="label texts with a lower score `uncertain`, with number null"
     )
     serving.add_argument("--timeout", type=float, metavar="SECONDS", help="limit for answering a request; default 10")
+    serving.add_argument(
+        "--access-log", action="store_true", help="a line on stderr for each request; without, for errors only"
+    )
 
 
 def add_data_options(parser: Any, dataset: str, split: str = LABELLED_SPLIT, required: bool = False) -> None:

@@ -30,6 +30,7 @@ class ServingArguments:
     max_waiting_tokens: int = 8192
     timeout: float = 10.0
     abstain_below: float = 0.0
+    access_log: bool = False
 
     def __post_init__(self) -> None:
         """Raise InputError for values that cannot be served with."""

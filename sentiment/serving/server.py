@@ -42,7 +42,9 @@ def serve(args: ServingArguments) -> None:
     sys.setswitchinterval(SWITCH_SECONDS)
     gc.freeze()
     gc.set_threshold(COLLECTION_OBJECTS)
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
+    logging.basicConfig(
+        format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO if args.access_log else logging.WARNING
+    )
     asyncio.run(run(service, token, listener))
 
 

@@ -120,7 +120,7 @@ def clients() -> Iterator[Callable[[int], list[list[int]]]]:
 
 
 def test_a_shutdown_loses_no_request(run_server: Callable[..., Any], clients: Callable[[int], list[list[int]]]) -> None:
-    running = run_server("--timeout", "30")
+    running = run_server("--timeout", "30", "--access-log")
     half_sent = send(running.port, head(f"content-length: {len(BODY)}") + BODY[:9])
     answers = clients(running.port)
     asking, querying = [http.client.HTTPConnection("127.0.0.1", running.port, timeout=SECONDS) for _ in range(2)]

@@ -9,9 +9,11 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -209,3 +211,11 @@ def test_a_token_file_without_a_token_is_refused(content: bytes | None, tmp_path
         path.write_bytes(content)
     with pytest.raises(InputError, match=r"--token-file .*token (cannot be read|is empty)"):
         read_token(str(path))
+
+
+def test_requests_are_logged_on_request_only(run_server: Callable[..., Any]) -> None:
+    running = run_server()
+    body, headers = b'{"sentences": "good"}', {"content-type": "application/json"}
+    with urllib.request.urlopen(urllib.request.Request(f"{running.url}/query", body, headers)) as response:
+        assert response.status == 200
+    assert running.log.read_text(encoding="utf-8") == ""
