@@ -80,7 +80,9 @@ class TorchWorkerPool:
                 process.kill()
 
     def _start(self, load: bool = False) -> Connection:
-        context = multiprocessing.get_context("spawn")
+        # Forked from a process that has imported torch and transformers: they share its memory, and start at once.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["sentiment.models.classifier"])
         connection, other_end = context.Pipe()
         process = context.Process(target=compute_batches, args=(other_end, *self._args), daemon=True)
         with self._lock:
@@ -124,8 +126,10 @@ def receive(connection: Connection) -> Any:
 
 def compute_batches(connection: Connection, folder: str, precision: str) -> None:
     """Target of a process: load the model when asked to, then answer batches until the other end is closed."""
+    for name in (signal.SIGINT, signal.SIGTERM):  # of a terminal or service manager, for all: the service ends this one
+        signal.signal(name, signal.SIG_IGN)
     with contextlib.suppress(ImportError):  # reported by `load_backend`
-        import torch  # the longest part of loading, before it is known whether this process is needed
+        import torch
 
     with contextlib.suppress(EOFError, OSError):
         connection.recv()

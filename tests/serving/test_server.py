@@ -213,9 +213,16 @@ def test_a_token_file_without_a_token_is_refused(content: bytes | None, tmp_path
         read_token(str(path))
 
 
-def test_requests_are_logged_on_request_only(run_server: Callable[..., Any]) -> None:
-    running = run_server()
+def test_requests_are_logged_on_request_only_and_signals_for_all_leave_workers(run_server: Callable[..., Any]) -> None:
+    running = run_server("--workers", "2", OMP_NUM_THREADS="2")
+    workers = [
+        one for one in psutil.Process(running.process.pid).children(recursive=True) if one.memory_info().rss > 1e8
+    ]
+    for worker in workers:  # and the process that they were forked from
+        worker.send_signal(signal.SIGINT)
     body, headers = b'{"sentences": "good"}', {"content-type": "application/json"}
     with urllib.request.urlopen(urllib.request.Request(f"{running.url}/query", body, headers)) as response:
         assert response.status == 200
     assert running.log.read_text(encoding="utf-8") == ""
+    assert len(workers) == 3
+    assert all(worker.is_running() for worker in workers)
