@@ -87,6 +87,7 @@ def add_health_routes(app: FastAPI, service: Service) -> None:
                 for model in service.models
             ],
             "labels": list(service.labels),
+            "examples": service.examples,
             "limits": {name: getattr(service.args, name) for name in LIMITS},
             "versions": {"sentiment": sentiment.__version__, "python": platform.python_version()}
             | {name: metadata.version(name) for name in LIBRARIES if importlib.util.find_spec(name)},

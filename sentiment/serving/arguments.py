@@ -31,6 +31,7 @@ class ServingArguments:
     timeout: float = 10.0
     abstain_below: float = 0.0
     access_log: bool = False
+    examples: bool = False
 
     def __post_init__(self) -> None:
         """Raise InputError for values that cannot be served with."""

@@ -2,16 +2,18 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple, TypeVar
+from itertools import chain, islice, zip_longest
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
 
 from sentiment.data.labels import align_labels, shorten
 from sentiment.environment import count_threads
-from sentiment.exceptions import require
+from sentiment.exceptions import InputError, require
 from sentiment.inference.backends import Backend, load_backend
 from sentiment.inference.batching import check_finite
 from sentiment.inference.checkpoint import load_checkpoint
@@ -29,6 +31,8 @@ MAX_WORKERS = {"torch": 4, "onnx": 16}
 # A GPU computes a large batch in the time of a small one.
 GPU_BATCH_TOKENS, CPU_BATCH_TOKENS = 8192, 256
 WARM_UP_TEXT = "warm-up"
+PREDICTIONS = "predictions.parquet"
+EXAMPLES, EXAMPLE_CHARACTERS = 4, (20, 200)
 # Histogram buckets of /metrics.
 SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 TEXTS = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -99,11 +103,12 @@ class ServedModel:
 
 @dataclass
 class Service:
-    """One model, or two to compare; `is_ready` from start to shutdown."""
+    """One model, or two to compare, and texts to try; `is_ready` from start to shutdown."""
 
     args: ServingArguments
     models: list[ServedModel]
     metrics: ServiceMetrics
+    examples: list[str] = field(default_factory=list)
     is_ready: bool = False
 
     @property
@@ -139,17 +144,41 @@ class Service:
 def load_service(args: ServingArguments, in_processes: bool = True) -> Service:
     """The service, not started yet; torch runs in worker processes, or else in threads of this process.
 
-    Raises InputError if a model cannot be loaded, or answers with NaN, or if two models have other classes.
+    Raises InputError if a model cannot be loaded, or answers with NaN, if two models have other classes, or if the
+    examples asked for cannot be read.
     """
     metrics = ServiceMetrics()
     paths = [args.model] if args.compare_with is None else [args.model, args.compare_with]
     threads = count_threads() // len(paths)
-    service = Service(args, [load_model(path, args, threads, metrics, in_processes) for path in paths], metrics)
+    examples = choose_examples(Path(args.model)) if args.examples else []
+    models = [load_model(path, args, threads, metrics, in_processes) for path in paths]
+    service = Service(args, models, metrics, examples)
     for other in service.models[1:]:
         other.label_order = order_labels(service.models[0], other)
     for label in service.labels:
         metrics.answers.labels(label)  # 0 until the first answer, as Prometheus needs for a rate
     return service
+
+
+def choose_examples(run: Path) -> list[str]:
+    """Up to `EXAMPLES` short test texts of a run, of each label in turn, the same each time; of those that are right.
+
+    Raises InputError if the folder has no test texts.
+    """
+    try:
+        from sentiment.runs.results import read_predictions
+    except ModuleNotFoundError as error:
+        raise InputError(f"--examples needs {error.name}: install it, or omit --examples") from error
+    path = next((folder / PREDICTIONS for folder in (run, run.parent) if (folder / PREDICTIONS).is_file()), None)
+    if path is None:
+        raise InputError(f"--examples: {run} has no {PREDICTIONS}: pass the folder of a run, or omit --examples")
+    predictions = read_predictions(path)
+    by_label: dict[Any, list[str]] = {}
+    for text, label, predicted in zip(*(predictions[name] for name in ("text", "label", "predicted")), strict=True):
+        if label == predicted and EXAMPLE_CHARACTERS[0] <= len(text) <= EXAMPLE_CHARACTERS[1]:
+            by_label.setdefault(label, []).append(text)
+    in_turn = chain.from_iterable(zip_longest(*(by_label[label] for label in sorted(by_label))))
+    return [*islice(filter(None, in_turn), EXAMPLES)]
 
 
 def order_labels(model: ServedModel, other: ServedModel) -> list[int]:

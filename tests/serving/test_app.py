@@ -609,6 +609,7 @@ def test_info(client: TestClient, tiny_classifier: Path) -> None:
     model = {"name": tiny_classifier.name, "backend": "torch", "precision": "fp32"}
     assert info["models"] == [model | {"cleaning": "light", "max_seq_length": 16, "temperature": 1.0}]
     assert info["labels"] == ["negative", "positive"]
+    assert info["examples"] == []
     assert info["limits"] == {
         "max_sentences": 128,
         "max_characters": 10_000,
@@ -616,6 +617,30 @@ def test_info(client: TestClient, tiny_classifier: Path) -> None:
         "timeout": 10.0,
     }
     assert {"sentiment", "python", "torch", "tokenizers", "fastapi", "uvicorn"} <= set(info["versions"])
+
+
+def test_examples_are_test_texts_of_the_run_and_asked_for(
+    open_service: Callable[..., Any], tiny_classifier: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_classifier, tmp_path / "model")
+    rows = [
+        ("too short", 0, 0), ("a film that is wrongly labelled", 0, 1), ("x" * 500, 1, 1),
+        ("the first bad film of all", 0, 0),
+        ("the second bad film of all", 0, 0), ("the only good film of all", 1, 1), ("the third bad film of all", 0, 0),
+        ("the fourth bad film of all", 0, 0),
+    ]  # fmt: skip
+    names = ("text", "label", "predicted")
+    columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+    table = {"row": [*range(len(rows))]} | columns | {"score": [0.9] * len(rows)}
+    pyarrow.parquet.write_table(pyarrow.table(table), tmp_path / "predictions.parquet")
+    chosen = ["the first bad film of all", "the only good film of all", "the second bad film of all"]
+    for model in (tmp_path, tmp_path / "model"):
+        with open_service(model=str(model), examples=True) as opened:
+            assert opened.client.get("/info").json()["examples"] == [*chosen, "the third bad film of all"]
+    with open_service(model=str(tmp_path)) as opened:  # texts of a team are shown to nobody unless asked for
+        assert opened.client.get("/info").json()["examples"] == []
+    with pytest.raises(InputError, match="has no predictions"), open_service(examples=True):
+        pass
 
 
 def read_metrics(client: TestClient) -> dict[tuple[str, ...], float]:

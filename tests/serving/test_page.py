@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 from safetensors.torch import load_file, save_file
 from starlette.testclient import TestClient
@@ -373,6 +375,31 @@ def test_texts_without_an_answer_and_texts_that_were_cut(browser: Chromium, plai
 
 
 CLASSES = ["terrible", "bad", "mediocre", "good", "a very long name of a class that no column has room for"]
+
+
+@in_chromium
+def test_examples_are_those_of_the_service(
+    browser: Chromium, run_server: Callable[..., Any], build_classifier: Callable[..., Path], tmp_path: Path
+) -> None:
+    shutil.copytree(build_classifier(CLASSES), tmp_path / "model")
+    texts = ["a good plane and a fine crew", "the bags came two days late", "where is my seat, please"]
+    table = {"row": [0, 1, 2], "text": texts, "label": [4, 0, 2], "predicted": [4, 0, 2], "score": [0.9] * 3}
+    pyarrow.parquet.write_table(pyarrow.table(table), tmp_path / "predictions.parquet")
+    tab = Tab(browser)
+    tab.open(run_server("--examples", model=tmp_path).url)
+    tab.wait("!find('examples').hidden")
+    assert tab.run("find('texts').placeholder") == f"{texts[1]}\n{texts[2]}"
+    tab.run("find('examples').click()")
+    tab.wait(NUMBER_OF_ROWS)
+    shown = tab.run("[...document.querySelectorAll('#results .text')].map((element) => element.textContent)")
+    assert shown == [texts[1], texts[2], texts[0]]
+    tab.run("find('texts').value = 'x'.repeat(20000); labelTexts()")
+    tab.wait("find('error').textContent")
+    assert tab.run(NUMBER_OF_ROWS) == 0  # the answers before were to other texts
+    assert tab.run("find('summary').textContent") == ""
+    tab.open(run_server(model=tmp_path).url)  # film reviews are no examples for other classes
+    assert tab.run("find('examples').hidden")
+    assert tab.run("find('texts').placeholder") == ""
 
 
 @in_chromium

@@ -1,7 +1,7 @@
 // The demo page. Texts of users and of the service are inserted as text nodes, never as HTML.
 "use strict";
 
-const EXAMPLES = [
+const FILM_EXAMPLES = [ // for negative and positive, where the service has no examples of its own
   "A gripping, funny film with a heart.",
   "Two hours of my life that I want back.",
   "Not as bad as the trailer made me fear, and the ending is even moving.",
@@ -101,6 +101,7 @@ async function loadInfo() {
   find("models").replaceChildren(...lines);
   find("classes").textContent = isPolar() ? "" : describeClasses(state.info.labels);
   document.documentElement.classList.toggle("neutral", !isPolar());
+  find("texts").placeholder = chooseExamples().slice(0, 2).join("\n");
   showCount();
 }
 
@@ -116,8 +117,14 @@ function showCount() {
   const most = state.info?.limits.max_sentences ?? Infinity;
   find("count").textContent = Number.isFinite(most) ? `${count} of ${most} texts` : `${count} texts`;
   find("count").classList.toggle("over", count > most);
-  find("examples").hidden = find("texts").value !== "";
+  find("examples").hidden = find("texts").value !== "" || !chooseExamples().length;
   find("texts").removeAttribute("aria-invalid");
+}
+
+/** Texts to try, in the language and of the kind that the model was trained for. */
+function chooseExamples() {
+  if (state.info?.examples?.length) return state.info.examples;
+  return state.info && isPolar() ? FILM_EXAMPLES : [];
 }
 
 /** Classify the texts and show the answers. */
@@ -129,6 +136,8 @@ async function labelTexts() {
     await loadInfo(); // each time, since the service may have been restarted with other options
     showAnswers(texts, await ask("query", buildQuery(texts, state.info.limits)));
   } catch (error) {
+    find("results").replaceChildren(); // the answers before are to other texts
+    find("summary").textContent = "";
     showError(error, labelTexts, texts);
   } finally {
     setBusy(false);
@@ -390,7 +399,7 @@ find("texts").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) labelTexts();
 });
 find("examples").addEventListener("click", () => {
-  find("texts").value = EXAMPLES.join("\n");
+  find("texts").value = chooseExamples().map((text) => text.replace(/\s+/g, " ")).join("\n");
   find("texts").focus();
   showCount();
   labelTexts();
