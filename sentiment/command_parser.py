@@ -241,10 +241,10 @@ def add_serve_command(parsers: Any) -> None:
     serving.add_argument(
         "--examples",
         action="store_true",
-        help="the page offers some of the run's test texts to try; whoever reaches the service can read them",
+        help="the page offers some of the run's test texts to try; whoever can use the service can read them",
     )
     serving.add_argument(
-        "--access-log", action="store_true", help="a line on stderr for each request; without, for errors only"
+        "--access-log", action="store_true", help="a line on stderr for each request; without, warnings and errors only"
     )
 
 

@@ -55,7 +55,7 @@ def clean_light(text: str) -> str:
 
 
 def is_blank(text: str) -> bool:
-    """Whether nothing of the text can be seen: white space, control and zero-width characters only.
+    """Whether the text has nothing but white space, control and format characters, such as zero-width ones.
 
     >>> is_blank(" \u200b\ufeff"), is_blank(":)")
     (True, False)

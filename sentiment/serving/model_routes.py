@@ -59,7 +59,8 @@ class ModelRoutes:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, whose body is complete."""
         is_posted = scope["type"] == "http" and scope["method"] == "POST"
-        endpoint = self._endpoints.get(scope["path"]) if is_posted else None
+        # Starlette's routes take a path with a line break at its end too.
+        endpoint = self._endpoints.get(scope["path"].removesuffix("\n")) if is_posted else None
         if endpoint is None:
             await self._app(scope, receive, send)
             return
@@ -105,8 +106,9 @@ async def run_in_time(work: Awaitable[Any], receive: Receive, timeout: float) ->
     async def watch() -> None:
         nonlocal is_closed
         await receive()  # returns when the client disconnects
-        is_closed = True
-        limit.reschedule(loop.time())
+        if not limit.expired():
+            is_closed = True
+            limit.reschedule(loop.time())
 
     try:
         async with asyncio.timeout(timeout) as limit:
@@ -118,6 +120,8 @@ async def run_in_time(work: Awaitable[Any], receive: Receive, timeout: float) ->
                 for watcher in watchers:
                     watcher.cancel()
     except TimeoutError:
+        if not limit.expired():  # an error of the work
+            raise
         if is_closed:
             raise HTTPException(schemas.CLIENT_CLOSED_REQUEST, "the client closed the connection") from None
         raise HTTPException(503, f"no answer within {timeout:g} s", {"retry-after": "1"}) from None

@@ -169,16 +169,19 @@ def choose_examples(run: Path) -> list[str]:
         from sentiment.runs.results import read_predictions
     except ModuleNotFoundError as error:
         raise InputError(f"--examples needs {error.name}: install it, or omit --examples") from error
-    path = next((folder / PREDICTIONS for folder in (run, run.parent) if (folder / PREDICTIONS).is_file()), None)
-    if path is None:
-        raise InputError(f"--examples: {run} has no {PREDICTIONS}: pass the folder of a run, or omit --examples")
+    path = (run.parent if run.name == "model" else run) / PREDICTIONS
+    require(path.is_file(), f"--examples: {run} has no {PREDICTIONS}: pass the folder of a run, or omit --examples")
     predictions = read_predictions(path)
     by_label: dict[Any, list[str]] = {}
     for text, label, predicted in zip(*(predictions[name] for name in ("text", "label", "predicted")), strict=True):
         if label == predicted and EXAMPLE_CHARACTERS[0] <= len(text) <= EXAMPLE_CHARACTERS[1]:
             by_label.setdefault(label, []).append(text)
     in_turn = chain.from_iterable(zip_longest(*(by_label[label] for label in sorted(by_label))))
-    return [*islice(filter(None, in_turn), EXAMPLES)]
+    examples = [*islice(filter(None, in_turn), EXAMPLES)]
+    shortest, longest = EXAMPLE_CHARACTERS
+    problem = f"--examples: {path} has no text of {shortest} to {longest} characters that is labelled correctly"
+    require(bool(examples), f"{problem}: omit --examples")
+    return examples
 
 
 def order_labels(model: ServedModel, other: ServedModel) -> list[int]:

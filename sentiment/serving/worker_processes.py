@@ -7,6 +7,7 @@ import queue
 import signal
 import threading
 from collections.abc import Iterator, Sequence
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -38,8 +39,8 @@ class TorchWorkerPool:
         self._lock = threading.Lock()
         self._idle: queue.LifoQueue[Connection] = queue.LifoQueue()
         atexit.register(self.close)
-        first, *others = [self._start() for _ in range(processes)]
         try:
+            first, *others = [self._start() for _ in range(processes)]
             first.send(None)
             self.precision, self.device = receive(first)
             others = [] if self.device == "cuda" else others  # processes end when their connection is closed
@@ -85,6 +86,7 @@ class TorchWorkerPool:
         context.set_forkserver_preload(["sentiment.models.classifier"])
         connection, other_end = context.Pipe()
         process = context.Process(target=compute_batches, args=(other_end, *self._args), daemon=True)
+        resource_tracker.ensure_running()  # here, since it unblocks the signals that are blocked below
         with self._lock:
             self._processes = {process for process in self._processes if process.is_alive()}
             with block_signals():
@@ -126,8 +128,6 @@ def receive(connection: Connection) -> Any:
 
 def compute_batches(connection: Connection, folder: str, precision: str) -> None:
     """Target of a process: load the model when asked to, then answer batches until the other end is closed."""
-    for name in (signal.SIGINT, signal.SIGTERM):  # of a terminal or service manager, for all: the service ends this one
-        signal.signal(name, signal.SIG_IGN)
     with contextlib.suppress(ImportError):  # reported by `load_backend`
         import torch
 

@@ -100,27 +100,36 @@ def train_runs(plan: StudyPlan, finished: Sequence[PlannedFinetuning], adapted: 
     `adapted` are the folders of finished adaptations; those that succeed are added.
     """
     args, total, trained = plan.options.args, len(plan.finetunings), 0
-    done, spent = [*finished], 0.0
     for finished_run in finished:
         remove_large_files(finished_run.folder, args.keep_models)
     waiting: list[PlannedRun] = [run for run in plan.adaptations if run.folder not in adapted]
     waiting += [run for run in plan.finetunings if run not in finished]
+    work = {run.folder: plan.data.estimate_work(run) for run in plan.finetunings if run not in finished}
+    count, done, spent = len(finished), 0.0, 0.0
     try:
         while ready := [run for run in waiting if run.waits_for in {None, *adapted}]:
             waiting = [run for run in waiting if run not in ready]
             if adaptations := [run.folder.name for run in ready if isinstance(run, PlannedAdaptation)]:
-                print_progress(f"adaptations first: {', '.join(adaptations)}")
+                print_progress(f"adaptations: {', '.join(adaptations)}")
             tasks = [task for planned in ready if (task := match_steps(planned))]
-            outcomes = LAUNCHERS[args.launcher](train, tasks, args.jobs, plan.folder / "logs" / "processes.log")
+            jobs = max(1, min(args.jobs, len(tasks)))  # a task alone gets all threads
+            outcomes = LAUNCHERS[args.launcher](train, tasks, jobs, plan.folder / "logs" / "processes.log")
             for run, is_trained, result, seconds in outcomes:
                 if isinstance(run, PlannedAdaptation):
                     adapted |= {run.folder} if is_trained else set()
-                    print_progress(f"{run}: {result}")
+                    skipped = [later for later in waiting if later.waits_for == run.folder and not is_trained]
+                    for later in skipped:
+                        work.pop(later.folder, None)
+                    print_progress(
+                        f"{run}: {result}{f'; left out: {len(skipped)} that start from it' if skipped else ''}"
+                    )
                 elif isinstance(run, PlannedFinetuning):
-                    trained += is_trained
-                    done, spent = [*done, run], spent + seconds
-                    left = describe_time_left(plan, done, done[len(finished) :], spent)
-                    print_progress(f"[{len(done)}/{total}] {run}: {result}{left}")
+                    trained, count = trained + is_trained, count + 1
+                    work_of_run = work.pop(run.folder)
+                    if is_trained:
+                        done, spent = done + work_of_run, spent + seconds
+                    left = sum(work.values()) * spent / done / args.jobs if done else 0.0
+                    print_progress(f"[{count}/{total}] {run}: {result}{describe_time_left(left)}")
                 if is_trained:
                     remove_large_files(run.folder, args.keep_models or isinstance(run, PlannedAdaptation))
     except LauncherError as error:
@@ -128,14 +137,13 @@ def train_runs(plan: StudyPlan, finished: Sequence[PlannedFinetuning], adapted: 
     return trained
 
 
-def describe_time_left(
-    plan: StudyPlan, done: Sequence[PlannedFinetuning], timed: Sequence[PlannedFinetuning], seconds: float
-) -> str:
-    """The time left in words, empty below a minute, if the fine-tunings in `timed` took `seconds` together."""
-    work = {run.folder: plan.data.estimate_work(run) for run in plan.finetunings}
-    pace = seconds / sum(work[run.folder] for run in timed)
-    left = sum(work.values()) - sum(work[run.folder] for run in done)
-    hours, minutes = divmod(round(pace * left / plan.options.args.jobs / 60), 60)
+def describe_time_left(seconds: float) -> str:
+    """The time left in words; empty below a minute.
+
+    >>> describe_time_left(3700)
+    '; about 1 h 2 min left'
+    """
+    hours, minutes = divmod(round(seconds / 60), 60)
     return f"; about {f'{hours} h ' if hours else ''}{minutes} min left" if hours or minutes else ""
 
 

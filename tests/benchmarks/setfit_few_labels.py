@@ -7,8 +7,8 @@ SetFit has an environment of its own, since it pins other versions. The rows are
     OMP_NUM_THREADS=1 setfit/bin/python tests/benchmarks/setfit_few_labels.py train rows.json
 
 `train` takes the 20 pairs of each kind for a text of the paper, and else the defaults of SetFit (one epoch, batches of
-16, then a logistic regression on the mean of tokens). It prints a line for each budget and seed; a finished one is in
-`rows.jsonl`, and is not repeated.
+16, then a logistic regression on the normalised mean of up to 128 tokens). It prints a line for each budget and seed; a
+finished one is in `rows.jsonl`, and is not repeated.
 """
 
 import argparse
@@ -37,6 +37,7 @@ def write_rows(path: Path, data_dir: str | None, budgets: list[int], seeds: list
         for rows in [sample_training_rows(train, budget, seed)]
     ]
     path.write_text(json.dumps(content), encoding="utf-8")
+    path.with_suffix(".jsonl").unlink(missing_ok=True)  # results for other rows
 
 
 def train(path: Path) -> None:

@@ -351,6 +351,11 @@ def test_errors_of_wrong_lists_name_the_position(
     assert get_error(response, 400).startswith(message.format(field=field))
 
 
+def test_a_path_with_a_line_break_is_answered_in_the_same_form(client: TestClient) -> None:
+    assert client.post("/query%0A", json={"sentences": ["good"]}).status_code == 200
+    assert get_error(client.post("/query%0A", json={"sentences": 3}), 400).startswith("sentences: must be a string")
+
+
 @pytest.mark.parametrize("text", ["", " \t\n\u00a0 ", "<br />", "\u200b\ufeff"])
 def test_a_blank_text(client: TestClient, text: str) -> None:
     message = "is blank, or empty without its HTML tags"

@@ -129,18 +129,29 @@ def test_a_wrong_model_folder_ends_the_process(tmp_path: Path) -> None:
     assert done.stderr == f"error: no model in {tmp_path}: pass the folder of a run, or one with a config.json\n"
 
 
-def test_a_signal_while_loading_ends_the_service_and_its_workers(tiny_classifier: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "code", "whole_group"),
+    [
+        (signal.SIGTERM, 128 + signal.SIGTERM, False),
+        (signal.SIGTERM, 128 + signal.SIGTERM, True),
+        (signal.SIGINT, 130, True),
+    ],
+)
+def test_a_signal_while_loading_ends_the_service_and_its_workers(
+    tiny_classifier: Path, name: signal.Signals, code: int, whole_group: bool
+) -> None:
+    """Service managers and terminals signal all processes; others the service alone."""
     command = [sys.executable, "-m", "sentiment", "serve", str(tiny_classifier), "--backend", "torch", "--port", "0"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
     ) as started:
         service = psutil.Process(started.pid)
         wait_until(lambda: len(service.children()) > 1)
         children = service.children()
-        service.send_signal(signal.SIGTERM)
+        os.killpg(started.pid, name) if whole_group else service.send_signal(name)
         printed, logged = started.communicate(timeout=SECONDS)
-    assert (started.returncode, printed, logged) == (128 + signal.SIGTERM, "", "")
+    assert (started.returncode, printed, logged) == (code, "", "")
     assert psutil.wait_procs(children, timeout=SECONDS)[1] == []
 
 
@@ -220,9 +231,10 @@ def test_requests_are_logged_on_request_only_and_signals_for_all_leave_workers(r
     ]
     for worker in workers:  # and the process that they were forked from
         worker.send_signal(signal.SIGINT)
+        worker.send_signal(signal.SIGTERM)
     body, headers = b'{"sentences": "good"}', {"content-type": "application/json"}
     with urllib.request.urlopen(urllib.request.Request(f"{running.url}/query", body, headers)) as response:
         assert response.status == 200
     assert running.log.read_text(encoding="utf-8") == ""
     assert len(workers) == 3
-    assert all(worker.is_running() for worker in workers)
+    assert all(worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE for worker in workers)

@@ -205,6 +205,7 @@ def test_a_failed_adaptation_prevents_only_the_runs_that_need_it(
     assert started_runs == ["e2e_40_1"]
     printed = capsys.readouterr().err
     assert "failed: out of words" in printed
+    assert "left out: 1 that start from it" in printed
     assert "error: no verdict, since 1 of 2 runs are missing: fix the errors above and rerun" in printed
 
 
