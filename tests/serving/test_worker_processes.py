@@ -139,7 +139,7 @@ def test_processes_end_with_the_one_that_started_them(
         children = psutil.Process(process.pid).children(recursive=True)
         assert children
         for child in children:  # a terminal sends SIGINT to the whole group
-            child.send_signal(signal.SIGINT) if "spawn_main" in " ".join(child.cmdline()) else None
+            child.send_signal(signal.SIGINT)
         if number is not None:
             process.send_signal(number)
     assert psutil.wait_procs(children, timeout=SECONDS)[1] == []
