@@ -8,7 +8,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import train_test_split
 
-from sentiment.data.labels import shorten
+from sentiment.data.labels import find_misspelt_classes, shorten
 from sentiment.data.leaks import find_containers
 from sentiment.exceptions import require
 
@@ -64,12 +64,13 @@ def assign_units(labels: np.ndarray, ratios: Sequence[int], seed: int, class_nam
     """The split of each unit, shape (units,), stratified by class; raises InputError if a class has too few units."""
     require(len(labels) > 0, "no usable rows: no text has exactly one label")
     counts = {
-        repr(class_names[label] if class_names else str(label)): count
+        class_names[label] if class_names else str(label): count
         for label, count in enumerate(np.bincount(labels).tolist())
         if count
     }
-    require(len(counts) > 1, f"all {len(labels):,} usable rows are {min(counts)}: a classifier needs two classes")
-    few = [f"{count:,} of {name}" for name, count in counts.items() if count < sum(ratios)]
+    require(len(counts) > 1, f"all {len(labels):,} usable rows are {min(counts)!r}: a classifier needs two classes")
+    near = {name: f" (one letter from {other!r})" for name, other in find_misspelt_classes(counts).items()}
+    few = [f"{count:,} of {name!r}{near.get(name, '')}" for name, count in counts.items() if count < sum(ratios)]
     require(
         not few,
         f"too few rows to split {':'.join(map(str, ratios))}: of different texts there are {shorten(', '.join(few))}, "

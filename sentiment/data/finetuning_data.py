@@ -84,15 +84,9 @@ def describe_misspelt_classes(audit: dict[str, Any]) -> str:
     counts: Counter[str] = Counter()
     for part in audit["splits"].values():
         counts.update({name: count for name, count in part["labels"].items() if name != "unlabelled"})
-    found = [
-        f"{name!r} ({counts[name]:,} rows) is one letter from {other!r}"
-        for name, other in find_misspelt_classes(counts).items()
-    ]
-    return (
-        f"class {shorten(', '.join(found), 200)}: if that is a misspelling, join them with --label_mapping"
-        if found
-        else ""
-    )
+    pairs = find_misspelt_classes(counts).items()
+    found = ", ".join(f"{name!r} ({counts[name]:,} rows) is one letter from {other!r}" for name, other in pairs)
+    return f"class {shorten(found, 200)}: if that is a misspelling, join them with --label_mapping" if found else ""
 
 
 def describe_small_classes(audit: dict[str, Any]) -> str:

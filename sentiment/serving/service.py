@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, islice, zip_longest
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -18,6 +17,7 @@ from sentiment.inference.backends import Backend, load_backend
 from sentiment.inference.batching import check_finite
 from sentiment.inference.checkpoint import load_checkpoint
 from sentiment.inference.predictor import Predictor
+from sentiment.models.model_folder import find_model_folder
 from sentiment.serving.arguments import ServingArguments
 from sentiment.serving.batcher import Batcher
 from sentiment.serving.worker_processes import TorchWorkerPool
@@ -31,7 +31,6 @@ MAX_WORKERS = {"torch": 4, "onnx": 16}
 # A GPU computes a large batch in the time of a small one.
 GPU_BATCH_TOKENS, CPU_BATCH_TOKENS = 8192, 256
 WARM_UP_TEXT = "warm-up"
-PREDICTIONS = "predictions.parquet"
 EXAMPLES, EXAMPLE_CHARACTERS = 4, (20, 200)
 # Histogram buckets of /metrics.
 SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -150,7 +149,7 @@ def load_service(args: ServingArguments, in_processes: bool = True) -> Service:
     metrics = ServiceMetrics()
     paths = [args.model] if args.compare_with is None else [args.model, args.compare_with]
     threads = count_threads() // len(paths)
-    examples = choose_examples(Path(args.model)) if args.examples else []
+    examples = choose_examples(args.model) if args.examples else []
     models = [load_model(path, args, threads, metrics, in_processes) for path in paths]
     service = Service(args, models, metrics, examples)
     for other in service.models[1:]:
@@ -160,17 +159,17 @@ def load_service(args: ServingArguments, in_processes: bool = True) -> Service:
     return service
 
 
-def choose_examples(run: Path) -> list[str]:
-    """Up to `EXAMPLES` short test texts of a run, of each label in turn, the same each time; of those that are right.
+def choose_examples(model: str) -> list[str]:
+    """Up to `EXAMPLES` short test texts of a model's run that it labels correctly, of each label in turn.
 
-    Raises InputError if the folder has no test texts.
+    Raises InputError if there are none.
     """
     try:
         from sentiment.runs.results import read_predictions
     except ModuleNotFoundError as error:
         raise InputError(f"--examples needs {error.name}: install it, or omit --examples") from error
-    path = (run.parent if run.name == "model" else run) / PREDICTIONS
-    require(path.is_file(), f"--examples: {run} has no {PREDICTIONS}: pass the folder of a run, or omit --examples")
+    path = find_model_folder(model).parent / "predictions.parquet"
+    require(path.is_file(), f"--examples: {model} has no {path.name}: pass the folder of a run, or omit --examples")
     predictions = read_predictions(path)
     by_label: dict[Any, list[str]] = {}
     for text, label, predicted in zip(*(predictions[name] for name in ("text", "label", "predicted")), strict=True):

@@ -128,9 +128,6 @@ def receive(connection: Connection) -> Any:
 
 def compute_batches(connection: Connection, folder: str, precision: str) -> None:
     """Target of a process: load the model when asked to, then answer batches until the other end is closed."""
-    with contextlib.suppress(ImportError):  # reported by `load_backend`
-        import torch
-
     with contextlib.suppress(EOFError, OSError):
         connection.recv()
         try:
@@ -139,6 +136,8 @@ def compute_batches(connection: Connection, folder: str, precision: str) -> None
             is_one_line = isinstance(error, InputError)
             connection.send(error if is_one_line else InputError(f"cannot load {folder}: {first_line(error)}"))
             return
+        import torch  # which `load_backend` has found
+
         connection.send((backend.precision, backend.device))
         while True:
             input_ids, threads = connection.recv()

@@ -3,7 +3,7 @@
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,13 +99,11 @@ def train_runs(plan: StudyPlan, finished: Sequence[PlannedFinetuning], adapted: 
     Runs that wait for an adaptation follow when all that wait for none have ended, so that jobs are busy meanwhile.
     `adapted` are the folders of finished adaptations; those that succeed are added.
     """
-    args, total, trained = plan.options.args, len(plan.finetunings), 0
+    args, trained, progress = plan.options.args, 0, StudyProgress(plan, finished)
     for finished_run in finished:
         remove_large_files(finished_run.folder, args.keep_models)
     waiting: list[PlannedRun] = [run for run in plan.adaptations if run.folder not in adapted]
     waiting += [run for run in plan.finetunings if run not in finished]
-    work = {run.folder: plan.data.estimate_work(run) for run in plan.finetunings if run not in finished}
-    count, done, spent = len(finished), 0.0, 0.0
     try:
         while ready := [run for run in waiting if run.waits_for in {None, *adapted}]:
             waiting = [run for run in waiting if run not in ready]
@@ -115,21 +113,18 @@ def train_runs(plan: StudyPlan, finished: Sequence[PlannedFinetuning], adapted: 
             jobs = max(1, min(args.jobs, len(tasks)))  # a task alone gets all threads
             outcomes = LAUNCHERS[args.launcher](train, tasks, jobs, plan.folder / "logs" / "processes.log")
             for run, is_trained, result, seconds in outcomes:
-                if isinstance(run, PlannedAdaptation):
-                    adapted |= {run.folder} if is_trained else set()
-                    skipped = [later for later in waiting if later.waits_for == run.folder and not is_trained]
-                    for later in skipped:
-                        work.pop(later.folder, None)
+                if isinstance(run, PlannedFinetuning):
+                    trained += is_trained
+                    progress.add(run, is_trained, seconds)
                     print_progress(
-                        f"{run}: {result}{f'; left out: {len(skipped)} that start from it' if skipped else ''}"
+                        f"[{progress.count}/{progress.total}] {run}: {result}{progress.describe_time_left()}"
                     )
-                elif isinstance(run, PlannedFinetuning):
-                    trained, count = trained + is_trained, count + 1
-                    work_of_run = work.pop(run.folder)
-                    if is_trained:
-                        done, spent = done + work_of_run, spent + seconds
-                    left = sum(work.values()) * spent / done / args.jobs if done else 0.0
-                    print_progress(f"[{count}/{total}] {run}: {result}{describe_time_left(left)}")
+                else:
+                    left_out = [] if is_trained else [later for later in waiting if later.waits_for == run.folder]
+                    progress.leave_out(left_out)
+                    adapted |= {run.folder} if is_trained else set()
+                    end = f"; left out: {len(left_out)} that start from it" if left_out else ""
+                    print_progress(f"{run}: {result}{end}")
                 if is_trained:
                     remove_large_files(run.folder, args.keep_models or isinstance(run, PlannedAdaptation))
     except LauncherError as error:
@@ -137,14 +132,31 @@ def train_runs(plan: StudyPlan, finished: Sequence[PlannedFinetuning], adapted: 
     return trained
 
 
-def describe_time_left(seconds: float) -> str:
-    """The time left in words; empty below a minute.
+class StudyProgress:
+    """How many fine-tunings of a study have ended, of how many, and the time that the others will take."""
 
-    >>> describe_time_left(3700)
-    '; about 1 h 2 min left'
-    """
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"; about {f'{hours} h ' if hours else ''}{minutes} min left" if hours or minutes else ""
+    def __init__(self, plan: StudyPlan, finished: Sequence[PlannedFinetuning]):
+        self.total, self.count, self._jobs = len(plan.finetunings), len(finished), plan.options.args.jobs
+        self._left = {run.folder: plan.data.estimate_work(run) for run in plan.finetunings if run not in finished}
+        self._done = self._seconds = 0.0  # work of successful runs, and the seconds that it took
+
+    def add(self, run: PlannedFinetuning, is_trained: bool, seconds: float) -> None:
+        """Count a run that has ended."""
+        self.count += 1
+        work = self._left.pop(run.folder)
+        if is_trained:
+            self._done, self._seconds = self._done + work, self._seconds + seconds
+
+    def leave_out(self, runs: Iterable[PlannedRun]) -> None:
+        """Expect no time for these runs, which will not start."""
+        for run in runs:
+            self._left.pop(run.folder, None)
+
+    def describe_time_left(self) -> str:
+        """The time left in words; empty below a minute, and as long as no run has succeeded."""
+        left = sum(self._left.values()) * self._seconds / self._done / self._jobs if self._done else 0.0
+        hours, minutes = divmod(round(left / 60), 60)
+        return f"; about {f'{hours} h ' if hours else ''}{minutes} min left" if hours or minutes else ""
 
 
 def train(run: Run) -> tuple[Run, bool, str, float]:

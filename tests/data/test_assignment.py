@@ -78,6 +78,13 @@ def test_too_few_units(labels: list[int], message: str) -> None:
         assign_units(np.array(labels, dtype=int), RATIOS, seed=0)
 
 
+def test_too_few_units_of_a_misspelt_class() -> None:
+    labels, names = np.array([0] * 30 + [1] * 2 + [2] * 9 + [3] * 40), ("disagree", "disagre", "agree", "neutral")
+    message = "there are 2 of 'disagre' (one letter from 'disagree'), 9 of 'agree', and 10 of each class"
+    with pytest.raises(InputError, match=re.escape(message)):
+        assign_units(labels, RATIOS, seed=0, class_names=names)
+
+
 def test_ten_texts_of_each_label_are_enough() -> None:
     splits = assign_units(np.array([0, 1] * 10), RATIOS, seed=0)
     assert Counter(splits.tolist()) == {0: 16, 1: 2, 2: 2}
