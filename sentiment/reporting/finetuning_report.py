@@ -103,7 +103,7 @@ def draw_confusion(matrices: Mapping[str, Sequence[Sequence[int]]], class_names:
     for axes, matrix in zip(figure.axes, matrices.values(), strict=True):
         counts = np.array(matrix)
         shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
-        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1.25, interpolation="nearest")
+        image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
         for axis, label in ((axes.xaxis, "predicted label"), (axes.yaxis, "true label")):
             axis.set_ticks(range(0, classes, step), names[::step])
             axis.set_label_text(label)
@@ -111,8 +111,8 @@ def draw_confusion(matrices: Mapping[str, Sequence[Sequence[int]]], class_names:
             axes.tick_params(axis="x", labelrotation=90 if classes > TEXT_CLASSES else 45)
         size = {2: 13, 3: 11}.get(classes, 9 if classes < 7 else 7)
         for (row, column), share in np.ndenumerate(shares) if classes <= TEXT_CLASSES else ():
-            text, colour = f"{counts[row, column]:,}\n{share:.1%}", "white" if share > 0.55 else plots.INK
-            axes.text(column, row, text, ha="center", va="center", fontsize=size, color=colour)
+            text, ink = f"{counts[row, column]:,}\n{share:.1%}", plots.choose_ink(tuple(image.to_rgba(share)))
+            axes.text(column, row, text, ha="center", va="center", fontsize=size, color=ink)
         axes.grid(visible=False)
         axes.tick_params(length=0, labelsize=10 if classes <= TEXT_CLASSES else 7)
         axes.spines[:].set_visible(False)

@@ -58,6 +58,21 @@ def test_confusion_shows_counts_and_row_shares() -> None:
     assert {text.get_text() for text in before.texts} == {"0\n0.0%", "4\n100.0%", "6\n100.0%"}
 
 
+def test_every_share_can_be_read() -> None:
+    """The contrast of WCAG's level AA, 4.5, whatever the blue of a cell."""
+
+    def compute_luminance(color: Any) -> float:
+        parts = np.array(mpl.colors.to_rgb(color))
+        linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+        return float(linear @ [0.2126, 0.7152, 0.0722])
+
+    for errors in range(101):
+        (axes,) = draw_confusion({"test": [[100 - errors, errors], [0, 1]]}, LABEL_NAMES).axes
+        for text, share in zip(axes.texts, (1 - errors / 100, errors / 100, 0, 1), strict=True):
+            pair = (compute_luminance(text.get_color()), compute_luminance(axes.images[0].to_rgba(share)))
+            assert (max(pair) + 0.05) / (min(pair) + 0.05) >= 4.5
+
+
 def test_a_row_without_texts(tmp_path: Path) -> None:
     save_figures(tmp_path, {"confusion.png": draw_confusion({"after": [[0, 0], [0, 2]]}, LABEL_NAMES)})
     assert size_of(tmp_path / "confusion.png")
