@@ -142,7 +142,7 @@ def draw_failure_rates(result: JsonObject) -> Figure:
     """The failure rate of each model by capability as points with their 95% intervals."""
     capabilities, models = result["capabilities"], result["models"]
     title = "Failure rate by capability"
-    figure = plots.new_panels([title], 7.2, 1.3 + (0.18 + 0.11 * len(models)) * len(capabilities), pad=28)
+    figure = plots.new_panels([title], 7.2, 1.3 + (0.18 + 0.11 * len(models)) * len(capabilities))
     axes = figure.axes[0]
     for number, (model, (colour, marker)) in enumerate(zip(models, MODEL_STYLES, strict=False)):
         shift = 0.6 * ((number + 0.5) / len(models) - 0.5)

@@ -19,12 +19,14 @@ from sentiment.reporting.rendering import JsonObject, list_scores
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#AA4499", "#8A8F98"
 INK, FAINT = "#1F2328", "#E3E6EA"
 LONGEST_NAME = 16  # of a class
+TITLE_STYLE: dict[str, Any] = {"color": INK, "fontweight": "bold", "fontsize": 12}
+TITLE_PAD, LEGEND_ROW = 28, 15  # points: above axes with a legend of one row, and for each further row
 RUN_STYLES = ((BLUE, "o"), (ORANGE, "s"))
 
 
 def new_figure(title: str) -> tuple[Figure, Axes]:
     """A figure of the report's width with one set of axes."""
-    figure = new_panels([title], width=7.2, height=4.0, pad=28)
+    figure = new_panels([title], width=7.2, height=4.0, pad=TITLE_PAD)
     return figure, figure.axes[0]
 
 
@@ -36,7 +38,7 @@ def new_panels(
     for position, title in enumerate(titles, start=1):
         shared = figure.axes[0] if share_y and figure.axes else None
         axes = figure.add_subplot(math.ceil(len(titles) / columns), columns, position, sharey=shared)
-        axes.set_title(title, loc="left", color=INK, fontweight="bold", **({"fontsize": 12} | title_style))
+        axes.set_title(title, loc="left", **(TITLE_STYLE | title_style))
         axes.spines[["top", "right"]].set_visible(False)
         axes.spines[["left", "bottom"]].set_color(GREY)
         axes.grid(color=FAINT, linewidth=0.8)
@@ -73,8 +75,18 @@ def choose_ink(background: Sequence[float]) -> str:
 
 
 def add_legend(axes: Axes) -> None:
-    """Add a legend between the title and the axes, where it hides no line."""
-    axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=5, frameon=False, fontsize=9.5, columnspacing=1.4)
+    """Add a legend between the title and the only axes of a figure, which grows by the rows that it needs."""
+    labels, figure = axes.get_legend_handles_labels()[1], axes.get_figure(root=True)
+    assert figure is not None
+    column_inches = 0.6 + 0.075 * max(map(len, labels), default=0)  # handle and gap, and the letters
+    columns = max(1, min(len(labels), int(0.92 * figure.get_figwidth() / column_inches)))
+    further_rows = max(0, -(-len(labels) // columns) - 1)
+    axes.legend(
+        loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=columns, frameon=False, fontsize=9.5, columnspacing=1.4
+    )
+    pad = TITLE_PAD + LEGEND_ROW * further_rows
+    axes.set_title(axes.get_title(loc="left"), loc="left", pad=pad, **TITLE_STYLE)
+    figure.set_figheight(figure.get_figheight() + LEGEND_ROW * further_rows / 72)
 
 
 def use_percent(axis: Axis, label: str = "score (%)") -> None:

@@ -172,7 +172,6 @@ def draw_parallel(
     axes.set_xticks(range(len(names) + 1), [*labels, score], rotation=35, ha="right", rotation_mode="anchor")
     axes.tick_params(labelsize=8.5, length=0)
     plots.add_legend(axes)
-    axes.set_title(axes.get_title(loc="left"), loc="left", color=plots.INK, fontweight="bold", fontsize=12, pad=28)
     return figure
 
 

@@ -9,7 +9,7 @@ import pytest
 from sentiment.data.labels import LABEL_NAMES
 from sentiment.evaluation.metrics import compute_metrics
 from sentiment.reporting.finetuning_report import draw_confusion, draw_loss, draw_metrics
-from sentiment.reporting.plots import draw_before_after
+from sentiment.reporting.plots import add_legend, draw_before_after, new_figure
 from sentiment.reporting.rendering import save_figures
 
 
@@ -56,6 +56,21 @@ def test_confusion_shows_counts_and_row_shares() -> None:
     assert texts[1, 0] == "1\n25.0%"
     assert texts[1, 1] == "1,499\n99.9%"
     assert {text.get_text() for text in before.texts} == {"0\n0.0%", "4\n100.0%", "6\n100.0%"}
+
+
+@pytest.mark.parametrize("labels", [["a"], ["training", "validation"], [f"an arm with a name {n}" for n in range(20)]])
+def test_a_legend_has_room_between_title_and_axes(labels: list[str]) -> None:
+    figure, axes = new_figure("Title")
+    for label in labels:
+        axes.plot([1, 2], [3, 4], label=label)
+    add_legend(axes)
+    figure.canvas.draw()
+    (title,) = (text for text in (axes.title, *axes.get_children()) if getattr(text, "get_text", str)() == "Title")
+    legend = axes.get_legend().get_window_extent()
+    assert axes.get_window_extent().y1 <= legend.y0 + 8  # the frame that is not drawn
+    assert legend.y1 <= title.get_window_extent().y0 + 4
+    assert legend.x1 <= figure.bbox.width
+    assert axes.get_window_extent().height > 200
 
 
 def test_every_share_can_be_read() -> None:
