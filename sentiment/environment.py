@@ -3,8 +3,10 @@
 Imports torch only where it is needed: serving with ONNX Runtime does without.
 """
 
+import multiprocessing
 import os
 import sys
+from multiprocessing.context import ForkServerContext
 
 from sentiment.exceptions import InputError
 
@@ -16,6 +18,17 @@ ROWS_PER_PROCESS = 10_000  # of a `datasets.map`; below it, starting processes c
 def count_cores() -> int:
     """Cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def get_process_context(*modules: str) -> ForkServerContext:
+    """The context of processes that start at once and share memory: forked from a server that has imported `modules`.
+
+    The server is started with the first process, and keeps the environment and the modules of that time. It never asks
+    CUDA for devices, which no process that is forked later could use.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(modules))
+    return context
 
 
 def count_threads() -> int:

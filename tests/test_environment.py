@@ -49,3 +49,16 @@ def test_a_terminal_keeps_its_bars(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HF_DATASETS_DISABLE_PROGRESS_BARS", raising=False)
     disable_progress_bars_in_logs()
     assert "HF_DATASETS_DISABLE_PROGRESS_BARS" not in os.environ
+
+
+def test_modules_of_the_server_of_processes_ask_cuda_for_nothing() -> None:
+    """Processes forked after a call of these cannot use the GPU."""
+    code = """
+import torch
+def fail(*_):
+    raise AssertionError
+for name in ("is_available", "device_count", "init", "_lazy_init", "get_device_properties", "is_bf16_supported"):
+    setattr(torch.cuda, name, fail)
+import sentiment.models.classifier, sentiment.pipelines.adaptation, sentiment.pipelines.finetuning
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -2,7 +2,6 @@
 
 import atexit
 import contextlib
-import multiprocessing
 import queue
 import signal
 import threading
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from sentiment.environment import get_process_context
 from sentiment.exceptions import InputError, first_line
 from sentiment.inference.backends import load_backend
 from sentiment.inference.checkpoint import Checkpoint, load_checkpoint
@@ -81,9 +81,7 @@ class TorchWorkerPool:
                 process.kill()
 
     def _start(self, load: bool = False) -> Connection:
-        # Forked from a process that has imported torch and transformers: they share its memory, and start at once.
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["sentiment.models.classifier"])
+        context = get_process_context("sentiment.models.classifier")
         connection, other_end = context.Pipe()
         process = context.Process(target=compute_batches, args=(other_end, *self._args), daemon=True)
         resource_tracker.ensure_running()  # here, since it unblocks the signals that are blocked below

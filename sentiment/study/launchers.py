@@ -5,16 +5,17 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+import torch
 from tqdm import tqdm
 
-from sentiment.environment import count_cores, disable_progress_bars_in_logs
+from sentiment.environment import count_cores, count_threads, disable_progress_bars_in_logs, get_process_context
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -44,7 +45,7 @@ def run_locally(function: Callable[[Task], Result], tasks: Sequence[Task], jobs:
         yield from map(function, tasks)
         return
     before = os.environ.get("OMP_NUM_THREADS")
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, count_cores() // jobs)))  # torch reads it on import
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, count_cores() // jobs)))
     try:
         with start_workers(jobs, log, "a process was killed, perhaps out of memory: pass fewer --jobs") as executor:
             for future in as_completed([executor.submit(function, task) for task in tasks]):
@@ -71,8 +72,9 @@ def start_workers(jobs: int, log: Path, problem: str) -> Iterator[ProcessPoolExe
     Raises:
         LauncherError: `problem`, if one of them is killed.
     """
-    context = multiprocessing.get_context("spawn")
-    executor = ProcessPoolExecutor(jobs, context, initializer=initialize_worker, initargs=(log,))
+    context = get_process_context("sentiment.pipelines.finetuning", "sentiment.pipelines.adaptation")
+    arguments = (log, dict(os.environ))
+    executor = ProcessPoolExecutor(jobs, context, initializer=initialize_worker, initargs=arguments)
     try:
         yield executor
     except BrokenProcessPool as error:
@@ -85,8 +87,13 @@ def start_workers(jobs: int, log: Path, problem: str) -> Iterator[ProcessPoolExe
         executor.shutdown(cancel_futures=True)
 
 
-def initialize_worker(log: Path) -> None:
-    """Redirect the output of a new worker process to its log; make it exit on SIGINT and with its parent."""
+def initialize_worker(log: Path, environment: Mapping[str, str]) -> None:
+    """Redirect the output of a new worker process to its log; make it exit on SIGINT and with its parent.
+
+    It takes its parent's environment: until then it has that of the time when the first worker was started.
+    """
+    os.environ.update(environment)
+    torch.set_num_threads(count_threads())
     with log.open("ab") as stream:
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)

@@ -270,7 +270,7 @@ def test_a_killed_search_is_resumed_in_processes_of_its_own(write_search_file: W
     """With kill -9 in the middle of a trial, which resumes from its checkpoint; no process is left behind."""
     words = write_search_file(trials=2)
     content = yaml.safe_load(Path(words[0]).read_text(encoding="utf-8"))
-    content["finetuning"] |= {"num_train_epochs": 40, "early_stopping_patience": 40}
+    content["finetuning"] |= {"num_train_epochs": 12, "early_stopping_patience": 12}
     content["space"] = {"finetuning": {"learning_rate": {"low": 1e-4, "high": 1e-3}}}
     write_search_file(**content)
     command = [sys.executable, "-m", "sentiment", "search", *words]

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from transformers.utils import logging as transformers_logging
 
 from sentiment.environment import count_cores
@@ -18,6 +19,10 @@ def test_one_job_runs_in_this_process(tmp_path: Path) -> None:
     assert seen == [1, 2]
 
 
+def count_torch_threads(_: None) -> int:
+    return torch.get_num_threads()
+
+
 def test_two_jobs_share_the_cores_and_log_their_output(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -27,6 +32,7 @@ def test_two_jobs_share_the_cores_and_log_their_output(
     assert "OMP_NUM_THREADS" not in os.environ
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     assert sorted(run_locally(os.getenv, ["OMP_NUM_THREADS", "HOME"], 2, log)) == sorted(["7", os.environ["HOME"]])
+    assert list(run_locally(count_torch_threads, [None], 2, log)) == [7]  # though the first processes had fewer
     list(run_locally(print, ["from a process"], 2, log))
     assert log.read_text() == "from a process\n"
     assert capfd.readouterr() == ("", "")
