@@ -18,11 +18,11 @@ FEWEST_TO_SMOOTH = 15  # logged losses; fewer are drawn without smoothing
 
 
 def write_adaptation_report(run_dir: Path, run: JsonObject, metrics: JsonObject) -> None:
-    """Write report.md, report.html and loss.png into an adaptation's folder; sections without data are omitted."""
+    """Write report.md, report.html and loss.svg into an adaptation's folder; sections without data are omitted."""
     history = metrics.get("history") or []
-    figures = {"loss.png": draw_adaptation_loss(metrics)} if metrics.get("steps") and history else {}
+    figures = {"loss.svg": draw_adaptation_loss(metrics)} if metrics.get("steps") and history else {}
     if history and "probe_accuracy" in history[-1]["validation"]:
-        figures["probe.png"] = draw_probe_accuracy(metrics)
+        figures["probe.svg"] = draw_probe_accuracy(metrics)
     examples = metrics.get("examples") or []
     context = {
         "run": run,

@@ -10,7 +10,7 @@ from sentiment.reporting.formatting import format_p_value, format_points, quote_
 from sentiment.reporting.rendering import JsonObject, write_report_files
 from sentiment.reporting.terminal import render_table
 
-FIGURE = "failure_rates.png"
+FIGURE = "failure_rates.svg"
 MODEL_STYLES = (*plots.RUN_STYLES, (plots.GREEN, "^"), (plots.PURPLE, "D"), (plots.GREY, "v"))
 MOST_WEAKNESSES = 3  # named in a sentence
 KIND_NAMES = {

@@ -30,7 +30,7 @@ def draw_calibration(calibration: JsonObject, confidences: Sequence[float]) -> F
     plots.use_percent(histogram.xaxis, "confidence, calibrated (%)")
     histogram.set_ylabel("test texts")
     handles, names = diagram.get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside upper left", ncols=3, frameon=False, fontsize=9.5)
+    figure.legend(handles, names, loc="outside upper left", ncols=3, **plots.LEGEND_STYLE)
     return figure
 
 
@@ -78,6 +78,6 @@ def draw_curves(probabilities: np.ndarray, labels: Sequence[int], class_names: S
     plots.use_percent(roc.yaxis, "recall (%)")
     plots.use_percent(precision_recall.xaxis, "recall (%)")
     plots.use_percent(precision_recall.yaxis, "precision (%)")
-    roc.legend(loc="lower right", frameon=False, fontsize=9)
-    precision_recall.legend(loc="lower left", frameon=False, fontsize=9)
+    roc.legend(loc="lower right", **plots.LEGEND_STYLE)
+    precision_recall.legend(loc="lower left", **plots.LEGEND_STYLE)
     return figure

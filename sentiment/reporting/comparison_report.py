@@ -10,7 +10,7 @@ from sentiment.reporting import plots
 from sentiment.reporting.adaptation_report import draw_adaptation_loss
 from sentiment.reporting.rendering import JsonObject, list_scores, write_report_files
 
-FIGURES = ("test_metrics.png", "history.png", "before_after.png", "mlm_loss.png", "mlm_loss_a.png")
+FIGURES = ("test_metrics.svg", "history.svg", "before_after.svg", "mlm_loss.svg", "mlm_loss_a.svg")
 RING: dict[str, Any] = {"marker": "o", "markersize": 13, "markerfacecolor": "none", "markeredgewidth": 1.6}
 
 
@@ -19,11 +19,11 @@ def write_comparison_report(folder: Path, comparison: JsonObject, metrics: JsonO
     runs = comparison["runs"]
     named = {runs[key]["name"]: metrics[key] for key in runs}
     tests = {name: content["test"] for name, content in named.items()}
-    figures = {"test_metrics.png": draw_test_metrics(list(named), comparison["metrics"])}
+    figures = {"test_metrics.svg": draw_test_metrics(list(named), comparison["metrics"])}
     if all(content["history"] for content in named.values()):
-        figures["history.png"] = draw_histories(named)
+        figures["history.svg"] = draw_histories(named)
     if all(test.get("before") for test in tests.values()):
-        figures["before_after.png"] = plots.draw_before_after(tests)
+        figures["before_after.svg"] = plots.draw_before_after(tests)
     started_from = list_adaptations(runs, adaptations)
     curves = {adaptation["figure"]: adaptation["metrics"] for adaptation in started_from}
     figures |= {name: draw_adaptation_loss(found) for name, found in curves.items() if found}
@@ -37,11 +37,11 @@ def list_adaptations(runs: JsonObject, adaptations: JsonObject) -> list[dict[str
     names = [run["name"] for run in runs.values()]
     found = []
     if first and first != second:
-        figure = "mlm_loss_a.png" if second else "mlm_loss.png"
+        figure = "mlm_loss_a.svg" if second else "mlm_loss.svg"
         found.append(first | {"names": names[:1], "metrics": adaptations["a"], "figure": figure})
     if second:
         shared = names if first == second else names[1:]
-        found.append(second | {"names": shared, "metrics": adaptations["b"], "figure": "mlm_loss.png"})
+        found.append(second | {"names": shared, "metrics": adaptations["b"], "figure": "mlm_loss.svg"})
     return found
 
 
@@ -62,7 +62,7 @@ def draw_histories(runs: Mapping[str, JsonObject]) -> Figure:
     loss.set_ylabel("cross-entropy per text (nats)")
     plots.use_percent(accuracy.yaxis)
     loss.plot([], [], color=plots.INK, linestyle="none", label="restored epoch", **RING)
-    figure.legend(*loss.get_legend_handles_labels(), loc="outside upper left", ncols=3, frameon=False, fontsize=9.5)
+    figure.legend(*loss.get_legend_handles_labels(), loc="outside upper left", ncols=3, **plots.LEGEND_STYLE)
     return figure
 
 

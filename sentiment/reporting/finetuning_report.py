@@ -36,11 +36,11 @@ def write_report(run_dir: Path, run: JsonObject, metrics: JsonObject, tokenizer:
         }
     history, best_epoch, test = metrics.get("history"), metrics.get("best_epoch"), metrics["test"]
     matrices = {f"test, {moment} training": test[moment]["confusion_matrix"] for moment in test if test[moment]}
-    figures |= {"confusion.png": draw_confusion(matrices, list(test["after"]["per_class"]))}
+    figures |= {"confusion.svg": draw_confusion(matrices, list(test["after"]["per_class"]))}
     if history:
-        figures |= {"loss.png": draw_loss(history, best_epoch), "metrics.png": draw_metrics(history, best_epoch)}
+        figures |= {"loss.svg": draw_loss(history, best_epoch), "metrics.svg": draw_metrics(history, best_epoch)}
     if test.get("before"):
-        figures["before_after.png"] = plots.draw_before_after({"after training": test})
+        figures["before_after.svg"] = plots.draw_before_after({"after training": test})
     write_report_files(run_dir, "finetuning.j2", context, figures)
 
 
@@ -48,11 +48,11 @@ def draw_calibration_figures(metrics: JsonObject, predictions: Mapping[str, Sequ
     """Figures on calibration and abstention, if these were evaluated, and ROC and precision-recall curves."""
     figures = {}
     if calibration := metrics.get("calibration"):
-        figures["calibration.png"] = draw_calibration(calibration, predictions["score"])
-        figures["coverage.png"] = draw_coverage(metrics["abstention"])
+        figures["calibration.svg"] = draw_calibration(calibration, predictions["score"])
+        figures["coverage.svg"] = draw_coverage(metrics["abstention"])
     class_names = list(metrics["test"]["after"]["per_class"])
     if len(set(predictions["label"])) > 1:
-        figures["curves.png"] = draw_curves(stack_probabilities(predictions), predictions["label"], class_names)
+        figures["curves.svg"] = draw_curves(stack_probabilities(predictions), predictions["label"], class_names)
     return figures
 
 
@@ -103,7 +103,7 @@ def draw_confusion(matrices: Mapping[str, Sequence[Sequence[int]]], class_names:
     for axes, matrix in zip(figure.axes, matrices.values(), strict=True):
         counts = np.array(matrix)
         shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
-        image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+        image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="none")
         for axis, label in ((axes.xaxis, "predicted label"), (axes.yaxis, "true label")):
             axis.set_ticks(range(0, classes, step), names[::step])
             axis.set_label_text(label)

@@ -1,25 +1,33 @@
 """The common look of all figures, which are not registered with pyplot, so there is no global state."""
 
+import io
 import math
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
+import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont
 from matplotlib.ft2font import FT2Font
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
 from sentiment.data.labels import shorten
 from sentiment.reporting.rendering import JsonObject, list_scores
 
 # The colour-blind-safe palette of Okabe and Ito.
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#AA4499", "#8A8F98"
-INK, FAINT = "#1F2328", "#E3E6EA"
+INK, FAINT, PAPER = "#1F2328", "#E3E6EA", "#FEFEFE"
+# On a dark page; marks of PAPER are hollow on either. Black and white, the text of a confusion matrix, stay.
+DARK_COLOURS = {
+    INK: "#E6E9ED", FAINT: "#333A42", PAPER: "#14171B", GREY: "#8F98A3",
+    BLUE: "#4DA6E0", ORANGE: "#F0803C", GREEN: "#2EBD8E", PURPLE: "#D27FC8",
+}  # fmt: skip
 LONGEST_NAME = 16  # of a class
 TITLE_STYLE: dict[str, Any] = {"color": INK, "fontweight": "bold", "fontsize": 12}
+LEGEND_STYLE: dict[str, Any] = {"frameon": False, "fontsize": 9.5, "labelcolor": INK}
 TITLE_PAD, LEGEND_ROW = 28, 15  # points: above axes with a legend of one row, and for each further row
 RUN_STYLES = ((BLUE, "o"), (ORANGE, "s"))
 
@@ -34,11 +42,12 @@ def new_panels(
     titles: Sequence[str], width: float, height: float, columns: int = 1, share_y: bool = False, **title_style: Any
 ) -> Figure:
     """A figure with axes in rows of `columns`, each with its title on the left, a faint grid and no box."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="none")
     for position, title in enumerate(titles, start=1):
         shared = figure.axes[0] if share_y and figure.axes else None
         axes = figure.add_subplot(math.ceil(len(titles) / columns), columns, position, sharey=shared)
         axes.set_title(title, loc="left", **(TITLE_STYLE | title_style))
+        axes.set_facecolor("none")
         axes.spines[["top", "right"]].set_visible(False)
         axes.spines[["left", "bottom"]].set_color(GREY)
         axes.grid(color=FAINT, linewidth=0.8)
@@ -47,6 +56,20 @@ def new_panels(
         axes.xaxis.label.set_color(INK)
         axes.yaxis.label.set_color(INK)
     return figure
+
+
+def render_svg(figure: Figure) -> str:
+    """The figure as SVG with text that can be searched, and with colours for light and for dark pages."""
+    svg = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "figure"}):  # ids are hashes, else random
+        figure.savefig(svg, format="svg", metadata={"Date": None}, bbox_inches="tight", pad_inches=0.15)
+    rules = "".join(
+        f'[style*="{part}: {light.lower()}"] {{ {part}: {dark} !important }}\n'
+        for light, dark in DARK_COLOURS.items()
+        for part in ("fill", "stroke")
+    )
+    style = f"<style>@media (prefers-color-scheme: dark) {{\n{rules}}}</style>"
+    return svg.getvalue().replace("<defs>", f"{style}\n<defs>", 1)
 
 
 @cache
@@ -81,9 +104,7 @@ def add_legend(axes: Axes) -> None:
     column_inches = 0.6 + 0.075 * max(map(len, labels), default=0)  # handle and gap, and the letters
     columns = max(1, min(len(labels), int(0.92 * figure.get_figwidth() / column_inches)))
     further_rows = max(0, -(-len(labels) // columns) - 1)
-    axes.legend(
-        loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=columns, frameon=False, fontsize=9.5, columnspacing=1.4
-    )
+    axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=columns, columnspacing=1.4, **LEGEND_STYLE)
     pad = TITLE_PAD + LEGEND_ROW * further_rows
     axes.set_title(axes.get_title(loc="left"), loc="left", pad=pad, **TITLE_STYLE)
     figure.set_figheight(figure.get_figheight() + LEGEND_ROW * further_rows / 72)
@@ -91,7 +112,7 @@ def add_legend(axes: Axes) -> None:
 
 def use_percent(axis: Axis, label: str = "score (%)") -> None:
     """Show shares as percentages on an axis."""
-    axis.set_major_formatter(PercentFormatter(xmax=1, symbol=""))
+    axis.set_major_formatter(lambda share, _: f"{100 * share:.6g}")
     axis.set_label_text(label)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import ChainableUndefined, Environment, PackageLoader, Undefined
+from markupsafe import Markup
 
 from sentiment.config.data_arguments import BINARY_METRICS
 from sentiment.data.labels import name_positive_class, shorten
@@ -54,7 +55,6 @@ BASELINE_NAMES = {
 }
 SHOWN_CLASSES = 12  # in tables of counts; the others are summed up
 WAY_OUT_OF_COLLAPSE = "train with more epochs, smaller batches or a higher learning rate"
-DOTS_PER_INCH = 144
 DROP_REASONS = {
     "empty": "no text left after cleaning",
     "unlabelled": "no label",
@@ -75,10 +75,12 @@ def write_report_files(folder: Path, template: str, context: JsonObject, figures
 
 
 def save_figures(folder: Path, figures: Mapping[str, "Figure"]) -> None:
-    """Write figures as PNG under their file names."""
+    """Write figures as SVG under their file names; the same data gives the same file."""
+    from sentiment.reporting.plots import render_svg  # terminal commands do without matplotlib
+
     for name, figure in figures.items():
         with write_atomically(folder / name) as staged:
-            figure.savefig(staged, format="png", dpi=DOTS_PER_INCH, bbox_inches="tight", pad_inches=0.15)
+            staged.write_text(render_svg(figure), encoding="utf-8")
 
 
 def write_page(path: Path, template: str, context: JsonObject, markup: str = "markdown.j2") -> None:
@@ -117,9 +119,11 @@ def build_environment(markup: str) -> Environment:
     }
     environment.filters |= {name: or_dash(form) for name, form in formats.items()} | {
         "form": lambda value, form: or_dash(lambda number: f"{number:{form or '.4f'}}")(value),
-        "data_uri": lambda path: "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode(),
+        "data_uri": lambda path: "data:image/svg+xml;base64," + base64.b64encode(path.read_bytes()).decode(),
+        "add_contents": add_contents,
         "escape_markdown": escape_markdown,
         "log": math.log,
+        "make_anchor": make_anchor,
         "quote": quote_text,
         "file_name": hide_folder,
         "values": join_values,
@@ -132,6 +136,25 @@ def build_environment(markup: str) -> Environment:
     )
     environment.globals |= constants | {function.__name__: function for function in functions}
     return environment
+
+
+def make_anchor(title: str) -> str:
+    """The id of a section.
+
+    >>> make_anchor("Before and after training")
+    'before-and-after-training'
+    """
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+
+
+def add_contents(body: Markup) -> Markup:
+    """The body of an HTML page with links to its sections before the first one, if there are more than three."""
+    sections = re.findall(r'<section id="(.*?)">.*?<h2>(.*?)</h2>', body, flags=re.DOTALL)
+    if len(sections) <= 3:
+        return body
+    links = "".join(f'<li><a href="#{anchor}">{title}</a></li>' for anchor, title in sections)
+    start, first, end = body.partition("<section ")
+    return Markup(f'{start}<nav aria-label="Contents"><ul>{links}</ul></nav>\n{first}{end}')
 
 
 def list_scores(metrics: JsonObject) -> dict[str, str]:

@@ -16,7 +16,7 @@ from sentiment.reporting.formatting import format_points
 from sentiment.reporting.rendering import METRIC_NAMES, JsonObject, write_report_files
 from sentiment.reporting.terminal import render_table
 
-FIGURES = ("history.png", "parallel.png", "importance.png")
+FIGURES = ("history.svg", "parallel.svg", "importance.svg")
 COLOURS = colormaps["cividis"]  # of scores, from low to high; readable without colour vision
 RELIABLE_TRIALS = 20  # completed ones, below which importances say little
 LONGEST_VALUE = 14  # characters of a choice in a figure
@@ -74,11 +74,11 @@ def write_search_report(folder: Path, summary: JsonObject) -> None:
     """Write report.md, report.html and the figures into a search's folder, from the content of search.json."""
     score = METRIC_NAMES[summary["metric"]]
     figures = {
-        "history.png": draw_history(summary["trials"], summary["defaults"]["score"], score),
-        "parallel.png": draw_parallel(summary["trials"], summary["space"], summary["best"]["index"], score),
+        "history.svg": draw_history(summary["trials"], summary["defaults"]["score"], score),
+        "parallel.svg": draw_parallel(summary["trials"], summary["space"], summary["best"]["index"], score),
     }
     if summary["importances"]:
-        figures["importance.png"] = draw_importances(summary["importances"])
+        figures["importance.svg"] = draw_importances(summary["importances"])
     context = {
         "search": summary,
         "score": score,
@@ -124,7 +124,7 @@ def draw_history(trials: Sequence[JsonObject], default: float, score: str = "acc
     marks: dict[str, Any] = {"linestyle": "none", "markersize": 7}
     axes.plot(places, [trial["score"] for trial in complete], "o", color=plots.BLUE, label="complete", **marks)
     if pruned:
-        style: dict[str, Any] = {"marker": "v", "color": plots.GREY, "markerfacecolor": "white", "label": "pruned"}
+        style: dict[str, Any] = {"marker": "v", "color": plots.GREY, "markerfacecolor": plots.PAPER, "label": "pruned"}
         axes.plot([trial["index"] for trial in pruned], [trial["score"] for trial in pruned], **style, **marks)
     plots.ensure_y_range(axes, 0.02)
     if failed:
@@ -192,7 +192,7 @@ def list_marks(described: JsonObject) -> list[tuple[Any, float]]:
 
 def mark_value(axes: Axes, place: float, height: float, text: str) -> None:
     """Write a value beside its axis, on a background that keeps it readable over lines."""
-    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
+    box = {"facecolor": plots.PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 1}
     axes.annotate(
         text, (place, height), (4, 0), textcoords="offset points", va="center", fontsize=8, color=plots.INK, bbox=box,
         zorder=4,

@@ -18,7 +18,7 @@ from sentiment.reporting.rendering import METRIC_NAMES, JsonObject, write_report
 from sentiment.reporting.terminal import render_table
 from sentiment.reporting.verdicts import choose_best_baseline, name_labels
 
-FIGURES = ("accuracy.png", "effects.png", "cost.png")
+FIGURES = ("accuracy.svg", "effects.svg", "cost.svg")
 # Options of fine-tuning that the report shows; verdict.json has all of them.
 SHOWN_OPTIONS = (
     "model_name_or_path", "dataset_name", "split", "split_seed", "max_rows", "cleaning", "max_seq_length",
@@ -48,9 +48,9 @@ def write_study_report(folder: Path, verdict: JsonObject) -> None:
     score = METRIC_NAMES[verdict["metric"]]
     worth = verdict["label_worth"]
     curve = (verdict["strategies"][0], worth["curve"]["fitted_errors"]) if worth else None
-    figures = {"accuracy.png": draw_scores(cells, score, curve), "cost.png": draw_cost(cells, score)}
+    figures = {"accuracy.svg": draw_scores(cells, score, curve), "cost.svg": draw_cost(cells, score)}
     if effects:
-        figures["effects.png"] = draw_effects(effects, score)
+        figures["effects.svg"] = draw_effects(effects, score)
     seeds, finetuning = len(verdict["seeds"]), verdict["options"]["finetuning"]
     context = {
         "verdict": verdict,
@@ -170,7 +170,7 @@ def draw_effects(effects: Sequence[JsonObject], score: str = "accuracy") -> Figu
             axes.plot([place, place], interval, color=colour, linewidth=2.4, alpha=0.5)
             seeds = [100 * difference for difference in effect["per_seed"]]
             axes.plot([place] * len(seeds), seeds, "_", color=plots.INK, alpha=0.7, markersize=15, zorder=2)
-            face = "white" if classify_effect(effect) == "inconclusive" else colour
+            face = plots.PAPER if classify_effect(effect) == "inconclusive" else colour
             style: dict[str, Any] = {"marker": marker, "markersize": 7, "markerfacecolor": face, "markeredgewidth": 1.6}
             axes.plot([place], [100 * effect["difference"]], color=colour, zorder=3, **style)
         use_budgets(axes, [effect["budget"] for effect in groups[name]])
@@ -195,7 +195,8 @@ def draw_cost(cells: Sequence[JsonObject], score: str = "accuracy") -> Figure:
         _draw_arm(axes, own, total, styles[arm], label=arm)
         if total != amortized:
             is_amortized = True
-            _draw_arm(axes, own, amortized, styles[arm], markerfacecolor="white", linewidth=0.9, alpha=0.8, zorder=2)
+            hollow: dict[str, Any] = {"markerfacecolor": plots.PAPER, "linewidth": 0.9, "alpha": 0.8, "zorder": 2}
+            _draw_arm(axes, own, amortized, styles[arm], **hollow)
     axes.set_xscale("log")
     low, high = axes.get_xlim()
     ticks = {seconds: name for seconds, name in TIME_TICKS.items() if low <= seconds <= high}

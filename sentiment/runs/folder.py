@@ -25,13 +25,13 @@ WRITTEN_FILES = (
     "predictions.parquet",
     "report.md",
     "report.html",
-    "loss.png",
-    "metrics.png",
-    "confusion.png",
-    "before_after.png",
-    "calibration.png",
-    "coverage.png",
-    "curves.png",
+    "loss.svg",
+    "metrics.svg",
+    "confusion.svg",
+    "before_after.svg",
+    "calibration.svg",
+    "coverage.svg",
+    "curves.svg",
 )
 WRITTEN_FOLDERS = ("model", "model.part", "model.previous", "checkpoints", "tensorboard")
 # Options of later versions, and the values that stand for earlier ones.

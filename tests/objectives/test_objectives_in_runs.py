@@ -113,7 +113,7 @@ def test_a_run_learns_and_all_that_it_leaves_can_be_used(
         assert all(title.replace("²", "") in text.replace("²", "") for title in titles.values())
     table = render_adaptation(metrics)
     assert "accuracy of the probe" in table
-    assert (folder / "probe.png").is_file()
+    assert (folder / "probe.svg").is_file()
 
     args = FinetuningArguments(output_dir=str(tmp_path / "finetune"), num_train_epochs=1, precision="fp32")
     data_args = DataArguments(dataset_name=str(reviews_csv), max_seq_length=32)
@@ -222,7 +222,7 @@ def test_without_labels_there_is_no_probe(run: Run, tmp_path: Path) -> None:
     folder = run(objective="contrastive", target_dataset="none", num_train_epochs=1)
     metrics = read(folder / "metrics.json")
     assert "probe_accuracy" not in metrics["validation"]["after"]
-    assert not (folder / "probe.png").exists()
+    assert not (folder / "probe.svg").exists()
     assert "Judged by the task" not in (folder / "report.md").read_text(encoding="utf-8")
     with pytest.raises(InputError, match=r"^--metric_for_best_model probe_accuracy: .*--target_dataset$"):
         run("other", target_dataset="none", metric_for_best_model="probe_accuracy")

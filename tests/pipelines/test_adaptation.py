@@ -70,7 +70,7 @@ def run(tiny_bert: Path, corpus_file: Path, tmp_path: Path) -> Callable[..., Pat
 def test_a_run_leaves_what_is_promised_and_learns(run: Callable[..., Path]) -> None:
     folder = run()
     promised = {
-        "model", "run.json", "metrics.json", "report.md", "report.html", "loss.png", "text_keys.npy",
+        "model", "run.json", "metrics.json", "report.md", "report.html", "loss.svg", "text_keys.npy",
     }  # fmt: skip
     assert {path.name for path in folder.iterdir()} == promised
     metrics, record = read(folder / "metrics.json"), read(folder / "run.json")

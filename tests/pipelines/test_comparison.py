@@ -15,7 +15,7 @@ from sentiment.exceptions import InputError
 from sentiment.pipelines.comparison import compare
 from sentiment.reporting.terminal import render_comparison
 
-WRITTEN = {"report.html", "report.md", "verdict.json", "history.png", "test_metrics.png", "before_after.png"}
+WRITTEN = {"report.html", "report.md", "verdict.json", "history.svg", "test_metrics.svg", "before_after.svg"}
 
 
 def refusal(first: Path, second: Path, output: Path) -> str:
@@ -109,7 +109,7 @@ def test_only_an_earlier_comparison_is_replaced(write_finished_run: Callable[...
     first, second = write_finished_run("a"), write_finished_run("b", wrong=[1])
     output = tmp_path / "out"
     compare(first, second, output)
-    (output / "mlm_loss.png").write_bytes(b"of an earlier comparison")
+    (output / "mlm_loss.svg").write_bytes(b"of an earlier comparison")
     compare(first, second, output)
     assert {path.name for path in output.iterdir()} == WRITTEN
     (output / "verdict.json").unlink()  # one that was interrupted

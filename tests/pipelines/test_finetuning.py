@@ -51,8 +51,8 @@ def test_a_run_leaves_what_is_promised_and_its_numbers_agree(run: Callable[..., 
     folder = run(num_train_epochs=10)
     promised = {
         "model", "run.json", "metrics.json", "predictions.parquet", "report.md", "report.html",
-        "loss.png", "metrics.png", "confusion.png", "before_after.png", "text_keys.npy", "held_out_keys.npy",
-        "calibration.png", "coverage.png", "curves.png",
+        "loss.svg", "metrics.svg", "confusion.svg", "before_after.svg", "text_keys.npy", "held_out_keys.npy",
+        "calibration.svg", "coverage.svg", "curves.svg",
     }  # fmt: skip
     assert {path.name for path in folder.iterdir()} == promised
     metrics, record = read(folder / "metrics.json"), read(folder / "run.json")

@@ -1,7 +1,9 @@
 """A synthetic study for its report and figures."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -11,6 +13,18 @@ from sentiment.reporting.verdicts import describe_study
 
 ALL_ARMS = ("e2e", "e2e+decay", "mlm", "mlm+decay", "placebo+decay")
 ADAPTATION_SECONDS = {"e2e": 0.0, "e2e+decay": 0.0, "mlm": 1100.0, "mlm+decay": 1100.0, "placebo+decay": 300.0}
+
+
+@pytest.fixture
+def svg_size() -> Callable[[Path], tuple[float, float]]:
+    """`svg_size(path)`: width and height of an SVG file in points."""
+
+    def read(path: Path) -> tuple[float, float]:
+        root = ElementTree.parse(path).getroot()
+        assert root.tag == "{http://www.w3.org/2000/svg}svg"
+        return float(root.attrib["width"].removesuffix("pt")), float(root.attrib["height"].removesuffix("pt"))
+
+    return read
 
 
 @pytest.fixture

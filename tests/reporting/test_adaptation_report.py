@@ -119,7 +119,7 @@ def test_both_reports_and_the_figure_are_written(tmp_path: Path, run: dict[str, 
         for fact in ("2 (restored)", "10,000", "2,404,112", "1,402,000", "58.3%", "4,536", "1.3%", "17 min 40 s",
                      "2,310", "22,713,986", "ab12", "cd34", "imdb, own.txt"):  # fmt: skip
             assert fact in words, fact
-    assert {path.name for path in tmp_path.iterdir()} == {"report.md", "report.html", "loss.png"}
+    assert {path.name for path in tmp_path.iterdir()} == {"report.md", "report.html", "loss.svg"}
 
 
 def test_before_and_after(tmp_path: Path, run: dict[str, Any], metrics: dict[str, Any]) -> None:
@@ -170,7 +170,7 @@ def test_html_loads_nothing_from_outside(tmp_path: Path, run: dict[str, Any], me
     _, html = report_of(tmp_path, run, metrics)
     page = Page(html)
     (image,) = [attributes["src"] or "" for tag, attributes in page.found if tag == "img"]
-    assert image.startswith("data:image/png;base64,")
+    assert image.startswith("data:image/svg+xml;base64,")
     assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in page.found}
     assert not re.search(r"https?:|@import|url\(", html)
 
@@ -243,7 +243,7 @@ def test_sections_without_data_are_omitted(tmp_path: Path, run: dict[str, Any], 
         tmp_path, few, {"objective": OBJECTIVE, "validation": {"after": metrics["validation"]["after"]}}
     ):
         assert "the loss is 4.20" in " ".join(text.split())
-        for missing in ("Corpus audit", "Filled masks", "loss.png", "Loss by step", "Warning.", "Note."):
+        for missing in ("Corpus audit", "Filled masks", "loss.svg", "Loss by step", "Warning.", "Note."):
             assert missing not in text
 
 

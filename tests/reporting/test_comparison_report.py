@@ -116,7 +116,7 @@ class Page(HTMLParser):
 
 def test_both_pages_have_the_same_content(write: Write, tmp_path: Path) -> None:
     markdown, html = write(list(range(12)), [0, 20], (None, ADAPTATION), (None, ADAPTATION_METRICS))
-    figures = {"test_metrics.png", "history.png", "before_after.png", "mlm_loss.png"}
+    figures = {"test_metrics.svg", "history.svg", "before_after.svg", "mlm_loss.svg"}
     assert {path.name for path in tmp_path.iterdir()} == figures | {"report.md", "report.html"}
     assert set(re.findall(r"\]\((.*?)\)", markdown)) == figures
     for text in (" ".join(markdown.replace("\\", "").split()), Page(html).words):
@@ -184,8 +184,8 @@ def test_two_adapted_runs(shared: bool, write: Write, tmp_path: Path) -> None:
     markdown, _ = write([3], [4], (ADAPTATION, other), (ADAPTATION_METRICS, ADAPTATION_METRICS))
     assert ("e2e and finetune started from minilm" in markdown) == shared
     assert ("finetune started from minilm, adapted to news" in markdown) != shared
-    assert (tmp_path / "mlm_loss_a.png").exists() != shared
-    assert (tmp_path / "mlm_loss.png").exists()
+    assert (tmp_path / "mlm_loss_a.svg").exists() != shared
+    assert (tmp_path / "mlm_loss.svg").exists()
 
 
 def test_a_missing_adaptation_and_none(write: Write, tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_a_missing_adaptation_and_none(write: Write, tmp_path: Path) -> None:
     markdown, _ = write([3], [4])
     assert "Neither run started from an adapted model" in markdown
     assert "Amortized" not in markdown
-    assert not (tmp_path / "mlm_loss.png").exists()
+    assert not (tmp_path / "mlm_loss.svg").exists()
 
 
 def test_clusters_are_counted_in_the_report(write: Write) -> None:

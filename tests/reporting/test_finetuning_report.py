@@ -133,8 +133,8 @@ def test_both_reports_and_seven_figures_are_written(
     }  # fmt: skip
     write_run(tmp_path, run, metrics)
     markdown, html = report_of(tmp_path, tokenizer)
-    figures = {"loss.png", "metrics.png", "confusion.png", "before_after.png"}
-    figures |= {"calibration.png", "coverage.png", "curves.png"}
+    figures = {"loss.svg", "metrics.svg", "confusion.svg", "before_after.svg"}
+    figures |= {"calibration.svg", "coverage.svg", "curves.svg"}
     given = {"run.json", "metrics.json", "predictions.parquet"}
     assert {path.name for path in tmp_path.iterdir()} == figures | given | {"report.md", "report.html"}
     assert set(re.findall(r"\]\((.*?)\)", markdown)) == figures
@@ -181,7 +181,7 @@ def test_html_loads_nothing_from_outside(
     page = Page(html)
     images = [attributes["src"] or "" for tag, attributes in page.found if tag == "img"]
     assert len(images) == 4
-    assert all(image.startswith("data:image/png;base64,") for image in images)
+    assert all(image.startswith("data:image/svg+xml;base64,") for image in images)
     assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in page.found}
     assert not re.search(r"https?:|@import|url\(", html)
 
@@ -348,7 +348,7 @@ def test_sections_without_data_are_omitted(
     assert "accuracy is 75.0%" in markdown
     assert "| accuracy | - | 0.7500 | - |" in markdown
     for text in (markdown, html):
-        for missing in ("Data audit", "Error analysis", "loss.png", "Training by epoch"):
+        for missing in ("Data audit", "Error analysis", "loss.svg", "Training by epoch"):
             assert missing not in text
 
 

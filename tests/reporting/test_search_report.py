@@ -113,9 +113,9 @@ def test_report_files(tmp_path: Path) -> None:
     assert "and all seeds share one adaptation" in text
     assert "| 2 | pruned | 0.7500 | 40.0% | 1 min 0 s | below the median of earlier trials |" in text
     assert "| batch\\_size | - | 8 | 8, 16, 32 | 20.0% |" in text
-    (tmp_path / "importance.png").unlink()
+    (tmp_path / "importance.svg").unlink()
     write_search_report(tmp_path, make_summary() | {"importances": None})
-    assert not (tmp_path / "importance.png").exists()
+    assert not (tmp_path / "importance.svg").exists()
 
 
 def test_terminal() -> None:
@@ -148,8 +148,8 @@ def test_parallel_coordinates() -> None:
 
 def test_one_trial_and_one_choice_can_be_drawn(tmp_path: Path) -> None:
     trials = [make_trial(1, 0.8, options={"batch_size": 8})]
-    draw_parallel(trials, {"batch_size": {"choices": [8]}}, best=1).savefig(tmp_path / "one.png")
-    draw_history(trials, 0.8).savefig(tmp_path / "history.png")
+    draw_parallel(trials, {"batch_size": {"choices": [8]}}, best=1).savefig(tmp_path / "one.svg")
+    draw_history(trials, 0.8).savefig(tmp_path / "history.svg")
 
 
 def test_places_and_names_of_values() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from matplotlib.colors import same_color
 
+from sentiment.reporting.plots import PAPER
 from sentiment.reporting.rendering import save_figures
 from sentiment.reporting.study_report import draw_cost, draw_effects, draw_scores
 
@@ -45,7 +46,7 @@ def test_effects_with_their_seeds(build_verdict: Build) -> None:
     own = [effect for effect in effects if effect["effect"] == "both changes"]
     marks = [line for line in axes.lines if line.get_marker() == "D"]
     assert [line.get_ydata()[0] for line in marks] == [100 * effect["difference"] for effect in own]
-    filled = [not same_color(line.get_markerfacecolor(), "white") for line in marks]
+    filled = [not same_color(line.get_markerfacecolor(), PAPER) for line in marks]
     assert filled == [effect["ci95"][0] > 0 or effect["ci95"][1] < 0 for effect in own]
     assert [len(line.get_ydata()) for line in axes.lines if line.get_marker() == "_"] == [3, 3, 3]
     assert len({other.get_ylim() for other in figure.axes}) == 1
@@ -57,7 +58,7 @@ def test_cost_with_the_whole_adaptation_and_amortized(build_verdict: Build) -> N
     assert list(e2e.get_xdata()) == [23, 50, pytest.approx(260.03)]
     assert list(total.get_xdata()) == [1123, 1150, pytest.approx(1360.03)]
     assert list(amortized.get_xdata()) == [pytest.approx(seconds) for seconds in (133, 160, 370.03)]
-    assert same_color(amortized.get_markerfacecolor(), "white")
+    assert same_color(amortized.get_markerfacecolor(), PAPER)
     assert "hollow: amortized" in axes.get_xlabel()
     assert "5 min" in [label.get_text() for label in axes.get_xticklabels()]
 
@@ -67,6 +68,6 @@ def test_the_smallest_studies_can_be_drawn(seeds: tuple[int, ...], build_verdict
     verdict = build_verdict(arms=("e2e", "mlm"), budgets=(100,), seeds=seeds)
     cells = verdict["scores"]
     save_figures(
-        tmp_path, {"a.png": draw_scores(cells), "b.png": draw_effects(verdict["effects"]), "c.png": draw_cost(cells)}
+        tmp_path, {"a.svg": draw_scores(cells), "b.svg": draw_effects(verdict["effects"]), "c.svg": draw_cost(cells)}
     )
     assert len(list(tmp_path.iterdir())) == 3

@@ -27,8 +27,8 @@ def test_it_has_every_number_and_loads_nothing(build_verdict: Build, tmp_path: P
     verdict = build_verdict()
     markdown, page = write(tmp_path, verdict)
     assert {path.name for path in tmp_path.iterdir()} == {*FIGURES, "report.md", "report.html"}
-    assert page.count("data:image/png;base64,") == 3
-    assert not re.findall(r"(?:src|href)=\"(?!data:)", page)
+    assert page.count("data:image/svg+xml;base64,") == 3
+    assert not re.findall(r"(?:src|href)=\"(?!data:|#)", page)
     assert "<b>|reviews" not in page
     assert "<b>|reviews" not in markdown
     for text in (words_of(markdown), words_of(page)):

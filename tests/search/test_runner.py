@@ -55,8 +55,8 @@ def test_results_of_a_search(write_search_file: Write, tmp_path: Path, capsys: C
     printed, folder = capsys.readouterr(), tmp_path / "search"
     summary = read(folder / "search.json")
     assert {path.name for path in folder.iterdir()} == {
-        "search.sqlite3", "search.json", "best.yaml", "report.md", "report.html", "history.png", "parallel.png",
-        "importance.png", "trials", "defaults", "confirm", "logs",
+        "search.sqlite3", "search.json", "best.yaml", "report.md", "report.html", "history.svg", "parallel.svg",
+        "importance.svg", "trials", "defaults", "confirm", "logs",
     }  # fmt: skip
     records = [read(folder / "trials" / f"{number:03}" / "trial.json") for number in (1, 2, 3)]
     best = max(records, key=lambda record: (record["score"], -record["loss"]))

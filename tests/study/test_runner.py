@@ -131,8 +131,8 @@ def test_an_interrupted_study_is_resumed(
 
 def check_results(folder: Path, verdict: Any) -> None:
     assert {path.name for path in folder.iterdir()} == {
-        "runs", "logs", "mlm", "results.parquet", "verdict.json", "report.md", "report.html", "accuracy.png",
-        "effects.png", "cost.png",
+        "runs", "logs", "mlm", "results.parquet", "verdict.json", "report.md", "report.html", "accuracy.svg",
+        "effects.svg", "cost.svg",
     }  # fmt: skip
     assert read(folder / "verdict.json") == json.loads(json.dumps(verdict))
     assert (verdict["arms"], verdict["budgets"], verdict["seeds"]) == (["e2e", "mlm+decay"], [40, 200], [1, 2])
