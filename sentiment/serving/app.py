@@ -107,7 +107,8 @@ def add_pages(app: FastAPI) -> None:
 
     add_page("/", "page.html", "text/html")
     add_page("/page.css", "page.css", "text/css")
-    add_page("/page.js", "page.js", "text/javascript")
+    for script in ("page.js", "table.js", "file.js"):
+        add_page(f"/{script}", script, "text/javascript")
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> Response:

@@ -17,7 +17,8 @@ from sentiment.serving.service import Service
 # Time to read and discard the rest of a body after an error: closing a connection with unread data resets it, and the
 # client, which may still be sending, cannot read the error.
 LINGER_SECONDS = 2.0
-PUBLIC_PATHS = {"/", "/page.css", "/page.js", "/health/live", "/health/ready", "/docs", "/openapi.json"}
+PAGE_PATHS = {"/", "/page.css", "/page.js", "/table.js", "/file.js"}
+PUBLIC_PATHS = PAGE_PATHS | {"/health/live", "/health/ready", "/docs", "/openapi.json"}
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 MODEL_PATHS = {"/query", "/predict", "/explain"}
 logger = logging.getLogger(__name__)

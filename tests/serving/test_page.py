@@ -1,16 +1,21 @@
 """The demo page: its files, and its behaviour in headless Chromium if that is installed."""
 
+import csv
 import fcntl
 import http.server
+import io
 import itertools
 import json
 import os
+import random
 import re
 import select
 import shutil
 import signal
 import subprocess
+import tarfile
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -24,6 +29,10 @@ import pytest
 from safetensors.torch import load_file, save_file
 from starlette.testclient import TestClient
 
+from sentiment.pipelines.comparison import compare
+from sentiment.serving.middleware import PAGE_PATHS
+
+AXE = "axe-core@4.12.1"
 CHROMIUM = shutil.which("chromium")
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
@@ -86,8 +95,8 @@ class Tab:
 
     def __init__(self, browser: Chromium, width: int = 1200, height: int = 900, **media: str):
         self.browser = browser
-        context = browser.ask("Target.createBrowserContext")["browserContextId"]
-        self.target = browser.ask("Target.createTarget", url="about:blank", browserContextId=context)["targetId"]
+        self.context = browser.ask("Target.createBrowserContext")["browserContextId"]
+        self.target = browser.ask("Target.createTarget", url="about:blank", browserContextId=self.context)["targetId"]
         self.session = browser.ask("Target.attachToTarget", targetId=self.target, flatten=True)["sessionId"]
         features = [{"name": name.replace("_", "-"), "value": value} for name, value in media.items()]
         self.ask("Emulation.setEmulatedMedia", features=features)
@@ -216,7 +225,7 @@ def give_token(tab: Tab, token: str) -> None:
 
 
 def test_files_load_nothing_from_other_hosts(client: TestClient) -> None:
-    for path in ("/", "/page.css", "/page.js"):
+    for path in sorted(PAGE_PATHS):
         answer = client.get(path)
         assert answer.status_code == 200
         assert "default-src 'none'" in answer.headers["content-security-policy"]
@@ -280,11 +289,11 @@ def test_keyboard_only(browser: Chromium, plain: str) -> None:
     tab.wait(NUMBER_OF_ROWS)
     assert tab.run("find('texts').value") == "a good film"
     places = []
-    for _ in range(2):
+    for _ in range(3):
         tab.press("Tab")
         places.append(tab.run("document.activeElement.textContent"))
         assert tab.run("parseFloat(getComputedStyle(document.activeElement).outlineWidth)") >= 2, places
-    assert places == ["Label texts", "Why? Text 1"]
+    assert places == ["Label texts", "Label a file", "Why? Text 1"]
     tab.press("Enter")
     tab.wait("document.querySelector('[aria-expanded=true]')")
     words = ask_service(f"{plain}/explain", {"sentence": "a good film"})["words"]
@@ -503,10 +512,178 @@ def test_contrast(browser: Chromium, guarded: str, scheme: str) -> None:
         ".negative .label",
         ".model",
         ".differ",
-        "a",
+        "footer a",
         "#error strong",
     ):
         ink = tab.run(color.format(f"document.querySelector('{selector}')", "color"))
         assert min(compute_contrast(ink, ground) for ground in grounds) >= 4.5, selector
     button = [tab.run(color.format("find('submit')", name)) for name in ("color", "backgroundColor")]
     assert compute_contrast(*button) >= 4.5
+
+
+@in_chromium
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_tables_are_read_and_written_as_python_does(browser: Chromium, plain: str, delimiter: str) -> None:
+    tab = Tab(browser)
+    tab.open(plain)
+    cells = ["", "a", 'said "no"', "a,b;c\td|e", "two\nlines", "Zoë 好", '"', " "]
+    generator = random.Random(delimiter)
+    rows = [["id", "text", "last"], *([generator.choice(cells) for _ in range(3)] for _ in range(60))]
+    stream = io.StringIO(newline="")
+    csv.writer(stream, delimiter=delimiter).writerows(rows)
+    for text in (stream.getvalue(), stream.getvalue().removesuffix("\r\n"), stream.getvalue().replace("\r\n", "\n")):
+        assert tab.run(f"findDelimiter({json.dumps(text)})") == delimiter
+        assert tab.run(f"parseTable({json.dumps(text)}, {json.dumps(delimiter)})") == rows
+    written = tab.run(f"formatTable({json.dumps(rows)}, {json.dumps(delimiter)})")
+    assert [*csv.reader(io.StringIO(written, newline=""), delimiter=delimiter)] == rows
+
+
+def choose_file(tab: Tab, path: Path) -> None:
+    """Choose a file as a user does."""
+    root = tab.ask("DOM.getDocument")["root"]["nodeId"]
+    node = tab.ask("DOM.querySelector", nodeId=root, selector="#file")["nodeId"]
+    tab.ask("DOM.setFileInputFiles", nodeId=node, files=[str(path)])
+
+
+@in_chromium
+def test_a_file_is_labelled(browser: Chromium, plain: str, tmp_path: Path) -> None:
+    texts = [f"a {word} film, number {number}" for number in range(75) for word in ("good", "bad")]
+    texts[3], texts[10], texts[140] = "  ", "x" * 20_000, 'two lines:\nsaid "good"'
+    rows = [["Label", "Review", "label"], *([f"{number}", text, "old"] for number, text in enumerate(texts))]
+    path = tmp_path / "my reviews.csv"
+    with path.open("w", encoding="utf-8-sig", newline="") as stream:
+        csv.writer(stream, delimiter=";").writerows(rows)
+    tab = Tab(browser)
+    tab.open(plain)
+    browser.ask(
+        "Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path), browserContextId=tab.context
+    )
+    choose_file(tab, path)
+    tab.wait("!find('file-form').hidden")
+    assert tab.run("find('column').selectedOptions[0].textContent") == "Review (“a good film, number 0”)"
+    assert tab.run("find('file-submit').textContent") == "Label 150 rows"
+    tab.run("window.counts = []; new MutationObserver(() => counts.push(find('progress').value))"
+            ".observe(find('file-status'), {childList: true})")  # fmt: skip
+    refused = "{ok: false, status: 429, json: () => Promise.resolve({error: 'too many texts are waiting'})}"
+    tab.run(  # busy twice
+        "window.left = 2; window.fetch = ((fetch) => (path, ...more) => "
+        f"path === 'query' && left-- > 0 ? Promise.resolve({refused}) : fetch(path, ...more))(window.fetch)"
+    )
+    tab.run("find('file-submit').click()")
+    tab.wait("!find('download').hidden || find('error').textContent")
+    assert tab.run("find('error').textContent") == ""
+    assert tab.run("left") == -3
+    assert tab.run("counts") == [0, 64, 128, 150]
+    tab.run("find('download').click()")
+    written = tmp_path / "my reviews_labelled.csv"
+    deadline = time.monotonic() + SECONDS
+    while not written.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    with written.open(encoding="utf-8-sig", newline="") as stream:
+        header, *found = csv.reader(stream, delimiter=";")
+    assert written.read_bytes().startswith(b"\xef\xbb\xbf")
+    assert header == ["Label", "Review", "input_label", "label", "score"]
+    assert [row[:3] for row in found] == rows[1:]
+    assert [place for place, row in enumerate(found) if row[3:] == ["", ""]] == [3, 10]
+    answer = ask_service(f"{plain}/query", {"sentences": texts[20:84]})
+    assert [row[3] for row in found[20:84]] == answer["labels"]
+    assert [float(row[4]) for row in found[20:84]] == pytest.approx(answer["scores"], abs=1e-6)
+    positive = sum(row[3] == "positive" for row in found)
+    said = f"150 rows: {positive} positive, {148 - positive} negative, 2 without a label (blank or too long)"
+    assert tab.run("find('file-status').textContent") == said
+
+
+@in_chromium
+def test_files_that_cannot_be_read(browser: Chromium, plain: str, tmp_path: Path) -> None:
+    tab = Tab(browser)
+    tab.open(plain)
+    wrong = {
+        "latin.csv": ("text\ncafé\n".encode("latin-1"), "latin.csv is not text in UTF-8"),
+        "ragged.csv": (b"id,text\n1,good\n2,bad,film\n", "row 2 has 3 cells, and the header has 2"),
+        "quote.csv": (b'id,text\n1,good\n2,"bad\n', "the quote in line 3 is not closed"),
+        "empty.csv": (b"text\n", "empty.csv has no rows below its header"),
+        "empty.txt": (b"", "empty.txt has no rows."),
+        "large.csv": (b"text\n" + b"x" * (1 << 20), "large.csv has 1.0 MiB: at most 1 here"),
+    }
+    for name, (content, said) in wrong.items():
+        (tmp_path / name).write_bytes(content)
+        choose_file(tab, tmp_path / name)
+        tab.wait(f"find('error').textContent.includes('{name}')")
+        assert said in tab.run("find('error').textContent")
+        assert tab.run("find('file-form').hidden")
+    (tmp_path / "one.csv").write_bytes(b"sep=;\r\nnote;comment\r\nx;a good film\r\n")
+    choose_file(tab, tmp_path / "one.csv")
+    tab.wait("!find('file-form').hidden")
+    assert tab.run("find('column').selectedOptions[0].textContent").startswith("comment")  # the longest cells
+    assert tab.run("find('error').textContent") == ""
+    (tmp_path / "lines.txt").write_bytes(b"a good film, really\nbad\n")
+    choose_file(tab, tmp_path / "lines.txt")
+    tab.wait("find('file-submit').textContent === 'Label 2 rows'")
+    tab.run("find('close').click()")
+    assert tab.run("find('file-form').hidden")
+    assert tab.run("document.activeElement.id") == "open"
+
+
+@pytest.fixture(scope="session")
+def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The source of axe-core, which finds faults of accessibility."""
+    if shutil.which("npm") is None and not IS_REQUIRED:
+        pytest.skip("no npm on the PATH to fetch axe-core with")
+    folder = tmp_path_factory.mktemp("axe")
+    command = ["npm", "pack", "--silent", "--pack-destination", str(folder), AXE]
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    with tarfile.open(next(folder.glob("*.tgz"))) as package:
+        source = package.extractfile("package/axe.min.js")
+        assert source is not None
+        return source.read().decode()
+
+
+def find_violations(tab: Tab, axe: str) -> list[Any]:
+    """Rule and places of what is not accessible, by axe-core."""
+    tab.run(f"{axe}; 0")
+    return tab.run(
+        "axe.run().then(({violations}) => violations.map(({id, nodes}) => [id, ...nodes.map(({html}) => html)]))"
+    )
+
+
+@in_chromium
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_page_is_accessible(
+    browser: Chromium, guarded: str, plain: str, axe: str, width: int, scheme: str, tmp_path: Path
+) -> None:
+    tab = Tab(browser, width, prefers_color_scheme=scheme, prefers_reduced_motion="reduce")
+    tab.open(f"{plain}/#text={quote('a good film' + chr(10) + '<br>' + chr(10) + 'bad ' * 30)}")
+    tab.wait(NUMBER_OF_ROWS)
+    tab.run("document.querySelector('#results button').click()")
+    tab.wait("document.querySelector('[aria-expanded=true]')")
+    (tmp_path / "some.csv").write_bytes(b"id;text\n1;a good film\n")
+    choose_file(tab, tmp_path / "some.csv")
+    tab.wait("!find('file-form').hidden")
+    tab.run("find('file-submit').click()")
+    tab.wait("!find('download').hidden")
+    assert tab.run("document.documentElement.scrollWidth") <= width
+    assert find_violations(tab, axe) == []
+    tab.open(guarded)
+    give_token(tab, TOKEN)
+    tab.wait("find('models').children.length")
+    tab.run("find('texts').value = 'a good film'; find('submit').click()")
+    tab.wait(NUMBER_OF_ROWS)
+    assert find_violations(tab, axe) == []
+
+
+@in_chromium
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_report_is_accessible(
+    browser: Chromium, write_finished_run: Callable[..., Path], axe: str, width: int, scheme: str, tmp_path: Path
+) -> None:
+    first, second = write_finished_run("a", wrong=range(12)), write_finished_run("b", wrong=[0, 20])
+    compare(first, second, tmp_path / "out")
+    tab = Tab(browser, width, prefers_color_scheme=scheme)
+    tab.ask("Page.navigate", url=(tmp_path / "out" / "report.html").as_uri())
+    tab.wait("document.querySelectorAll('nav a').length")
+    tab.run("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    assert tab.run("document.documentElement.scrollWidth") <= width
+    assert tab.run("[...document.querySelectorAll('nav a')].every(({hash}) => document.querySelector(hash))")
+    assert find_violations(tab, axe) == []
