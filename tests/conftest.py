@@ -8,6 +8,7 @@ import csv
 import json
 import random
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -57,6 +58,13 @@ def own_dataset_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
     torch.set_num_threads(1)
     yield
     patch.undo()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interrupts() -> None:
+    """Processes started by tests take SIGINT, which a shell makes its background jobs ignore."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -89,6 +90,15 @@ def test_ranks_with_one_seed_draw_different_masks(monkeypatch: pytest.MonkeyPatc
     assert 0.4 < float((masks[0] == masks[1]).float().mean()) < 0.6
 
 
+@pytest.fixture(params=["all heads at once", "some heads at a time", "one chunk"])
+def chunks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How attention weights are computed."""
+    if request.param != "all heads at once":
+        monkeypatch.setattr(fast_bert, "WHOLE_ELEMENTS", 0)
+        monkeypatch.setattr(fast_bert, "CHUNK_ELEMENTS", 80 if request.param == "some heads at a time" else 1 << 40)
+
+
+@pytest.mark.usefixtures("chunks")
 def test_attention_in_bf16_is_near_that_in_fp32() -> None:
     torch.manual_seed(0)
     query, key, value = torch.randn(3, 8, 4, 64, 32)
@@ -99,6 +109,7 @@ def test_attention_in_bf16_is_near_that_in_fp32() -> None:
     assert float((rounded - exact).norm() / exact.norm()) < 0.02
 
 
+@pytest.mark.usefixtures("chunks")
 def test_attention_of_a_fully_padded_row_is_finite() -> None:
     inputs = torch.randn(3, 2, 1, 4, 8)
     mask = torch.tensor([True, False]).view(2, 1, 1, 1).expand(2, 1, 4, 4)
@@ -106,6 +117,7 @@ def test_attention_of_a_fully_padded_row_is_finite() -> None:
     assert output.isfinite().all()
 
 
+@pytest.mark.usefixtures("chunks")
 @pytest.mark.parametrize("is_padded", [False, True])
 def test_attention_equals_sdpa_except_for_the_mask(is_padded: bool) -> None:
     """With a probability too small to drop anything, outputs and gradients are those without dropout."""
@@ -127,6 +139,7 @@ def test_attention_equals_sdpa_except_for_the_mask(is_padded: bool) -> None:
         torch.testing.assert_close(one, other)
 
 
+@pytest.mark.usefixtures("chunks")
 def test_attention_drops_weights_and_keeps_their_mean() -> None:
     torch.manual_seed(0)
     query, key = torch.randn(2, 2000, 2, 5, 4)
@@ -135,6 +148,34 @@ def test_attention_drops_weights_and_keeps_their_mean() -> None:
     assert output.shape == (2000, 5, 2, 4)
     assert float(output.mean()) == pytest.approx(1, abs=0.01)
     assert float(output.std()) > 0.1
+
+
+@pytest.mark.parametrize("heads", [1, 5, 6, 100])
+def test_chunks_of_heads_give_the_results_of_all_at_once(heads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With dropout: the same output and gradients, bits of masks drawn in one order; keys may outnumber queries."""
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(3, 4, tokens, 8, requires_grad=True) for tokens in (6, 7, 7))
+    mask = torch.ones(3, 1, 6, 7, dtype=torch.bool)
+    mask[1, ..., 5:] = False
+    drawn: list[torch.Tensor] = []
+    bits = draw_dropout_mask(torch.Size([12, 6, 7]), 0.25, torch.float32)
+
+    def draw(shape: torch.Size, *_: Any) -> torch.Tensor:
+        drawn.append(bits.view(-1, 6, 7)[len(drawn) * heads :][: shape.numel() // 42])
+        return drawn[-1].view(shape).clone()
+
+    results = []
+    for whole in (1 << 40, 0):
+        monkeypatch.setattr(fast_bert, "WHOLE_ELEMENTS", whole)
+        monkeypatch.setattr(fast_bert, "CHUNK_ELEMENTS", heads * 42)
+        monkeypatch.setattr(fast_bert, "draw_dropout_mask", draw)
+        drawn.clear()
+        output, _ = fast_dropout_attention(nn.Module(), query, key, value, mask, dropout=0.25)
+        weight = torch.linspace(-1, 1, output.numel()).view(output.shape)
+        results.append((output, *torch.autograd.grad((output * weight).sum(), (query, key, value))))
+    assert len(drawn) == -(-12 // heads)
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 @pytest.mark.parametrize("load", LOADERS)

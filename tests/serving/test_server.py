@@ -147,10 +147,13 @@ def test_a_signal_while_loading_ends_the_service_and_its_workers(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
     ) as started:
         service = psutil.Process(started.pid)
-        wait_until(lambda: len(service.children()) > 1)
-        children = service.children()
-        os.killpg(started.pid, name) if whole_group else service.send_signal(name)
-        printed, logged = started.communicate(timeout=SECONDS)
+        try:
+            wait_until(lambda: len(service.children()) > 1)
+            children = service.children()
+            os.killpg(started.pid, name) if whole_group else service.send_signal(name)
+            printed, logged = started.communicate(timeout=SECONDS)
+        finally:
+            started.kill()
     assert (started.returncode, printed, logged) == (code, "", "")
     assert psutil.wait_procs(children, timeout=SECONDS)[1] == []
 
