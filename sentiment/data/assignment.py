@@ -8,7 +8,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import train_test_split
 
-from sentiment.data.labels import find_misspelt_classes, shorten
+from sentiment.data.labels import find_misspelt_classes, shorten, suggest_mapping
 from sentiment.data.leaks import find_containers
 from sentiment.exceptions import require
 
@@ -69,12 +69,14 @@ def assign_units(labels: np.ndarray, ratios: Sequence[int], seed: int, class_nam
         if count
     }
     require(len(counts) > 1, f"all {len(labels):,} usable rows are {min(counts)!r}: a classifier needs two classes")
-    near = {name: f" (one letter from {other!r})" for name, other in find_misspelt_classes(counts).items()}
+    misspelt = find_misspelt_classes(counts)
+    near = {name: f" (one letter from {other!r})" for name, other in misspelt.items()}
     few = [f"{count:,} of {name!r}{near.get(name, '')}" for name, count in counts.items() if count < sum(ratios)]
     require(
         not few,
-        f"too few rows to split {':'.join(map(str, ratios))}: of different texts there are {shorten(', '.join(few))}, "
-        f"and {sum(ratios)} of each class are needed; join classes, or leave them out, with --label_mapping",
+        f"too few rows to split {':'.join(map(str, ratios))}: of different texts there are "
+        f"{shorten(', '.join(few), 200)}, and {sum(ratios)} of each class are needed; join classes, or leave them out, "
+        f"with {suggest_mapping(counts, misspelt) if misspelt else '--label_mapping'}",
     )
     splits = np.zeros(len(labels), dtype=int)
     rest, rest_ratio = np.arange(len(labels)), sum(ratios)

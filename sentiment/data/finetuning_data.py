@@ -14,7 +14,7 @@ from sentiment.data.assignment import sample_training_rows
 from sentiment.data.audit import audit_splits
 from sentiment.data.columns import list_names
 from sentiment.data.hub import find_revisions
-from sentiment.data.labels import LabelOptions, find_misspelt_classes, parse_label_mapping, shorten
+from sentiment.data.labels import LabelOptions, find_misspelt_classes, parse_label_mapping, shorten, suggest_mapping
 from sentiment.data.languages import choose_language
 from sentiment.data.sources import list_columns, load_reviews
 from sentiment.data.splits import SplitReviews, UnlabelledError, add_keys, split_reviews
@@ -84,9 +84,10 @@ def describe_misspelt_classes(audit: dict[str, Any]) -> str:
     counts: Counter[str] = Counter()
     for part in audit["splits"].values():
         counts.update({name: count for name, count in part["labels"].items() if name != "unlabelled"})
-    pairs = find_misspelt_classes(counts).items()
-    found = ", ".join(f"{name!r} ({counts[name]:,} rows) is one letter from {other!r}" for name, other in pairs)
-    return f"class {shorten(found, 200)}: if that is a misspelling, join them with --label_mapping" if found else ""
+    pairs = find_misspelt_classes(counts)
+    found = ", ".join(f"{name!r} ({counts[name]:,} rows) is one letter from {other!r}" for name, other in pairs.items())
+    option = suggest_mapping(counts, pairs)
+    return f"class {shorten(found, 200)}: if that is a misspelling, join them: {option}" if found else ""
 
 
 def describe_small_classes(audit: dict[str, Any]) -> str:

@@ -113,7 +113,10 @@ def parse_label_mapping(value: str | Mapping[Any, Any] | None) -> dict[str, str 
             raise InputError(f"--label_mapping is not JSON: {error}") from error
     if isinstance(value, str):
         entries = [entry.rpartition("=") for entry in value.split(",")]
-        require(all(sign for _, sign, _ in entries), f"--label_mapping {value}: pass label=class, separated by commas")
+        problem = (
+            f"--label_mapping {value}: pass label=class, separated by commas, or a mapping in a --config file"
+        )
+        require(all(sign for _, sign, _ in entries), problem)
         pairs: list[tuple[Any, Any]] = [(label, name) for label, _, name in entries]
     else:
         pairs = [*value.items()]
@@ -257,6 +260,17 @@ def find_misspelt_classes(counts: Mapping[str, int]) -> dict[str, str]:
         for other, rows in common
         if 0 < 5 * count <= rows and differs_by_one_letter(name.casefold(), other.casefold())
     }
+
+
+def suggest_mapping(names: Iterable[str], misspelt: Mapping[str, str]) -> str:
+    """The option that joins misspelt classes; without its value if that is long or a name holds one of its signs.
+
+    >>> suggest_mapping(["bad", "good", "goood"], {"goood": "good"})
+    '--label_mapping bad=bad,good=good,goood=good'
+    """
+    value = ",".join(f"{name}={misspelt.get(name, name)}" for name in names)
+    is_plain = len(value) <= 200 and re.fullmatch(r"[\w.+=,-]+", value) and value.count("=") == value.count(",") + 1
+    return f"--label_mapping {value}" if is_plain else "--label_mapping"
 
 
 def differs_by_one_letter(name: str, other: str) -> bool:

@@ -80,7 +80,9 @@ def test_too_few_units(labels: list[int], message: str) -> None:
 
 def test_too_few_units_of_a_misspelt_class() -> None:
     labels, names = np.array([0] * 30 + [1] * 2 + [2] * 9 + [3] * 40), ("disagree", "disagre", "agree", "neutral")
-    message = "there are 2 of 'disagre' (one letter from 'disagree'), 9 of 'agree', and 10 of each class"
+    message = "there are 2 of 'disagre' (one letter from 'disagree'), 9 of 'agree', and 10 of each class are needed; "
+    message += "join classes, or leave them out, with --label_mapping disagree=disagree,disagre=disagree,agree=agree,"
+    message += "neutral=neutral"
     with pytest.raises(InputError, match=re.escape(message)):
         assign_units(labels, RATIOS, seed=0, class_names=names)
 

@@ -212,7 +212,8 @@ def test_a_misspelt_class_is_named(
     names = {"pos": "positive", "neg": "negative"}
     data = write_csv(tmp_path / "a.csv", [(text, names.get(label, label)) for text, label in rows])
     train("--dataset", data, "--max_steps", 1)
-    expected = "warning: class 'positiv' (12 rows) is one letter from 'positive': if that is a misspelling, join them"
+    expected = "warning: class 'positiv' (12 rows) is one letter from 'positive': if that is a misspelling, join them: "
+    expected += "--label_mapping negative=negative,positiv=positive,positive=positive\n"
     assert expected in capsys.readouterr().err
 
 
