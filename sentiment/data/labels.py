@@ -113,9 +113,7 @@ def parse_label_mapping(value: str | Mapping[Any, Any] | None) -> dict[str, str 
             raise InputError(f"--label_mapping is not JSON: {error}") from error
     if isinstance(value, str):
         entries = [entry.rpartition("=") for entry in value.split(",")]
-        problem = (
-            f"--label_mapping {value}: pass label=class, separated by commas, or a mapping in a --config file"
-        )
+        problem = f"--label_mapping {value}: pass label=class, separated by commas, or a mapping in a --config file"
         require(all(sign for _, sign, _ in entries), problem)
         pairs: list[tuple[Any, Any]] = [(label, name) for label, _, name in entries]
     else:

@@ -86,6 +86,7 @@ def choose_resume_checkpoint(training_args: TrainingArguments, args: RunArgument
     if not args.resume:
         return None
     checkpoint: Path | None = None
+    unusable: dict[Path, str] = {}
     with training_args.main_process_first(local=True, desc="checkpoints"):
         if training_args.local_process_index == 0:
             remove_incomplete_checkpoints(folder)
@@ -112,9 +113,8 @@ def choose_resume_checkpoint(training_args: TrainingArguments, args: RunArgument
                 f"{folder} has no intact {chosen} on this node: train with --save_on_each_node, or on a shared disk"
             )
         check_world_size(checkpoint, training_args.world_size)
-    if is_main_process():
-        start = "the beginning: there is no intact checkpoint" if checkpoint is None else checkpoint
-        print(f"Resuming from {start}", file=sys.stderr)
+    if is_main_process() and (checkpoint or unusable):  # else it is a new run, or has no checkpoint yet
+        print(f"Resuming from {checkpoint or 'the beginning: no checkpoint is intact'}", file=sys.stderr)
     return checkpoint if chosen is not None else None
 
 
