@@ -113,7 +113,7 @@ def evaluate(
     from sentiment.data.labelled_rows import load_labelled_rows
     from sentiment.inference.checkpoint import load_checkpoint
     from sentiment.pipelines.evaluation import evaluate_model
-    from sentiment.reporting.rendering import describe_absent_classes
+    from sentiment.reporting.summaries import describe_absent_classes
     from sentiment.reporting.terminal import render_metrics
     from sentiment.runs.lineage import describe_seen_texts
     from sentiment.storage import write_json

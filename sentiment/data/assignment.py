@@ -76,7 +76,7 @@ def assign_units(labels: np.ndarray, ratios: Sequence[int], seed: int, class_nam
         not few,
         f"too few rows to split {':'.join(map(str, ratios))}: of different texts there are "
         f"{shorten(', '.join(few), 200)}, and {sum(ratios)} of each class are needed; join classes, or leave them out, "
-        f"with {suggest_mapping(counts, misspelt) if misspelt else '--label_mapping'}",
+        f"with {suggest_mapping(counts, misspelt)}",
     )
     splits = np.zeros(len(labels), dtype=int)
     rest, rest_ratio = np.arange(len(labels)), sum(ratios)

@@ -86,8 +86,8 @@ def describe_misspelt_classes(audit: dict[str, Any]) -> str:
         counts.update({name: count for name, count in part["labels"].items() if name != "unlabelled"})
     pairs = find_misspelt_classes(counts)
     found = ", ".join(f"{name!r} ({counts[name]:,} rows) is one letter from {other!r}" for name, other in pairs.items())
-    option = suggest_mapping(counts, pairs)
-    return f"class {shorten(found, 200)}: if that is a misspelling, join them: {option}" if found else ""
+    advice = f"if that is a misspelling, join them: {suggest_mapping(counts, pairs)}"
+    return f"class {shorten(found, 200)}: {advice}" if found else ""
 
 
 def describe_small_classes(audit: dict[str, Any]) -> str:

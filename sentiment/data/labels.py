@@ -261,14 +261,14 @@ def find_misspelt_classes(counts: Mapping[str, int]) -> dict[str, str]:
 
 
 def suggest_mapping(names: Iterable[str], misspelt: Mapping[str, str]) -> str:
-    """The option that joins misspelt classes; without its value if that is long or a name holds one of its signs.
+    """The option that joins misspelt classes; without its value if there are none, or a name holds one of its signs.
 
     >>> suggest_mapping(["bad", "good", "goood"], {"goood": "good"})
     '--label_mapping bad=bad,good=good,goood=good'
     """
     value = ",".join(f"{name}={misspelt.get(name, name)}" for name in names)
     is_plain = len(value) <= 200 and re.fullmatch(r"[\w.+=,-]+", value) and value.count("=") == value.count(",") + 1
-    return f"--label_mapping {value}" if is_plain else "--label_mapping"
+    return f"--label_mapping {value}" if misspelt and is_plain else "--label_mapping"
 
 
 def differs_by_one_letter(name: str, other: str) -> bool:

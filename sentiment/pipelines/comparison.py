@@ -18,7 +18,7 @@ from sentiment.evaluation.significance import compare_predictions, compute_propo
 from sentiment.evaluation.study_effects import compare_costs
 from sentiment.exceptions import InputError, first_line, require
 from sentiment.reporting.comparison_report import FIGURES, write_comparison_report
-from sentiment.reporting.rendering import describe_absent_classes, describe_best_baseline
+from sentiment.reporting.summaries import describe_absent_classes, describe_best_baseline
 from sentiment.reporting.verdicts import describe_comparison, describe_rule
 from sentiment.runs.differences import check_same_classes, check_same_test, list_differences, list_warnings
 from sentiment.runs.folder import check_output_dir

@@ -10,7 +10,8 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from scipy.signal import savgol_filter
 
 from sentiment.reporting import plots
-from sentiment.reporting.rendering import JsonObject, write_report_files
+from sentiment.reporting.rendering import write_report_files
+from sentiment.reporting.summaries import JsonObject
 
 MASK = "[MASK]"
 LONGEST_CONTEXT = 110  # characters shown on each side of a mask

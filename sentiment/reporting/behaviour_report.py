@@ -7,7 +7,8 @@ from matplotlib.figure import Figure
 
 from sentiment.reporting import plots
 from sentiment.reporting.formatting import format_p_value, format_points, quote_text
-from sentiment.reporting.rendering import JsonObject, write_report_files
+from sentiment.reporting.rendering import write_report_files
+from sentiment.reporting.summaries import JsonObject
 from sentiment.reporting.terminal import render_table
 
 FIGURE = "failure_rates.svg"

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
 from sentiment.reporting import plots
-from sentiment.reporting.rendering import JsonObject
+from sentiment.reporting.summaries import JsonObject
 
 MOST_CURVES = 5  # classes of a figure with one curve each
 COLOURS = (plots.BLUE, plots.ORANGE, plots.GREEN, plots.PURPLE, plots.GREY)

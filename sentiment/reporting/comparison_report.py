@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 
 from sentiment.reporting import plots
 from sentiment.reporting.adaptation_report import draw_adaptation_loss
-from sentiment.reporting.rendering import JsonObject, list_scores, write_report_files
+from sentiment.reporting.rendering import write_report_files
+from sentiment.reporting.summaries import JsonObject, list_scores
 
 FIGURES = ("test_metrics.svg", "history.svg", "before_after.svg", "mlm_loss.svg", "mlm_loss_a.svg")
 RING: dict[str, Any] = {"marker": "o", "markersize": 13, "markerfacecolor": "none", "markeredgewidth": 1.6}

@@ -12,7 +12,8 @@ from sentiment.data.leaks import assign_clusters
 from sentiment.evaluation.error_analysis import compute_slice_metrics, find_most_confident_errors
 from sentiment.reporting import plots
 from sentiment.reporting.calibration_plots import draw_calibration, draw_coverage, draw_curves
-from sentiment.reporting.rendering import JsonObject, list_scores, write_report_files
+from sentiment.reporting.rendering import write_report_files
+from sentiment.reporting.summaries import JsonObject, list_scores
 from sentiment.runs.results import get_language, read_predictions, stack_probabilities
 
 LINE_STYLES = ((plots.BLUE, "o"), (plots.ORANGE, "s"), (plots.GREEN, "^"), (plots.PURPLE, "D"), (plots.GREY, "v"))

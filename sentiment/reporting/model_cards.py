@@ -6,7 +6,8 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from sentiment.reporting.rendering import JsonObject, list_scores, write_page
+from sentiment.reporting.rendering import write_page
+from sentiment.reporting.summaries import JsonObject, list_scores
 
 HUB_NAMES = {"minilm": "sentence-transformers/all-MiniLM-L6-v2", "sst2": "stanfordnlp/sst2", "imdb": "stanfordnlp/imdb"}
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")

@@ -15,7 +15,7 @@ from matplotlib.ft2font import FT2Font
 from matplotlib.ticker import MaxNLocator
 
 from sentiment.data.labels import shorten
-from sentiment.reporting.rendering import JsonObject, list_scores
+from sentiment.reporting.summaries import JsonObject, list_scores
 
 # The colour-blind-safe palette of Okabe and Ito.
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#AA4499", "#8A8F98"

@@ -13,7 +13,8 @@ from matplotlib.ticker import MaxNLocator
 from sentiment.data.labels import shorten
 from sentiment.reporting import plots
 from sentiment.reporting.formatting import format_points
-from sentiment.reporting.rendering import METRIC_NAMES, JsonObject, write_report_files
+from sentiment.reporting.rendering import write_report_files
+from sentiment.reporting.summaries import METRIC_NAMES, JsonObject
 from sentiment.reporting.terminal import render_table
 
 FIGURES = ("history.svg", "parallel.svg", "importance.svg")

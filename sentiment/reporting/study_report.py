@@ -14,7 +14,8 @@ from scipy.stats import t as student_t
 from sentiment.evaluation.significance import CONFIDENCE
 from sentiment.evaluation.study_effects import classify_effect, group_by, select_effects
 from sentiment.reporting import plots
-from sentiment.reporting.rendering import METRIC_NAMES, JsonObject, write_report_files
+from sentiment.reporting.rendering import write_report_files
+from sentiment.reporting.summaries import METRIC_NAMES, JsonObject
 from sentiment.reporting.terminal import render_table
 from sentiment.reporting.verdicts import choose_best_baseline, name_labels
 

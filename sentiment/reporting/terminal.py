@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 
-from sentiment.reporting import formatting, rendering
-from sentiment.reporting.rendering import JsonObject, compare_before_after, list_class_counts, list_headline_metrics
+from sentiment.reporting import formatting, summaries
+from sentiment.reporting.rendering import build_environment
+from sentiment.reporting.summaries import JsonObject, compare_before_after, list_class_counts, list_headline_metrics
 
 AUDIT_COUNTS = {"empty": "empty texts", "duplicates": "duplicates", "both_labels": "texts with several labels"}
 TOKEN_STATISTICS = ("mean", "median", "p95", "max")
@@ -25,15 +26,15 @@ def render_before_after(metrics: JsonObject) -> str:
     after = metrics["test"]["after"]
     compared = compare_before_after(metrics["test"], list_headline_metrics(after))
     rows = [["test", "before", "after", "change"], *compared]
-    interval, baseline = describe_interval(after), rendering.describe_baseline(after)
+    interval, baseline = describe_interval(after), summaries.describe_baseline(after)
     lines = [render_table(rows), f"accuracy after training, {interval}", baseline]
-    lines += rendering.describe_unanswered_classes(after)
+    lines += summaries.describe_unanswered_classes(after)
     if baselines := metrics.get("baselines"):
         metric = baselines["metric"]
-        found = [f"{name} {scores[metric]:.4f}" for name, scores in rendering.list_baselines(baselines)]
+        found = [f"{name} {scores[metric]:.4f}" for name, scores in summaries.list_baselines(baselines)]
         lines += [
-            f"baselines, {rendering.METRIC_NAMES[metric]}: {', '.join(found)}",
-            rendering.describe_best_baseline(baselines),
+            f"baselines, {summaries.METRIC_NAMES[metric]}: {', '.join(found)}",
+            summaries.describe_best_baseline(baselines),
         ]
     if calibration := metrics.get("calibration"):
         errors = [calibration[moment]["ece"] for moment in ("before", "after")]
@@ -79,10 +80,10 @@ def render_metrics(metrics: JsonObject) -> str:
         values = [f"{scores[key]:.4f}" for key in ("precision", "recall", "f1")]
         classes.append([name, *values, f"{scores['support']:,}"])
         matrix.append([name, *(f"{count:,}" for count in counts)])
-    if len(names) > rendering.SHOWN_CLASSES:
-        pairs = rendering.list_confused_pairs(metrics)
+    if len(names) > summaries.SHOWN_CLASSES:
+        pairs = summaries.list_confused_pairs(metrics)
         matrix = [["true", "predicted", "rows"], *([true, other, f"{rows:,}"] for true, other, rows, _ in pairs)]
-    interval, baseline = describe_interval(metrics), rendering.describe_baseline(metrics)
+    interval, baseline = describe_interval(metrics), summaries.describe_baseline(metrics)
     summary = f"{render_table(headline)}\naccuracy, {interval}\n{baseline}"
     return "\n\n".join([summary, render_table(classes), render_table(matrix)])
 
@@ -93,12 +94,12 @@ def render_label_issues(issues: JsonObject) -> str:
     for name, found in issues["classes"].items():
         counts = [f"{found[key]:,}" for key in ("rows", "suspected")]
         rows.append([name, *counts, formatting.format_percent(found["estimated_share"])])
-    return f"{rendering.describe_label_issues(issues)}\n\n{render_table(rows)}"
+    return f"{summaries.describe_label_issues(issues)}\n\n{render_table(rows)}"
 
 
 def render_comparison(comparison: JsonObject) -> str:
     """The verdict on two runs, warnings, their test metrics side by side, and their training time."""
-    template = rendering.build_environment("markdown.j2").get_template("comparison_summary.j2")
+    template = build_environment("markdown.j2").get_template("comparison_summary.j2")
     return template.render(comparison, table=render_table)
 
 
@@ -137,5 +138,5 @@ def render_audit(audit: JsonObject, title: str) -> str:
         share = f"{contained['rows']:,} ({formatting.format_percent(contained['share'])})"
         lines.append(f"test rows contained in a training text: {share}")
     for reason, count in audit.get("dropped", {}).items():
-        lines.append(f"dropped rows, {rendering.DROP_REASONS.get(reason, reason.replace('_', ' '))}: {count:,}")
+        lines.append(f"dropped rows, {summaries.DROP_REASONS.get(reason, reason.replace('_', ' '))}: {count:,}")
     return "\n".join(lines) + "\n"

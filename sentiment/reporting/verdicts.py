@@ -6,7 +6,7 @@ from typing import Any
 
 from sentiment.evaluation.study_effects import STRATEGIES, classify_effect, group_by, select_effects
 from sentiment.reporting.formatting import describe_test_rows, format_duration, format_points, round_for_reading
-from sentiment.reporting.rendering import BASELINE_NAMES, METRIC_NAMES, WAY_OUT_OF_COLLAPSE, JsonObject
+from sentiment.reporting.summaries import BASELINE_NAMES, METRIC_NAMES, WAY_OUT_OF_COLLAPSE, JsonObject
 
 RULE = (
     "One run is called better only if both tests agree: the 95% interval of the accuracy difference excludes 0, and "

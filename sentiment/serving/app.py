@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 import sentiment
 from sentiment.data.labels import shorten
 from sentiment.serving import schemas
+from sentiment.serving.middleware import PAGE_FILES
 from sentiment.serving.model_routes import ModelRoutes, build_model_router
 from sentiment.serving.service import Service
 
@@ -97,18 +98,14 @@ def add_health_routes(app: FastAPI, service: Service) -> None:
 def add_pages(app: FastAPI) -> None:
     """Add the demo page at `/`, and the API documentation at `/docs`."""
 
-    def add_page(path: str, name: str, media_type: str) -> None:
-        content = (PAGE / name).read_bytes()
-
+    def add_page(path: str, content: bytes, media_type: str) -> None:
         async def page() -> Response:
             return Response(content, media_type=media_type, headers=PAGE_HEADERS)
 
         app.add_api_route(path, page, include_in_schema=False)
 
-    add_page("/", "page.html", "text/html")
-    add_page("/page.css", "page.css", "text/css")
-    for script in ("page.js", "table.js", "file.js"):
-        add_page(f"/{script}", script, "text/javascript")
+    for path, (name, media_type) in PAGE_FILES.items():
+        add_page(path, (PAGE / name).read_bytes(), media_type)
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> Response:

@@ -17,8 +17,14 @@ from sentiment.serving.service import Service
 # Time to read and discard the rest of a body after an error: closing a connection with unread data resets it, and the
 # client, which may still be sending, cannot read the error.
 LINGER_SECONDS = 2.0
-PAGE_PATHS = {"/", "/page.css", "/page.js", "/table.js", "/file.js"}
-PUBLIC_PATHS = PAGE_PATHS | {"/health/live", "/health/ready", "/docs", "/openapi.json"}
+PAGE_FILES = {
+    "/": ("page.html", "text/html"),
+    "/page.css": ("page.css", "text/css"),
+    "/page.js": ("page.js", "text/javascript"),
+    "/table.js": ("table.js", "text/javascript"),
+    "/file.js": ("file.js", "text/javascript"),
+}  # and their media types
+PUBLIC_PATHS = PAGE_FILES.keys() | {"/health/live", "/health/ready", "/docs", "/openapi.json"}
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 MODEL_PATHS = {"/query", "/predict", "/explain"}
 logger = logging.getLogger(__name__)

@@ -45,6 +45,7 @@ def run_locally(function: Callable[[Task], Result], tasks: Sequence[Task], jobs:
         yield from map(function, tasks)
         return
     before = os.environ.get("OMP_NUM_THREADS")
+    # Of the server that workers are forked from, too: NumPy's BLAS reads it on import.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, count_cores() // jobs)))
     try:
         with start_workers(jobs, log, "a process was killed, perhaps out of memory: pass fewer --jobs") as executor:

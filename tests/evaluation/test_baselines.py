@@ -7,7 +7,7 @@ import pytest
 
 from sentiment.config.data_arguments import METRICS
 from sentiment.evaluation.baselines import build_tfidf_features, evaluate_baselines, scale_features
-from sentiment.reporting.rendering import describe_best_baseline, list_baselines
+from sentiment.reporting.summaries import describe_best_baseline, list_baselines
 
 CLASSES = ["negative", "positive"]
 

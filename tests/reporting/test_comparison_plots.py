@@ -7,7 +7,8 @@ import pytest
 
 from sentiment.reporting import plots
 from sentiment.reporting.comparison_report import draw_histories, draw_test_metrics
-from sentiment.reporting.rendering import BINARY_SCORES, save_figures
+from sentiment.reporting.rendering import save_figures
+from sentiment.reporting.summaries import BINARY_SCORES
 
 
 def fake_metrics(epochs: int, best: int | None, accuracy: float = 0.9) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from sentiment.reporting.formatting import (
     round_for_reading,
 )
 from sentiment.reporting.model_cards import find_hub_name, shorten_dataset_name
-from sentiment.reporting.rendering import describe_slices
+from sentiment.reporting.summaries import describe_slices
 from sentiment.reporting.terminal import render_table
 from sentiment.reporting.verdicts import name_budgets
 

@@ -5,7 +5,7 @@ import pytest
 
 from sentiment.data.labels import LABEL_NAMES
 from sentiment.evaluation.metrics import compute_metrics
-from sentiment.reporting.rendering import (
+from sentiment.reporting.summaries import (
     describe_absent_classes,
     describe_baseline,
     describe_unanswered_classes,

@@ -8,7 +8,7 @@ const BUSY_SECONDS = 1; // to wait before a busy service is asked again
 const MAX_ATTEMPTS = 60;
 const ADDED = ["label", "score"];
 const ADDED_OF_SECOND = ["compared_label", "compared_score"];
-let table = null; // the open file: { name, header, rows, delimiter, mark, answers, isStopped, url }
+let table = null; // the open file, see `parseFile`
 
 /** Read a file, and show its columns; an error if it is no table or too large. */
 async function openFile(file) {
@@ -74,7 +74,7 @@ function parseFile(name, content) {
     const cells = count(rows[wrong].length, "cell");
     throw new RequestError(`${name}: row ${wrong + 1} has ${cells}, and the header has ${header.length}.`);
   }
-  return { name, header, rows, delimiter, mark, answers: [], isStopped: false, url: null };
+  return { name, header, rows, delimiter, mark, answers: [], cut: 0, models: "", isStopped: false, url: null };
 }
 
 /** The number of the column with a known name, else of the one with the longest cells. */
@@ -111,11 +111,15 @@ async function labelFile() {
   find("progress").hidden = false;
   const texts = own.rows.map((row) => row[find("column").value]);
   try {
+    await loadInfo();
+    const models = JSON.stringify(state.info.models);
+    if (own.models !== models) Object.assign(own, { models, answers: [], cut: 0 }); // answers of one model only
     while (own.answers.length < texts.length) {
       showProgress(own);
-      const answers = await labelBatch(takeBatch(texts, own.answers.length));
+      const { answers, cut } = await labelBatch(takeBatch(texts, own.answers.length));
       if (own.isStopped) return;
       own.answers.push(...answers);
+      own.cut += cut;
     }
     showFileAnswers(own);
   } catch (error) {
@@ -144,19 +148,20 @@ function takeBatch(texts, start) {
   return batch;
 }
 
-/** An answer for each text: the cells that are added to its row. Texts that are too long are not sent. */
+/** The cells that are added to the row of each text, and how many texts were read in part; too long ones are not sent. */
 async function labelBatch(batch) {
   const isSent = batch.map((text) => [...text].length <= state.info.limits.max_characters);
   const sentences = batch.filter((_, place) => isSent[place]);
   const answer = sentences.length ? await askWhenFree(JSON.stringify({ sentences })) : null;
   let next = 0;
-  return isSent.map((wasSent) => {
+  const answers = isSent.map((wasSent) => {
     const place = wasSent ? next++ : -1;
     return (state.names.length > 1 ? [answer, answer?.compared] : [answer]).flatMap((found) => {
       const label = wasSent ? found.labels[place] : null;
       return label === null ? ["", ""] : [label, found.scores[place].toFixed(6)];
     });
   });
+  return { answers, cut: (answer?.truncated ?? []).filter(Boolean).length };
 }
 
 /** The answer to a query; a busy service is asked again. */
@@ -182,7 +187,8 @@ function showFileAnswers(own) {
   find("download").download = `${own.name.replace(/\.\w+$/, "")}_labelled.csv`;
   const labels = own.answers.map(([label]) => label).filter(Boolean);
   const without = own.rows.length - labels.length;
-  const end = without ? `, ${without} without a label (blank or too long)` : "";
+  const notes = [without && `${without} without a label (blank or too long)`, own.cut && `${own.cut} read in part only`];
+  const end = notes.filter(Boolean).map((note) => `, ${note}`).join("");
   showProgress(own);
   find("file-status").textContent = `${count(own.rows.length, "row")}: ${countLabels(labels)}${end}`;
   find("download").hidden = false;
