@@ -1,6 +1,7 @@
 """Text and label columns of a table, and its rows as text and label."""
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,10 +15,10 @@ LABEL_COLUMN = "label"
 # A label under another name would be read as "unlabelled": without a column `label`, these names are refused.
 LABEL_LIKE = re.compile(
     "labels?|labels?_.*|.*_labels?|stars?|.*_stars?|ratings?|.*_ratings?|scores?|.*_scores?|sentiments?|.*_sentiments?|"
-    "liked|feedback|polarity|class(es)?|.*_class|targets?|category|categories|emotions?|intents?|grade|y"
+    "rank(ing)?s?|.*_rank(ing)?s?|(is_)?recommended|liked|feedback|polarity|class(es)?|.*_class|targets?|category|categories|emotions?|intents?|grade|y"
 )
-
 RATING_LIKE = re.compile("(.*_)?(stars?|ratings?|scores?|grades?)")
+TEXT_LIKE = re.compile("(.*_)?(text|reviews?|sentence|content|comments?|body|message|description|tweet|post|document)")
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,9 @@ def match_columns(
     if options.text_column_names:
         texts = [find_option(name, "text_column_names") for name in options.text_column_names.split(",")]
     else:
-        texts = [find(TEXT_COLUMNS, "no text column: name it text, sentence or review, or pass --text_column_names")]
+        near = next((name for name in found if looks_like_text(name)), "")
+        option = f"--text_column_names {shlex.quote(near)}" if near else "--text_column_names"
+        texts = [find(TEXT_COLUMNS, f"no text column: name it text, sentence or review, or pass {option}")]
     check_distinct(where, found)
     if not options.with_labels:
         return Columns(tuple(texts), delimiter=options.text_column_delimiter, with_record=options.with_record)
@@ -84,8 +87,8 @@ def match_columns(
         near = [name for name in found if looks_like_label(name) and name not in texts]
         if near and not label:
             raise InputError(
-                f"{where}: no column 'label', but {near[0]!r}: pass --label_column_name {near[0]}, or remove it if the "
-                f"reviews are unlabelled; {listing}"
+                f"{where}: no column 'label', but {near[0]!r}: pass --label_column_name {shlex.quote(near[0])}, or "
+                f"remove it if the reviews are unlabelled; {listing}"
             )
     feature: Any = features or {}
     for part in label.split(".") if label not in feature else [label]:
@@ -123,7 +126,16 @@ def looks_like_rating(name: str) -> bool:
     >>> looks_like_rating("review.stars"), looks_like_rating("overall_rating"), looks_like_rating("label")
     (True, True, False)
     """
-    return RATING_LIKE.fullmatch(name.strip().lower().rpartition(".")[2]) is not None
+    return RATING_LIKE.fullmatch(underscore(name.rpartition(".")[2])) is not None
+
+
+def looks_like_text(name: str) -> bool:
+    """Whether a column, or the end of a nested column's path, has the name of a text, without a comma.
+
+    >>> [looks_like_text(name) for name in ("Review Text", "meta.body", "review_id", "title")]
+    [True, True, False, False]
+    """
+    return "," not in name and TEXT_LIKE.fullmatch(underscore(name.rpartition(".")[2])) is not None
 
 
 def looks_like_label(name: str) -> bool:
@@ -132,8 +144,12 @@ def looks_like_label(name: str) -> bool:
     >>> [looks_like_label(name) for name in ("airline_sentiment", "review.stars", "Star Rating", "title")]
     [True, True, True, False]
     """
-    parts = (re.sub(r"[\s-]+", "_", part.strip()) for part in name.lower().split("."))
-    return any(map(LABEL_LIKE.fullmatch, parts))
+    return any(LABEL_LIKE.fullmatch(underscore(part)) for part in name.split("."))
+
+
+def underscore(name: str) -> str:
+    """A name in lower case, with underscores for spaces and hyphens."""
+    return re.sub(r"[\s-]+", "_", name.strip().lower())
 
 
 def parse_row(

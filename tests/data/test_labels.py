@@ -168,7 +168,7 @@ def test_a_thousand_classes_are_read_and_more_are_refused(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     "name", ["stars", "rating", "Score", "sentiment", "airline_sentiment", "liked", "feedback", "polarity", "class"]
-    + ["target", "category", "label_text", "overall_rating"],
+    + ["target", "category", "label_text", "overall_rating", "review_ranking", "recommended"],
 )  # fmt: skip
 def test_a_column_that_looks_like_a_label_is_never_unlabelled(name: str, tmp_path: Path) -> None:
     path = write_table(tmp_path / "a.csv", **{"id": [1, 2], "text": ["a", "b"], name: [0, 1]})
