@@ -89,5 +89,6 @@ def suggest_name(word: str, known: Iterable[str]) -> str:
     " (did you mean 'num_train_epochs'?)"
     """
     names = list(known)
-    found = difflib.get_close_matches(word, names, n=1) or [name for name in names if name.endswith(f"_{word}")]
+    ending = f"_{word.removeprefix('--')}"
+    found = difflib.get_close_matches(word, names, n=1) or [name for name in names if name.endswith(ending)]
     return f" (did you mean '{found[0]}'?)" if found else ""

@@ -355,7 +355,7 @@ def test_no_command_and_unknown_words(refused: Callable[..., str]) -> None:
     nearest = {"max_seqlength": "max_seq_length", "epochs": "num_train_epochs"}
     for option, known in nearest.items():
         line = refused("train", f"--{option}", 8)
-        assert f"unknown option '--{option} 8': see --help (did you mean '{known}'?)" in line
+        assert f"unknown option '--{option} 8': see --help (did you mean '--{known}'?)" in line
     line = refused("train", "--config", "run.yaml")
     assert "unknown option '--config run.yaml': pass the YAML file before all flags, without an option" in line
 
