@@ -85,7 +85,8 @@ def parse_arguments(
         check_repeated_keys(flags, get_canonical_names(argument_classes), "flags")
         namespace, unknown = parser.parse_known_args(words)
         if unknown:
-            nearest = suggest_name(unknown[0].partition("=")[0], map("--{}".format, list_options(argument_classes)))
+            options = [f"--{name}" for name in list_options(argument_classes)]
+            nearest = suggest_name(unknown[0].partition("=")[0], options)
             is_file = not unknown[0].startswith("-") and Path(unknown[0]).is_file()
             is_yaml = unknown[-1].endswith(YAML_SUFFIXES)
             way_out = "pass the YAML file before all flags, without an option" if is_yaml else f"see --help{nearest}"

@@ -74,8 +74,8 @@ def match_columns(
     if options.text_column_names:
         texts = [find_option(name, "text_column_names") for name in options.text_column_names.split(",")]
     else:
-        near = next((name for name in found if looks_like_text(name)), "")
-        option = f"--text_column_names {shlex.quote(near)}" if near else "--text_column_names"
+        text_like = next((name for name in found if looks_like_text(name)), "")
+        option = f"--text_column_names {shlex.quote(text_like)}" if text_like else "--text_column_names"
         texts = [find(TEXT_COLUMNS, f"no text column: name it text, sentence or review, or pass {option}")]
     check_distinct(where, found)
     if not options.with_labels:

@@ -55,6 +55,8 @@ def test_a_run_leaves_what_is_promised_and_its_numbers_agree(run: Callable[..., 
         "calibration.svg", "coverage.svg", "curves.svg",
     }  # fmt: skip
     assert {path.name for path in folder.iterdir()} == promised
+    modes = {path.name: oct(path.stat().st_mode) for path in (folder / "model").iterdir()}
+    assert len(set(modes.values())) == 1, modes  # others, such as a service, can read the weights too
     metrics, record = read(folder / "metrics.json"), read(folder / "run.json")
     parts = {"test", "validation", "calibration", "abstention", "baselines", "history", "best_epoch", "resources"}
     assert set(metrics) == parts
