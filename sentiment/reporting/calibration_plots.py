@@ -68,16 +68,16 @@ def draw_curves(probabilities: np.ndarray, labels: Sequence[int], class_names: S
         is_class, scores = true == number, probabilities[:, number]
         rates, recalls = roc_curve(is_class, scores)[:2]
         name = plots.name_class(class_names[number], number)
-        area = roc_auc_score(is_class, scores)
-        roc.plot(rates, recalls, color=colour, linewidth=1.8, label=f"{name}: area {area:.3f}")
+        area, average = roc_auc_score(is_class, scores), average_precision_score(is_class, scores)
+        label = f"{name}: area under ROC {area:.3f}, average precision {average:.3f}"
+        roc.plot(rates, recalls, color=colour, linewidth=1.8, label=label)
         precisions, recalls, _ = precision_recall_curve(is_class, scores)
-        average = average_precision_score(is_class, scores)
-        precision_recall.plot(recalls, precisions, color=colour, linewidth=1.8, label=f"{name}: average {average:.3f}")
+        precision_recall.plot(recalls, precisions, color=colour, linewidth=1.8)
     roc.plot([0, 1], [0, 1], color=plots.GREY, linestyle=(0, (4, 3)), linewidth=1)
     plots.use_percent(roc.xaxis, "false positives of the other texts (%)")
     plots.use_percent(roc.yaxis, "recall (%)")
     plots.use_percent(precision_recall.xaxis, "recall (%)")
     plots.use_percent(precision_recall.yaxis, "precision (%)")
-    roc.legend(loc="lower right", **plots.LEGEND_STYLE)
-    precision_recall.legend(loc="lower left", **plots.LEGEND_STYLE)
+    figure.set_figheight(figure.get_figheight() + plots.LEGEND_ROW * (len(shown) + 1) / 72)
+    figure.legend(*roc.get_legend_handles_labels(), loc="outside lower left", **plots.LEGEND_STYLE)
     return figure

@@ -20,12 +20,12 @@ def quote_text(text: str) -> str:
 
 
 def hide_folder(name: str) -> str:
-    """The name of a model or dataset: of an absolute path, the file name alone.
+    """The name of a model or dataset: of an absolute path, or one that starts with a dot, the file name alone.
 
-    >>> hide_folder("/home/me/reviews.csv"), hide_folder("owner/name"), hide_folder("outputs/mlm")
-    ('reviews.csv', 'owner/name', 'outputs/mlm')
+    >>> hide_folder("/home/me/reviews.csv"), hide_folder("../reviews.csv"), hide_folder("outputs/mlm")
+    ('reviews.csv', 'reviews.csv', 'outputs/mlm')
     """
-    return Path(name).name if Path(name).is_absolute() else str(name)
+    return Path(name).name if name.startswith(".") or Path(name).is_absolute() else name
 
 
 def format_change(value: float) -> str:
