@@ -39,9 +39,11 @@ def test_figures_of_classes_in_chinese_are_drawn_without_warnings() -> None:
 def test_curves_of_two_classes_are_those_of_the_second() -> None:
     labels = LABELS % 2
     probabilities = np.where(labels[:, np.newaxis] == np.arange(2), 0.7, 0.3)
-    roc, precision_recall = draw_curves(probabilities, labels.tolist(), ["negative", "positive"]).axes
-    assert roc.get_legend_handles_labels()[1] == ["positive: area 1.000"]
-    assert precision_recall.get_legend_handles_labels()[1] == ["positive: average 1.000"]
+    figure = draw_curves(probabilities, labels.tolist(), ["negative", "positive"])
+    (name,) = figure.legends[0].get_texts()
+    assert name.get_text() == "positive: area under ROC 1.000, average precision 1.000"
+    roc, precision_recall = figure.axes
+    assert (len(roc.lines), len(precision_recall.lines)) == (2, 1)  # one is the diagonal
 
 
 def test_calibration_and_coverage_show_what_was_evaluated() -> None:
