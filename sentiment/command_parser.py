@@ -13,7 +13,7 @@ from sentiment.config.data_arguments import METRICS
 from sentiment.environment import print_error
 from sentiment.exceptions import InputError, suggest_name
 
-# Of commands that read tables; the first three are for unlabelled ones too.
+# Of commands that read tables; the first four are for `predict` too, which keeps the column of labels as it is.
 COLUMN_OPTIONS = (
     *("text_column_names", "text_column_delimiter", "encoding"),
     *("label_column_name", "label_mapping", "unlabelled_value"),
@@ -174,7 +174,7 @@ def add_prediction_commands(parsers: Any) -> None:
     predicting.add_argument("model", metavar="MODEL", help="the folder of a run, or its model folder")
     predicting.add_argument("texts", nargs="*", metavar="TEXT")
     predicting.add_argument("--file", help="CSV, JSON, Parquet or Excel with a text column, or one text per line")
-    add_column_options(predicting, COLUMN_OPTIONS[:3])
+    add_column_options(predicting, COLUMN_OPTIONS[:4])
     predicting.add_argument(
         "--output", type=Path, metavar="FILE", help=".csv, .tsv, .jsonl, .parquet or .xlsx; default: CSV on stdout"
     )

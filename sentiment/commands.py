@@ -41,13 +41,13 @@ def audit(flags: Sequence[str]) -> None:
     from sentiment.data.finetuning_data import (
         audit_published,
         audit_reviews,
-        describe_misspelt_classes,
+        describe_suspicious_classes,
         load_split_reviews,
     )
     from sentiment.models.loading import load_tokenizer
     from sentiment.models.model_folder import resolve_model
     from sentiment.reporting.terminal import render_audit
-    from sentiment.storage import write_json
+    from sentiment.storage import check_is_not_input, write_json
 
     data_args, args = parse_arguments([DataArguments, AuditArguments], flags, prog="sentiment audit")
     own = {name for name in list_changed_options(args) if name != "label_issues"}
@@ -60,10 +60,12 @@ def audit(flags: Sequence[str]) -> None:
         audit_label_issues(args.label_issues, args.output_dir, args.folds, data_args.data_dir)
         return
     require(not misplaced, f"--{', --'.join(misplaced)}: with --label_issues only")
+    for source in (data_args.dataset_name, *data_args.files.values()) if args.output else ():
+        check_is_not_input(Path(args.output), source)
     tokenizer = load_tokenizer(resolve_model(args.model))
     audits = {"published": audit_published(data_args, tokenizer)}
     print(render_audit(audits["published"], f"{data_args.dataset_name} as published"))
-    if warning := describe_misspelt_classes(audits["published"]):
+    for warning in describe_suspicious_classes(audits["published"]):
         print(f"warning: {warning}", file=sys.stderr)
     if all(part["labels"]["unlabelled"] == part["rows"] for part in audits["published"]["splits"].values()):
         print("No row has a label, so that there is no split to audit.")
@@ -112,20 +114,26 @@ def evaluate(
     """Prints the metrics of a checkpoint on the labelled rows of a split."""
     from sentiment.data.labelled_rows import load_labelled_rows
     from sentiment.inference.checkpoint import load_checkpoint
-    from sentiment.pipelines.evaluation import evaluate_model
+    from sentiment.pipelines.evaluation import evaluate_model, evaluate_new_texts
     from sentiment.reporting.summaries import describe_absent_classes
-    from sentiment.reporting.terminal import render_metrics
-    from sentiment.runs.lineage import describe_seen_texts
-    from sentiment.storage import write_json
+    from sentiment.reporting.terminal import render_metrics, render_new_texts
+    from sentiment.runs.lineage import describe_seen_texts, find_new_texts
+    from sentiment.storage import check_is_not_input, write_json
 
+    if output:
+        check_is_not_input(output, dataset)
     labelled = load_labelled_rows(
         dataset, load_checkpoint(model).labels, data_dir, split, **build_reading_options(columns)
     )
-    metrics, _ = evaluate_model(model, labelled)
+    metrics, predictions = evaluate_model(model, labelled)
     warnings = [*describe_seen_texts(model, labelled.texts), *describe_absent_classes(metrics)]
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
     print(f"{labelled}\n{render_metrics(metrics)}")
+    is_new = find_new_texts([model], labelled.texts)
+    if not is_new.all():
+        metrics["new_texts"] = evaluate_new_texts(predictions, is_new)
+        print(f"\n{render_new_texts(metrics['new_texts'])}")
     if output:
         found = {"model": model, "dataset": dataset, "split": labelled.split, "rows": len(labelled.rows)}
         found["warnings"] = warnings
@@ -188,7 +196,8 @@ def suggest(
     for warning in suggestions.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     write_suggestions(suggestions, output)
-    print(f"{suggestions}\n{output}: fill its column `label`, then add its rows to the labelled reviews")
+    name = suggestions.names["label"]
+    print(f"{suggestions}\n{output}: fill its column `{name}`, then add its rows to the labelled reviews")
 
 
 def compare(

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,9 @@ from typing import Any
 
 import yaml
 
-from sentiment.exceptions import InputError
+from sentiment.exceptions import InputError, require
+
+BOOLEAN = "tag:yaml.org,2002:bool"
 
 
 @contextmanager
@@ -65,8 +68,27 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path} is not valid JSON: {error}") from error
 
 
+def check_is_not_input(output: Path, source: str | int) -> None:
+    """Raise InputError if a file to be written is the input (a path or file descriptor), or in the input's folder."""
+    with contextlib.suppress(OSError):  # reported when the input is read
+        read = [os.fstat(source)] if isinstance(source, int) else [path.stat() for path in list_files(Path(source))]
+        written = [path.stat() for path in (output, output.with_name(output.name + ".part")) if path.exists()]
+        is_input = any(os.path.samestat(one, other) for one in written for other in read)
+        require(not is_input, f"--output {output} is the file that is read, which would be lost: name another")
+
+
+def list_files(path: Path) -> list[Path]:
+    """The files of a folder and its subfolders, or the path itself."""
+    return [inner for inner in path.rglob("*") if inner.is_file()] if path.is_dir() else [path]
+
+
 class UniqueKeyLoader(yaml.SafeLoader):
-    """Refuses mappings with the same key twice, of which PyYAML keeps the last."""
+    """Refuses mappings with a key twice, of which PyYAML keeps the last; `yes` and `no` are texts, as in YAML 1.2."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - as the base class has it
+        letter: [(tag, pattern) for tag, pattern in resolvers if tag != BOOLEAN]
+        for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         """The node of a mapping; raises a YAMLError where it repeats a key."""
@@ -81,6 +103,9 @@ class UniqueKeyLoader(yaml.SafeLoader):
                     raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
                 keys.add(key)
         return node
+
+
+UniqueKeyLoader.add_implicit_resolver(BOOLEAN, re.compile("true|True|TRUE|false|False|FALSE"), list("tTfF"))
 
 
 def parse_yaml(text: str) -> Any:

@@ -29,7 +29,12 @@ from sentiment.environment import is_main_process
 from sentiment.exceptions import InputError, require
 
 STREAM_VALIDATION_ROWS = 1000
-CORPUS_REASONS = {"empty": "empty", "duplicates": "duplicates", "in_test": "validation or test texts"}
+CORPUS_REASONS = {
+    "empty": "empty",
+    "duplicates": "duplicates",
+    "in_test": "validation or test texts",
+    "over_max_rows": "beyond --max_rows",
+}
 READABLE_TEXTS = 200  # held-out texts that are kept as text, for the examples of the report
 # Of the fine-tuning to come; named target_* in adaptations.
 TARGET_OPTIONS = (

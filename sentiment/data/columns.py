@@ -12,13 +12,19 @@ from sentiment.exceptions import InputError, require
 
 TEXT_COLUMNS = ("text", "sentence", "review")
 LABEL_COLUMN = "label"
+NO_LABELS = "none"  # as the name of the label column
 # A label under another name would be read as "unlabelled": without a column `label`, these names are refused.
+RATING = "stars?|ratings?|scores?|grades?|points?"
+AS_VALUE = r"(_(value|given|\d.*))?"
 LABEL_LIKE = re.compile(
-    "labels?|labels?_.*|.*_labels?|stars?|.*_stars?|ratings?|.*_ratings?|scores?|.*_scores?|sentiments?|.*_sentiments?|"
-    "rank(ing)?s?|.*_rank(ing)?s?|(is_)?recommended|liked|feedback|polarity|class(es)?|.*_class|targets?|category|categories|emotions?|intents?|grade|y"
+    rf"(.*_)?({RATING}|rank(ing)?s?){AS_VALUE}|labels?|labels?_.*|.*_labels?|(.*_)?sentiments?|(.*_)?polarity|"
+    "(is_)?recommend(ed)?(_ind)?|is_positive|voted_up|overall|liked|feedback|class(es)?|.*_class|targets?|category|"
+    "categories|emotions?|intents?|y"
 )
-RATING_LIKE = re.compile("(.*_)?(stars?|ratings?|scores?|grades?)")
-TEXT_LIKE = re.compile("(.*_)?(text|reviews?|sentence|content|comments?|body|message|description|tweet|post|document)")
+RATING_LIKE = re.compile(f"(.*_)?({RATING}){AS_VALUE}")
+# The first ones are the likeliest: "comment" may be an answer to the review.
+TEXT_WORDS = ("text", "reviews?", "sentence", "content", "body", "tweet", "post", "comments?", "message")
+TEXT_LIKE = [re.compile(f"(.*_)?{word}") for word in TEXT_WORDS]
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,11 @@ class ColumnOptions:
     encoding: str | None = None
     with_labels: bool = True
     with_record: bool = False  # rows also have `record`: every column of the source, as it is
+
+    @property
+    def has_no_labels(self) -> bool:
+        """Whether the reviews count as unlabelled, whatever their columns are called."""
+        return (self.label_column_name or "").strip().lower() == NO_LABELS
 
 
 @dataclass(frozen=True)
@@ -74,13 +85,17 @@ def match_columns(
     if options.text_column_names:
         texts = [find_option(name, "text_column_names") for name in options.text_column_names.split(",")]
     else:
-        text_like = next((name for name in found if looks_like_text(name)), "")
+        text_like = min(filter(looks_like_text, found), key=rank_text_name, default="")
         option = f"--text_column_names {shlex.quote(text_like)}" if text_like else "--text_column_names"
         texts = [find(TEXT_COLUMNS, f"no text column: name it text, sentence or review, or pass {option}")]
     check_distinct(where, found)
     if not options.with_labels:
+        if options.label_column_name and not options.has_no_labels:
+            find_option(options.label_column_name, "label_column_name")
         return Columns(tuple(texts), delimiter=options.text_column_delimiter, with_record=options.with_record)
-    if options.label_column_name:
+    if options.has_no_labels:
+        label = ""
+    elif options.label_column_name:
         label = find_option(options.label_column_name, "label_column_name")
     else:
         label = find([LABEL_COLUMN])
@@ -88,7 +103,7 @@ def match_columns(
         if near and not label:
             raise InputError(
                 f"{where}: no column 'label', but {near[0]!r}: pass --label_column_name {shlex.quote(near[0])}, or "
-                f"remove it if the reviews are unlabelled; {listing}"
+                f"--label_column_name {NO_LABELS} if the reviews are unlabelled; {listing}"
             )
     feature: Any = features or {}
     for part in label.split(".") if label not in feature else [label]:
@@ -135,7 +150,14 @@ def looks_like_text(name: str) -> bool:
     >>> [looks_like_text(name) for name in ("Review Text", "meta.body", "review_id", "title")]
     [True, True, False, False]
     """
-    return "," not in name and TEXT_LIKE.fullmatch(underscore(name.rpartition(".")[2])) is not None
+    return "," not in name and rank_text_name(name)[0] < len(TEXT_LIKE)
+
+
+def rank_text_name(name: str) -> tuple[int, int]:
+    """A key that sorts names of columns by how likely they are that of a text."""
+    last = underscore(name.rpartition(".")[2])
+    place = next((place for place, word in enumerate(TEXT_LIKE) if word.fullmatch(last)), len(TEXT_LIKE))
+    return place, len(name)
 
 
 def looks_like_label(name: str) -> bool:
@@ -148,8 +170,12 @@ def looks_like_label(name: str) -> bool:
 
 
 def underscore(name: str) -> str:
-    """A name in lower case, with underscores for spaces and hyphens."""
-    return re.sub(r"[\s-]+", "_", name.strip().lower())
+    """A name in lower case, with underscores between its words.
+
+    >>> underscore("Star Rating"), underscore("starRating"), underscore("is-positive")
+    ('star_rating', 'star_rating', 'is_positive')
+    """
+    return re.sub(r"[\s-]+|(?<=[a-z\d])(?=[A-Z])", "_", name.strip()).lower()
 
 
 def parse_row(
@@ -193,9 +219,10 @@ def parse_text(
     except UnicodeEncodeError as error:
         code, position = ord(text[error.start]), error.start + 1
         # errors="surrogateescape" decodes an invalid byte b as the lone surrogate 0xDC00 + b
-        found = f"byte 0x{code - 0xDC00:02X}" if 0xDC80 <= code <= 0xDCFF else f"a lone surrogate \\u{code:04x}"
-        way_out = "save the file as UTF-8"
-        if suggest_encoding:
+        is_byte = 0xDC80 <= code <= 0xDCFF
+        found = f"byte 0x{code - 0xDC00:02X}" if is_byte else f"a lone surrogate \\u{code:04x}"
+        way_out = "save the file as UTF-8" if is_byte else "correct the text"
+        if suggest_encoding and is_byte:
             way_out += f", or pass its encoding, such as --encoding {suggest_encoding(where)}"
         place = f"{where}: row {row}, column {column!r}"
         raise InputError(f"{place}: {found} at character {position} is not UTF-8; {way_out}") from None

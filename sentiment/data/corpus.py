@@ -111,7 +111,7 @@ def prepare_corpus(corpus: Dataset, args: CorpusArguments, held_out_keys: Collec
     train, validation = train_test_split(usable, test_size=share, random_state=seed)
     texts = cleaned.select_columns(["text", "key"])
     splits = {"train": texts.select(np.sort(train)), "validation": texts.select(np.sort(validation))}
-    return Corpus(DatasetDict(splits), dropped, len(read))
+    return Corpus(DatasetDict(splits), dropped | {"over_max_rows": len(corpus) - len(read)}, len(read))
 
 
 def find_usable(cleaned: Dataset, forbidden: np.ndarray) -> tuple[np.ndarray, dict[str, int]]:

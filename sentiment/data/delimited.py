@@ -2,7 +2,9 @@
 
 import csv
 import itertools
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping, Set
+from typing import NamedTuple
 
 from sentiment.data.columns import TEXT_COLUMNS
 from sentiment.exceptions import InputError, require
@@ -11,6 +13,17 @@ DELIMITERS = (",", ";", "\t", "|")
 TAB_SUFFIXES = (".tsv", ".tab")
 # A quote that opens here and closes later than this is not closed.
 LONGEST_QUOTE_LINES = 10_000
+MOST_VALUES = 1_000  # of a column whose values are compared with the lines of a cell
+
+
+SPACED_QUOTES = re.compile(r'\s+".*"\s*')
+
+
+class Suspect(NamedTuple):
+    """A row with a quoted cell over several lines, each of which has as many cells as the header."""
+
+    row: int
+    lines: list[list[str]]
 
 
 class LineFeed:
@@ -51,11 +64,14 @@ def read_cells(path: str, lines: Iterable[str], delimiter: str) -> Iterator[tupl
     feed = LineFeed(lines)
     reader = csv.reader(feed, delimiter=delimiter, strict=True)
     row, width, has_bare_returns = 0, 0, False
+    known: dict[int, set[str]] = {}  # values by column
+    suspects: list[Suspect] = []
     while True:
         feed.record = []
         try:
             cells = next(reader)
         except StopIteration:
+            check_suspects(path, suspects, known)
             return
         except csv.Error as error:
             first, *rest = feed.record
@@ -80,10 +96,23 @@ def read_cells(path: str, lines: Iterable[str], delimiter: str) -> Iterator[tupl
             problem = f"{path}: row {row} begins with a carriage return; quote the texts that contain a line break"
             require(not is_text, problem)
             continue
-        if delimiter == "\t" and width and len(feed.record) > 1:
-            check_swallowed_rows(path, row, feed.record, width)
+        is_spaced = f'{delimiter} "' in feed.record[0] and any(map(SPACED_QUOTES.fullmatch, cells))
+        problem = f"{path}: row {row}: a space before a quote, which then is part of the cell; remove such spaces"
+        require(not is_spaced, problem)
+        if width and len(feed.record) > 1:
+            if delimiter == "\t":
+                check_swallowed_rows(path, row, feed.record, width)
+            as_rows = [line.rstrip("\r\n").split(delimiter) for line in feed.record]
+            if width > 1 and all(len(line) == width for line in as_rows):
+                suspects.append(Suspect(row, as_rows))
+        elif width:
+            for place in [*known]:
+                known[place].add(cells[place] if place < len(cells) else "")
+                if len(known[place]) > MOST_VALUES:
+                    del known[place]
         if not width:
             width, has_bare_returns = len(cells), feed.record[-1].endswith("\r")
+            known = {place: set() for place in range(width)}
         require(
             len(cells) == width,
             f"{path}: row {row} has {len(cells)} fields where the header has {width}; quote the texts that contain a "
@@ -91,6 +120,17 @@ def read_cells(path: str, lines: Iterable[str], delimiter: str) -> Iterator[tupl
         )
         yield row, cells
         row += 1
+
+
+def check_suspects(path: str, suspects: Iterable[Suspect], known: Mapping[int, Set[str]]) -> None:
+    """Raise InputError for a quoted cell whose lines look like rows: they hold known values of the same column."""
+    for suspect in suspects:
+        for place, values in known.items():
+            require(
+                not all(line[place] and line[place] in values for line in suspect.lines),
+                f"{path}: row {suspect.row}: a quote that opens here closes {len(suspect.lines) - 1} lines below, and "
+                "these look like rows; double the quotes inside texts, or quote all texts",
+            )
 
 
 def unquote(cell: str) -> str:

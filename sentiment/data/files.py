@@ -11,7 +11,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Features
 
-from sentiment.data.columns import TEXT_COLUMNS, ColumnOptions, Columns, match_columns, name_unnamed_columns, parse_row
+from sentiment.data.columns import (
+    TEXT_COLUMNS,
+    ColumnOptions,
+    Columns,
+    looks_like_text,
+    match_columns,
+    name_unnamed_columns,
+    parse_row,
+)
 from sentiment.data.delimited import TAB_SUFFIXES, find_delimiter, read_cells, split_off_separator_line
 from sentiment.data.json_files import Record, read_json_records
 from sentiment.data.spreadsheets import open_spreadsheet
@@ -106,19 +114,21 @@ def list_file_columns(path: str, encoding: str | None = None) -> list[str]:
 
 
 def is_table(path: str, options: ColumnOptions) -> bool:
-    """Whether a file is a table and not lines of text: by its suffix, its content, or a header with a text column."""
+    """Whether a file is a table and not lines of text: by its suffix, its content, or options that name columns.
+
+    The header of a table of another suffix has a column that looks like a text; in .txt, one of `TEXT_COLUMNS`.
+    """
     sample, suffix = read_sample(path), get_suffix(path)
-    if suffix in TABLE_SUFFIXES or sample.startswith((PARQUET, SPREADSHEET)):
+    if suffix in TABLE_SUFFIXES or sample.startswith((PARQUET, SPREADSHEET)) or is_json(sample):
         return True
-    if suffix == ".txt":
-        return False
-    if is_json(sample):
-        return True
+    if options.text_column_names or (options.with_labels and options.label_column_name):
+        return True  # a column that is not there is an error
     with open_text(path, options.encoding) as stream:
-        header = stream.readline()
-    wanted = {*(options.text_column_names or ",".join(TEXT_COLUMNS)).lower().split(",")}
-    cells = [cell.strip('" ').lower() for cell in header.rstrip().split(find_delimiter(header, suffix))]
-    return len(cells) > 1 and bool(wanted & {*cells})
+        delimiter, lines = split_off_separator_line(iter(stream))
+        header = next(lines, "").rstrip("\r\n")
+    cells = [cell.strip('" ') for cell in header.split(delimiter or find_delimiter(header, suffix))]
+    is_text = looks_like_text if suffix != ".txt" else lambda name: name.lower() in TEXT_COLUMNS
+    return bool(delimiter) or (len(cells) > 1 and any(map(is_text, cells)))
 
 
 def is_json(sample: bytes) -> bool:
@@ -142,7 +152,7 @@ def open_table(path: str, options: ColumnOptions, all_columns: bool = False) -> 
         return Table(rows, names=names)
     require(not sample.startswith(OLD_SPREADSHEET), f"{path}: an Excel file of before 2007: save it as .xlsx")
     require(suffix != ".xlsx", f"{path}: not an Excel workbook, or damaged: save it again")
-    if suffix == ".txt":
+    if suffix == ".txt" and not is_table(path, options):
         return Table(read_text(path, options.encoding), names=["text"])
     if suffix in (".json", ".jsonl", ".ndjson") or is_json(sample):
         return Table(read_json_records(path, options.encoding))
@@ -213,11 +223,10 @@ def flatten_structs(table: pa.Table) -> pa.Table:
 def find_class_names(paths: list[Path], options: ColumnOptions) -> tuple[str, ...]:
     """The names of the classes that a Parquet file of `datasets` declares for its label column, if any does."""
     for path in paths:
-        if path.suffix.lower() == ".parquet":
-            schema = pq.read_schema(path)
-            if b"huggingface" in (schema.metadata or {}):
-                features = Features.from_arrow_schema(schema)
-                return match_columns(str(path), list_paths(schema), options, features).class_names
+        if read_sample(str(path)).startswith(PARQUET):
+            with open_parquet(str(path), options, all_columns=False) as table:
+                if table.features:
+                    return match_columns(str(path), table.names, options, table.features).class_names
     return ()
 
 

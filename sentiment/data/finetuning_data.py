@@ -1,5 +1,6 @@
 """The data of a fine-tuning, from its options: loaded, cleaned, split, audited, tokenized."""
 
+import shlex
 import sys
 from collections import Counter
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from sentiment.exceptions import InputError
 SHOWN_CLASSES = 10  # in a line
 UNKNOWN_SHARE = 0.05  # of the tokens, above which a model is called unsuitable
 FEW_ROWS = 10  # of a class in the test split, below which its scores say little
+MISSING_VALUES = {"null", "none", "n/a", "na", "#n/a", "<na>", "nil", "-", "?"}
 DROP_REASONS = {
     "empty": "without a text after cleaning",
     "unlabelled": "unlabelled",
@@ -60,8 +62,8 @@ def prepare_data(
     workers = data_args.preprocessing_num_workers
     tokenized = tokenize_reviews(reviews.splits, tokenizer, data_args.max_seq_length, workers, data_args.truncation)
     audit = audit_reviews(reviews, data_args, tokenizer)
-    warnings = [describe_misspelt_classes(audit), describe_unknown_tokens(audit), describe_small_classes(audit)]
-    for warning in filter(None, warnings):
+    warnings = [describe_unknown_tokens(audit), describe_small_classes(audit)]
+    for warning in (*describe_suspicious_classes(audit), *filter(None, warnings)):
         if is_main_process():
             print(f"warning: {warning}", file=sys.stderr)
     return RunData(reviews.splits, tokenized, audit, reviews.fingerprints, held_out)
@@ -79,15 +81,20 @@ def describe_unknown_tokens(audit: dict[str, Any]) -> str:
     return f"{share:.0%} of the tokens are unknown to this model: {advice}" if share > UNKNOWN_SHARE else ""
 
 
-def describe_misspelt_classes(audit: dict[str, Any]) -> str:
-    """That the names of classes look like misspellings of others; empty if none does."""
+def describe_suspicious_classes(audit: dict[str, Any]) -> list[str]:
+    """The classes whose names look like misspellings of others, or like missing values, and what to do about each."""
     counts: Counter[str] = Counter()
     for part in audit["splits"].values():
         counts.update({name: count for name, count in part["labels"].items() if name != "unlabelled"})
     pairs = find_misspelt_classes(counts)
     found = ", ".join(f"{name!r} ({counts[name]:,} rows) is one letter from {other!r}" for name, other in pairs.items())
     advice = f"if that is a misspelling, join them: {suggest_mapping(counts, pairs)}"
-    return f"class {shorten(found, 200)}: {advice}" if found else ""
+    misspelt = [f"class {shorten(found, 200)}: {advice}"] if found else []
+    return misspelt + [
+        f"class {name!r} ({count:,} rows): if that is a missing value, pass --unlabelled_value {shlex.quote(name)}"
+        for name, count in counts.items()
+        if name.lower() in MISSING_VALUES
+    ]
 
 
 def describe_small_classes(audit: dict[str, Any]) -> str:

@@ -169,7 +169,8 @@ def find_configured_files(folder: Path) -> dict[str, SplitFiles]:
 def read_readme(folder: Path) -> dict[str, Any]:
     """The YAML header of a folder's README, empty without one; raises InputError if it is malformed."""
     readme = folder / "README.md"
-    match = re.match(r"---\s*\n(.*?)\n---", readme.read_text(encoding="utf-8"), re.DOTALL) if readme.is_file() else None
+    text = readme.read_text(encoding="utf-8-sig") if readme.is_file() else ""
+    match = re.match(r"---\s*\n(.*?)\n---", text, re.DOTALL)
     try:
         header = parse_yaml(match[1]) if match else {}
     except yaml.YAMLError as error:
@@ -188,7 +189,8 @@ def find_declared_classes(folder: Path) -> dict[str, str]:
     features = [feature for one in infos if isinstance(one, dict) for feature in one.get("features") or []]
     kinds = [feature.get("dtype") for feature in features if isinstance(feature, dict)]
     labels = [kind["class_label"].get("names") for kind in kinds if isinstance(kind, dict) and "class_label" in kind]
-    declared = [{str(key): str(name) for key, name in names.items()} for names in labels if isinstance(names, dict)]
+    named = [dict(enumerate(names)) if isinstance(names, list) else names for names in labels]
+    declared = [{str(key): str(name) for key, name in names.items()} for names in named if isinstance(names, dict)]
     different = [one for place, one in enumerate(declared) if one not in declared[:place]]
     problem = f"{folder / 'README.md'} declares several sets of classes: pass --label_mapping"
     require(len(different) < 2, problem)

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, TextIO
 
+from sentiment.data.columns import looks_like_text
 from sentiment.data.labels import shorten
 from sentiment.data.streams import iterate_lines, open_text
 from sentiment.exceptions import InputError, require
@@ -36,14 +37,16 @@ def read_json_records(path: str, encoding: str | None = None) -> Iterator[tuple[
 
 
 def is_wrapped_array(start: str) -> bool:
-    """Whether a text begins with an object over several lines, or with one that holds an array of objects."""
+    """Whether a text begins with an object over several lines, or is one that holds an array of objects and no text."""
     first_line, _, rest = start.partition("\n")
     try:
         found = json.loads(first_line)
     except (ValueError, RecursionError):
         # A line that is damaged, or the first of an object over several ones; the latter ends within a name or value.
         return first_line.rstrip().endswith(("{", "[", ",")) and bool(rest)
-    return not rest.strip() and isinstance(found, dict) and len(found) == 1 and is_list_of_objects(*found.values())
+    if rest.strip() or not isinstance(found, dict) or any(map(looks_like_text, found)):
+        return False
+    return sum(map(is_list_of_objects, found.values())) == 1
 
 
 def is_list_of_objects(value: Any) -> bool:

@@ -10,7 +10,7 @@ from datasets import Dataset
 from sentiment.data.cleaning import is_blank
 from sentiment.data.labels import LabelOptions, align_labels
 from sentiment.data.sources import load_reviews
-from sentiment.data.splits import choose_labelled_split, join_labelled
+from sentiment.data.splits import choose_labelled_split, count_left_out, join_labelled
 from sentiment.exceptions import require
 
 DEFAULT_SPLITS = ("test", "validation", "train")
@@ -18,19 +18,18 @@ DEFAULT_SPLITS = ("test", "validation", "train")
 
 @dataclass(frozen=True)
 class LabelledRows:
-    """Labelled rows with `row`, `text` and `label`, where they come from, and how many rows were left out.
-
-    `unlabelled` counts those that the mapping leaves out as well.
-    """
+    """Labelled rows with `row`, `text` and `label`, where they come from, and how many rows were left out."""
 
     dataset: str
     split: str
     rows: Dataset
     blank: int
     unlabelled: int
+    unmapped: int  # left out by --label_mapping
 
     def __str__(self) -> str:
         counts = {"with a blank text": self.blank, "without a label": self.unlabelled}
+        counts["by --label_mapping"] = self.unmapped
         left_out = ", ".join(f"{count:,} {reason}" for reason, count in counts.items() if count)
         line = f"{self.dataset}, split {self.split}: {len(self.rows):,} labelled rows"
         return f"{line}; left out: {left_out}" if left_out else line
@@ -66,4 +65,6 @@ def load_labelled_rows(
     rows = join_labelled(reviews, [name])
     filled = np.flatnonzero([not is_blank(text) for text in rows["text"][:]])
     require(len(filled) > 0, f"{dataset}, split {name}: every labelled row has a blank text")
-    return LabelledRows(dataset, name, rows.select(filled), len(rows) - len(filled), len(reviews[name]) - len(rows))
+    left_out = count_left_out(reviews, [name])
+    counts = len(rows) - len(filled), left_out["unlabelled"], left_out["left_out_by_mapping"]
+    return LabelledRows(dataset, name, rows.select(filled), *counts)

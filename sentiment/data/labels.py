@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import lru_cache
 from itertools import takewhile
 from typing import Any
@@ -25,19 +26,22 @@ MISSPELT_LENGTH = 4  # letters of names that are compared for misspellings
 UNCERTAIN = "uncertain"  # the label of an answer that is withheld
 PROBABILITY_PREFIX = "p_"  # of the column with the probability of a class, in every output
 # Of a number column with missing values, which pandas writes as 1.0, and a spreadsheet in many countries as 1,0.
-WHOLE_FLOAT = re.compile(r"(-?\d+)(\.0+|,0)")
+WHOLE_FLOAT = re.compile(r"(?:\+?(-?\d+)(?:\.0+|,0)|\+(\d+))")
 NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
 
 def canonical_names(names: Iterable[str]) -> tuple[str, ...]:
-    """The names of classes; two that mean negative and positive, in this order, as `LABEL_NAMES`.
+    """The names of classes; of two that mean negative and positive, in either order, those of `LABEL_NAMES`.
 
     >>> canonical_names(["NEG", "POS"]), canonical_names(["LABEL_0", "LABEL_1"]), canonical_names(["1", "2"])
     (('negative', 'positive'), ('negative', 'positive'), ('1', '2'))
+    >>> canonical_names(["POS", "NEG"])
+    ('positive', 'negative')
     """
     found = tuple(names)
     plain = [name.strip().lower().removeprefix("label_") for name in found]
-    return LABEL_NAMES if [BINARY_VALUES.get(name) for name in plain] == [0, 1] else found
+    values = [BINARY_VALUES.get(name, UNLABELLED) for name in plain]
+    return tuple(LABEL_NAMES[value] for value in values) if sorted(values) == [0, 1] else found
 
 
 def has_polarity(class_names: Sequence[str]) -> bool:
@@ -80,7 +84,7 @@ def plain_label(value: Any) -> str | None:
         return plain_text_label(value)
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
-    if isinstance(value, (bool, int, float)) or type(value).__module__ == "numpy":
+    if isinstance(value, (bool, int, float, Decimal)) or type(value).__module__ == "numpy":
         return plain_text_label(str(value))
     raise ValueError(value)
 
@@ -90,7 +94,7 @@ def plain_text_label(value: str) -> str | None:
     """`plain_label` of a text."""
     text = value.strip()
     if match := WHOLE_FLOAT.fullmatch(text):
-        text = match[1]
+        text = match[1] or match[2]
     text = text.lower() if text in ("True", "False") else text
     return None if text.lower() in ("", "nan") else text
 
@@ -153,7 +157,11 @@ def encode_labels(
     """
     declared = [plain_label(name) or name for name in declared]  # as the labels of rows are
     ids, names = {}, {name.casefold(): name for name in declared if not options.mapping}
-    mapping = {label.casefold(): name for label, name in (options.mapping or {}).items()}
+    given = options.mapping or {}
+    # The name of a class is its label too, unless it is a number, which may be another label.
+    mapping: dict[str, str | None] = {}
+    mapping |= {name.casefold(): name for name in given.values() if name and not NUMBER.fullmatch(name)}
+    mapping |= {label.casefold(): name for label, name in given.items()}
     unlabelled = plain_label(options.unlabelled_value)
     found = {label: split for split, labels in counts.items() for label in labels if label is not None}
     for label, split in found.items():

@@ -89,7 +89,7 @@ def load_splits(
     require(not revision, f"--dataset_revision {revision}: {dataset} is not read from the Hub, and has no revisions")
     require(
         not (options.text_column_names or options.label_column_name)
-        or any(path.suffix.lower() != ".txt" for split in files.values() for path in split.paths),
+        or any(split.labels is None for split in files.values()),
         f"--text_column_names and --label_column_name: {dataset} has no named columns",
     )
     if not files:

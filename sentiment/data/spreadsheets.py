@@ -68,8 +68,14 @@ def open_spreadsheet(
 
 
 def to_value(cell: Any) -> Any:
-    """The value of a cell: numbers as plain text, None for an error."""
-    return plain_label(cell) if isinstance(cell, NUMBERS) else None if cell in ERRORS else cell
+    """The value of a cell: numbers as plain text, None for an error, characters such as `_x000D_` unescaped."""
+    if isinstance(cell, NUMBERS):
+        return plain_label(cell)
+    if isinstance(cell, str) and "_x" in cell:
+        from openpyxl.utils.escape import unescape
+
+        return unescape(cell)
+    return None if cell in ERRORS else cell
 
 
 def read_header(sheet: Any) -> list[str]:

@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import os
 import signal
 import sys
 import threading
@@ -22,7 +21,7 @@ from sentiment.data.streams import iterate_lines, suggest_encoding
 from sentiment.exceptions import InputError, require
 from sentiment.inference.predictor import Prediction, Predictor
 from sentiment.inference.table_writers import SUFFIXES, CsvWriter, Writer, open_writer
-from sentiment.storage import write_atomically
+from sentiment.storage import check_is_not_input, write_atomically
 
 COLUMNS = ("label", "score")
 INPUT_PREFIX = "input_"  # of an input column with the name of an output column
@@ -80,13 +79,8 @@ def check_output(output: Path | None, source: str | int | None = None) -> None:
     problem = f"--output {output}: the suffix names the format, one of {', '.join(SUFFIXES)}"
     require(output.suffix.lower() in SUFFIXES, problem)
     require(not output.is_dir(), f"cannot write {output}: it is a folder")
-    if source is None:
-        return
-    with contextlib.suppress(OSError):  # reported when the input is read
-        read = os.fstat(source) if isinstance(source, int) else Path(source).stat()
-        written = [path for path in (output, output.with_name(output.name + ".part")) if path.exists()]
-        is_input = any(os.path.samestat(read, path.stat()) for path in written)
-        require(not is_input, f"--output {output} is the file that is read, which would be lost: name another")
+    if source is not None:
+        check_is_not_input(output, source)
 
 
 def write_predictions(

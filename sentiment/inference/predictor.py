@@ -7,6 +7,7 @@ from itertools import compress
 import numpy as np
 
 from sentiment.data.cleaning import is_blank
+from sentiment.data.labels import shorten
 from sentiment.exceptions import require
 from sentiment.inference.backends import Backend, load_backend
 from sentiment.inference.batching import check_finite, predict_in_batches
@@ -52,14 +53,18 @@ class Predictor:
         checkpoint = load_checkpoint(path)
         return cls(checkpoint, load_backend(checkpoint, backend, precision, threads))
 
-    def predict(self, texts: Sequence[str]) -> list[Prediction | None]:
-        """The prediction for each text, in order; None for a text that is blank, or empty after cleaning.
+    def predict(self, texts: Sequence[str | float | None]) -> list[Prediction | None]:
+        """The prediction for each text, in order; None for a text that is missing, blank, or empty after cleaning.
 
-        Raises InputError as `predict_probabilities`.
+        Raises InputError as `predict_probabilities`, and for a value that is no text.
         """
         require(not isinstance(texts, str), "pass a list of texts: a string is one text, so [text]")
-        has_text = [not is_blank(self.checkpoint.clean(text)) for text in texts]
-        rows = iter(self.predict_probabilities([*compress(texts, has_text)]).tolist())
+        has_text = []
+        for place, text in enumerate(texts):
+            is_missing = text is None or text != text  # NaN, as pandas has it
+            require(is_missing or isinstance(text, str), f"texts[{place}] is no text, but {shorten(repr(text))}")
+            has_text.append(not is_missing and not is_blank(self.checkpoint.clean(str(text))))
+        rows = iter(self.predict_probabilities([str(text) for text in compress(texts, has_text)]).tolist())
         return [self.build_prediction(next(rows)) if filled else None for filled in has_text]
 
     def build_prediction(self, probabilities: Sequence[float]) -> Prediction:

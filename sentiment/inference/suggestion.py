@@ -21,7 +21,8 @@ from sentiment.inference.batching import check_finite, compute_probabilities, so
 from sentiment.inference.checkpoint import Checkpoint, load_checkpoint
 from sentiment.inference.file_prediction import exit_on_sigterm
 from sentiment.inference.table_writers import open_writer
-from sentiment.runs.lineage import load_labelled_keys
+from sentiment.runs.folder import read_run
+from sentiment.runs.lineage import list_base_runs, load_labelled_keys
 from sentiment.storage import write_atomically
 
 COLUMNS = ("row", "text", "label", "predicted_label", "score", "why")
@@ -31,12 +32,16 @@ UNCERTAIN_BELOW = 0.8  # score below which a text is called uncertain
 
 @dataclass(frozen=True)
 class Suggestions:
-    """Rows with `COLUMNS`, in the order of the draws, how many rows were read and left out, and missing records."""
+    """Rows with `COLUMNS`, in the order of the draws, how many rows were read and left out, and missing records.
+
+    `names` are those of the columns `text` and `label` in the output, as in the labelled reviews of the run.
+    """
 
     records: list[dict[str, Any]]
     rows: int
     left_out: dict[str, int]
     warnings: list[str]
+    names: dict[str, str]
 
     def __str__(self) -> str:
         left_out = ", ".join(f"{count:,} {reason}" for reason, count in self.left_out.items() if count)
@@ -81,7 +86,7 @@ def suggest_reviews(
     hashed = map_batches(pool.select_columns(["text"]), hash_batch, None, {"cleaning": checkpoint.cleaning})
     on_record, warnings = load_labelled_keys(model)
     candidates, left_out = find_candidates(pool, hashed, on_record)
-    found = Suggestions([], len(pool), left_out, warnings)
+    found = Suggestions([], len(pool), left_out, warnings, read_column_names(model))
     require(len(candidates) > 0, f"{dataset} has nothing to suggest: {found}")
     probabilities, embeddings = compute_embeddings(checkpoint, hashed.select(candidates))
     seen, left_out["near-duplicates of a suggestion"] = NearDuplicates(), 0
@@ -101,6 +106,17 @@ def suggest_reviews(
         prediction = describe_prediction(checkpoint.labels, probabilities[place], is_first=place == chosen[0])
         found.records.append({"row": row + 1, "text": pool[row]["text"], "label": None} | prediction)
     return found
+
+
+def read_column_names(model: str) -> dict[str, str]:
+    """The names of the columns `text` and `label` in the reviews of a model's run, as far as its options give them.
+
+    Several text columns are joined, and have no one name.
+    """
+    runs = list_base_runs(model)
+    options = read_run(runs[0])["options"] if runs else {}
+    text, label = options.get("text_column_names") or "text", options.get("label_column_name") or "label"
+    return {"text": "text" if "," in text else text.strip(), "label": label.strip()}
 
 
 def find_candidates(pool: Dataset, hashed: Dataset, on_record: np.ndarray) -> tuple[np.ndarray, dict[str, int]]:
@@ -154,10 +170,12 @@ def describe_prediction(labels: Sequence[str], probabilities: np.ndarray, is_fir
 
 def write_suggestions(suggestions: Suggestions, output: Path) -> None:
     """Write the rows to a file in the format of its suffix, one of `SUFFIXES`; it appears when it is complete."""
-    records = suggestions.records
+    names = suggestions.names
+    records = [{names.get(key, key): value for key, value in record.items()} for record in suggestions.records]
+    columns = [names.get(name, name) for name in COLUMNS]
     with (
         exit_on_sigterm(),
         write_atomically(output) as staged,
-        open_writer(staged, output.suffix.lower(), COLUMNS, records) as writer,
+        open_writer(staged, output.suffix.lower(), columns, records) as writer,
     ):
         writer.write(records)

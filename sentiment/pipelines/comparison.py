@@ -1,6 +1,7 @@
 """Comparison of two finished fine-tunings on the same test rows: the verdict and its report."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +48,10 @@ def compare(
 ) -> dict[str, Any]:
     """Compare the folders of two fine-tunings, tested on the same rows; write verdict.json, a report and figures.
 
-    With `dataset`, both are tested on its labelled rows instead; `reading` are arguments of `load_labelled_rows`. The
-    verdict is on `metric`, one of `METRICS`. With `label_issues`, folders of `audit_label_issues`, there is a second
-    one without the test rows whose label they suspect to be wrong. With `behaviour`, a folder of behaviour tests of
-    both runs, the report has their failure rates.
+    With `dataset`, both are tested on its labelled rows instead, without those whose text was among the labelled ones
+    of a run; `reading` are arguments of `load_labelled_rows`. The verdict is on `metric`, one of `METRICS`. With
+    `label_issues`, folders of `audit_label_issues`, there is a second one without the test rows whose label they
+    suspect to be wrong. With `behaviour`, a folder of behaviour tests of both runs, the report has their failure rates.
     Returns the content of verdict.json: the verdict as a `sentence`, the `better` run ("a", "b" or None), and more. An
     earlier comparison in `output_dir` is replaced; for anything else there, or runs that cannot be compared, raises
     InputError and writes nothing.
@@ -66,9 +67,14 @@ def compare(
     if dataset:
         from sentiment.data.labelled_rows import load_labelled_rows
         from sentiment.pipelines.evaluation import evaluate_run  # imports torch
+        from sentiment.runs.lineage import describe_seen_texts, find_new_texts  # imports datasets
 
         check_same_classes(first, second)
         labelled = load_labelled_rows(dataset, first.class_names, **reading)
+        is_new = find_new_texts([str(first.folder), str(second.folder)], labelled.texts)
+        problem = f"{labelled.dataset}: every text is among the labelled ones of {run_a} or {run_b}: name new reviews"
+        require(bool(is_new.any()), problem)
+        labelled = replace(labelled, rows=labelled.rows.select(np.flatnonzero(is_new)))
         first, second = evaluate_run(first, labelled), evaluate_run(second, labelled)
     else:
         check_same_test(first, second)
@@ -80,8 +86,9 @@ def compare(
     if behaviour:
         comparison["behaviour"] = read_behaviour(Path(behaviour), [first, second])
     if labelled:
-        from sentiment.runs.lineage import describe_seen_texts  # imports datasets
-
+        if left_out := int((~is_new).sum()):
+            about = "among the labelled ones of the runs, whether for training, validation or test"
+            comparison["warnings"].append(f"{left_out:,} of {len(is_new):,} texts are left out: they are {about}.")
         seen = (describe_seen_texts(str(run.folder), labelled.texts) for run in (first, second))
         comparison["warnings"] += dict.fromkeys(sentence for sentences in seen for sentence in sentences)
     for name in reversed(WRITTEN_FILES):

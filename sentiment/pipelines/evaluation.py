@@ -1,6 +1,6 @@
 """Evaluation of classifiers: during training, on a split of a run, and on labelled rows of any dataset."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from sentiment.data.labelled_rows import LabelledRows
 from sentiment.data.leaks import assign_clusters
 from sentiment.evaluation.calibration import compare_calibration, scale_probabilities
 from sentiment.evaluation.metrics import evaluate_probabilities
+from sentiment.evaluation.significance import compute_proportion_interval
 from sentiment.inference.backends import predict_probabilities
 from sentiment.inference.batching import compute_probabilities
 from sentiment.inference.predictor import Predictor
@@ -68,6 +69,14 @@ def evaluate_model(model: str, labelled: LabelledRows) -> tuple[dict[str, Any], 
     metrics["calibration"] = compare_calibration(uncalibrated, labels, temperature)
     rows = {"row": labelled.rows["row"][:], "text": texts, "label": labels}
     return metrics, build_prediction_columns(rows, class_names, probabilities)
+
+
+def evaluate_new_texts(predictions: Mapping[str, Any], is_new: np.ndarray) -> dict[str, Any]:
+    """Rows and accuracy, None without a row, of the texts that are new to a model, from its predictions on all."""
+    correct = (np.asarray(predictions["predicted"]) == np.asarray(predictions["label"]))[is_new]
+    clusters = assign_clusters([text for text, new in zip(predictions["text"], is_new, strict=True) if new])
+    found = {"accuracy": float(correct.mean()), "accuracy_ci95": compute_proportion_interval(correct, clusters)}
+    return {"rows": len(correct)} | (found if len(correct) else {"accuracy": None, "accuracy_ci95": None})
 
 
 def evaluate_run(run: FinishedRun, labelled: LabelledRows) -> FinishedRun:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from sentiment.reporting import plots
 from sentiment.reporting.adaptation_report import draw_adaptation_loss
 from sentiment.reporting.rendering import write_report_files
-from sentiment.reporting.summaries import JsonObject, list_scores
+from sentiment.reporting.summaries import JsonObject
 
 FIGURES = ("test_metrics.svg", "history.svg", "before_after.svg", "mlm_loss.svg", "mlm_loss_a.svg")
 RING: dict[str, Any] = {"marker": "o", "markersize": 13, "markerfacecolor": "none", "markeredgewidth": 1.6}
@@ -70,7 +70,7 @@ def draw_histories(runs: Mapping[str, JsonObject]) -> Figure:
 def draw_test_metrics(names: Sequence[str], metrics: Mapping[str, JsonObject]) -> Figure:
     """The test scores of both runs as points with their 95% intervals."""
     figure, axes = plots.new_figure("Test metrics side by side")
-    shown = list_scores(metrics)
+    shown = plots.name_scores(metrics)
     for name, key, (colour, marker), shift in zip(names, "ab", plots.RUN_STYLES, (-0.13, 0.13), strict=True):
         places = [position + shift for position in range(len(shown))]
         scores = [metrics[metric][key] for metric in shown]

@@ -13,7 +13,7 @@ from sentiment.evaluation.error_analysis import compute_slice_metrics, find_most
 from sentiment.reporting import plots
 from sentiment.reporting.calibration_plots import draw_calibration, draw_coverage, draw_curves
 from sentiment.reporting.rendering import write_report_files
-from sentiment.reporting.summaries import JsonObject, list_scores
+from sentiment.reporting.summaries import JsonObject
 from sentiment.runs.results import get_language, read_predictions, stack_probabilities
 
 LINE_STYLES = ((plots.BLUE, "o"), (plots.ORANGE, "s"), (plots.GREEN, "^"), (plots.PURPLE, "D"), (plots.GREY, "v"))
@@ -69,7 +69,7 @@ def draw_loss(history: Sequence[JsonObject], best_epoch: int | None) -> Figure:
 
 def draw_metrics(history: Sequence[JsonObject], best_epoch: int | None) -> Figure:
     """The validation scores by epoch, with the restored epoch marked."""
-    names = list_scores(history[0]["validation"])
+    names = plots.name_scores(history[0]["validation"])
     lines = {name: [entry["validation"].get(key) for entry in history] for key, name in names.items()}
     figure = _draw_lines("Validation metrics by epoch", history, best_epoch, lines)
     plots.use_percent(figure.axes[0].yaxis)

@@ -78,10 +78,20 @@ def load_characters() -> frozenset[int]:
     return frozenset(FT2Font(findfont("DejaVu Sans")).get_charmap())
 
 
+def can_draw(name: str) -> bool:
+    """Whether the figures' font has all characters of a name."""
+    return all(ord(character) in load_characters() for character in name)
+
+
 def name_class(name: str, number: int) -> str:
     """The name of a class in a figure; its number if the font lacks a character of it, as of Chinese ones."""
-    has_characters = all(ord(character) in load_characters() for character in name)
-    return shorten(name, LONGEST_NAME) if has_characters else f"class {number}"
+    return shorten(name, LONGEST_NAME) if can_draw(name) else f"class {number}"
+
+
+def name_scores(metrics: JsonObject) -> dict[str, str]:
+    """`list_scores` as a figure names them: without their class if the font lacks a character of it."""
+    names = list_scores(metrics)
+    return {key: name if can_draw(name) else name.partition(" of ")[0] for key, name in names.items()}
 
 
 def choose_ink(background: Sequence[float]) -> str:
@@ -138,7 +148,7 @@ def mark_restored(axes: Axes, place: float, label: str) -> None:
 def draw_before_after(tests: Mapping[str, Mapping[str, JsonObject]]) -> Figure:
     """Test scores before and after training of one run or two (by label), with the 95% intervals of accuracy."""
     figure, axes = new_figure("Test metrics before and after training")
-    names = list_scores(next(iter(tests.values()))["after"])
+    names = name_scores(next(iter(tests.values()))["after"])
     shifts = (-0.17, 0.17) if len(tests) > 1 else (0.0,)
     for (label, test), (colour, marker), shift in zip(tests.items(), RUN_STYLES[: len(tests)], shifts, strict=True):
         for position, metric in enumerate(names):

@@ -67,6 +67,15 @@ def render_adaptation(metrics: JsonObject) -> str:
     return f"{table}\n{counted.replace('_', ' ')}: {validation['after'][counted]:,}" if counted else table
 
 
+def render_new_texts(new: JsonObject) -> str:
+    """The accuracy on the texts that a model was neither trained, validated nor tested on."""
+    if not new["rows"]:
+        return "every text is one that the model was trained, validated or tested on: this is no test"
+    low, high = new["accuracy_ci95"]
+    interval = f"95% interval: {low:.4f} to {high:.4f}"
+    return f"accuracy on the {new['rows']:,} texts that are new to the model: {new['accuracy']:.4f}, {interval}"
+
+
 def render_metrics(metrics: JsonObject) -> str:
     """The headline metrics, the interval of the accuracy, the scores of each class, and the confusion matrix.
 

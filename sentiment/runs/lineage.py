@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from sentiment.data.corpus import compute_corpus_key, count_seen
+from sentiment.data.corpus import compute_corpus_key, count_seen, hash_in_order
 from sentiment.exceptions import InputError, require
 from sentiment.runs.folder import ADAPTATION_STRATEGY, read_run
 from sentiment.storage import read_json
@@ -58,14 +58,24 @@ def check_unseen(model_path: str, test_texts: Sequence[str]) -> None:
         seen = count_texts_seen(run_dir / KEYS_FILE, test_texts)
         if seen and read_run(run_dir).get("strategy") == ADAPTATION_STRATEGY:
             raise InputError(
-                f"{seen:,} texts of the test split were read by the adaptation in {run_dir}: pass the same --seed, "
-                "--split and --max_rows to train_mlm.py (as --target_split, --target_max_rows), or --split_seed here"
+                f"the adaptation in {run_dir} read {count_of(seen, 'text')} of the test split: adapt again with "
+                "--target_dataset and the other options of this data (--target_split, --target_max_rows, ...) and the "
+                "same --seed, so that these texts are left out"
             )
         require(
             not seen,
-            f"{seen or 0:,} texts of the test split were trained on by the fine-tuning in {run_dir}: pass its --seed "
-            "or --split_seed, --split and --max_rows, or another --model",
+            f"the fine-tuning in {run_dir} was trained on {count_of(seen or 0, 'text')} of the test split: pass its "
+            "--seed or --split_seed, --split and --max_rows, or another --model",
         )
+
+
+def count_of(number: int, unit: str) -> str:
+    """A number of things.
+
+    >>> count_of(1, "text"), count_of(1200, "text")
+    ('1 text', '1,200 texts')
+    """
+    return f"{number:,} {unit}{'' if number == 1 else 's'}"
 
 
 def describe_seen_texts(model_path: str, texts: Sequence[str]) -> list[str]:
@@ -127,6 +137,12 @@ def load_keys(keys_file: Path) -> np.ndarray:
     except (ValueError, OSError) as error:
         raise InputError(f"{keys_file} is corrupted: train again with --overwrite") from error
     return hashes
+
+
+def find_new_texts(models: Iterable[str], texts: Iterable[str]) -> np.ndarray:
+    """Whether no fine-tuning behind the models was trained, validated or tested on each text; shape (texts,)."""
+    keys = np.concatenate([load_labelled_keys(model)[0] for model in models])
+    return ~np.isin(hash_in_order(map(compute_corpus_key, texts)), keys)
 
 
 def load_labelled_keys(model_path: str) -> tuple[np.ndarray, list[str]]:

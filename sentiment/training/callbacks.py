@@ -1,5 +1,6 @@
 """Trainer callbacks: early stopping, checkpoint manifests and epoch times."""
 
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,9 @@ class MetricOrLossEarlyStoppingCallback(EarlyStoppingCallback):
             self.early_stopping_patience_counter = 0
         if self.early_stopping_patience_counter >= self.early_stopping_patience:
             control.should_training_stop = True
+            if state.is_world_process_zero and state.global_step < state.max_steps:
+                count = self.early_stopping_patience
+                print(f"stopped early: no improvement in {count} evaluations in a row", file=sys.stderr)
 
     def state(self) -> dict[str, Any]:
         """State for checkpoints, so that a resumed run stops where an uninterrupted one would."""

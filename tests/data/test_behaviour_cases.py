@@ -140,11 +140,11 @@ def test_typos_change_one_place_inside_a_long_word(change: str, tmp_path: Path) 
         ("expected: happy}\n  p", "expected:}\n  p", "key 'expected': cases of kind minimum_functionality need it"),
         ("tolerance: 0}", "tolerance: 2}", "template 2, key 'tolerance': 2 is no number from 0 to under 1"),
         ("tolerance: 0.2", "tolerence: 0.2", "'pairs': unknown key 'tolerence' (did you mean 'tolerance'?)"),
-        ("[great, amazing]", "[great, no]", "own.yaml, words: 'good' has False, which is no text: put it in quotes"),
+        ("[great, amazing]", "[great, false]", "own.yaml, words: 'good' has False, which is no text: put it in quotes"),
         ("[great, amazing]", "great", "own.yaml, words: 'good' must be a list of words"),
         ("capabilities:", "capability:", "own.yaml: unknown key 'capability' (did you mean 'capabilities'?)"),
         ("words:", "words: [a", "own.yaml is not valid YAML"),
-        ("words:", "language: no\nwords:", "own.yaml, language: False is no code such as en or de; quote codes"),
+        ("words:", "language: false\nwords:", "own.yaml, language: False is no code such as en or de; quote codes"),
         ("words:", "language: 5\nwords:", "own.yaml, language: 5 is no code such as en or de"),
     ],
 )  # fmt: skip

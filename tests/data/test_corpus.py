@@ -83,7 +83,7 @@ def test_unusable_rows_are_dropped_and_counted_after_max_rows() -> None:
     texts = ["", "A fine film.", "<br />", "a FINE film", "seen in test", *raw, "never read"]
     corpus = prepare(build_corpus(texts), max_rows="25", forbidden={compute_text_key("Seen in test!")})
     assert corpus.rows_read == 25
-    assert corpus.dropped == {"empty": 2, "duplicates": 1, "in_test": 1}
+    assert corpus.dropped == {"empty": 2, "duplicates": 1, "in_test": 1, "over_max_rows": 1}
     assert sorted(texts_of(corpus)) == sorted(["A fine film.", *fresh])
 
 
