@@ -136,7 +136,7 @@ def add_evaluation_commands(parsers: Any) -> None:
     comparing.add_argument("folder_a", metavar="RUN_A", help="the folder of a finished fine-tuning")
     comparing.add_argument("folder_b", metavar="RUN_B", help="another, with the same test rows; differences are B - A")
     comparing.add_argument("--output_dir", default="outputs/comparison", help="folder of the report")
-    comparing.add_argument("--metric", choices=METRICS, default="accuracy", help="what decides; default: accuracy")
+    comparing.add_argument("--metric", choices=METRICS, help="what decides; default: that of both runs, else accuracy")
     comparing.add_argument(
         "--label_issues",
         metavar="FOLDER",

@@ -116,6 +116,40 @@ def test_predict_never_writes_over_its_input(
         assert f"--output {output} is the file that is read" in line
     assert ".csv, .tsv" in refused("predict", tiny_classifier, "good", "--output", tmp_path / "out.doc")
     assert source.read_text() == "text\ngood\n"
+    assert "no column 'Coment'" in refused(
+        "predict", tiny_classifier, "--file", source, "--text_column_names", "Coment"
+    )
+
+
+@pytest.mark.parametrize("command", ["evaluate", "audit"])
+def test_metrics_are_never_written_over_what_is_read(
+    command: str, tiny_classifier: Path, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    (tmp_path / "data").mkdir()
+    source = tmp_path / "data/train.csv"
+    source.write_text("text,label\ngood,1\nbad,0\n")
+    model = [tiny_classifier] if command == "evaluate" else ["--model", tiny_classifier]
+    for dataset in (source, source.parent):
+        line = refused(command, *model, "--dataset", dataset, "--output", source)
+        assert f"--output {source} is the file that is read" in line
+    assert source.read_text() == "text,label\ngood,1\nbad,0\n"
+
+
+def test_evaluate_counts_rows_that_a_mapping_leaves_out(tiny_classifier: Path, tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "a.csv").write_text("text,stars\ngood,5\nbad,1\nfine,3\nno,\n")
+    columns = ["--label_column_name", "stars", "--label_mapping", "1=negative,3=null,5=positive"]
+    call("evaluate", tiny_classifier, "--dataset", tmp_path / "a.csv", *columns)
+    assert "2 labelled rows; left out: 1 without a label, 1 by --label_mapping" in capsys.readouterr().out
+
+
+def test_a_model_whose_classes_are_in_the_other_order(build_classifier: Callable[..., Path], tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,label\na good film,1\na bad film,0\na dull plot,0\n")
+    found = []
+    for names in (["POS", "NEG"], ["positive", "negative"]):
+        call("evaluate", build_classifier(names), "--dataset", tmp_path / "a.csv", "--output", tmp_path / "m.json")
+        found.append(json.loads((tmp_path / "m.json").read_text())["per_class"])
+    assert found[0] == found[1]
+    assert {name: scores["support"] for name, scores in found[0].items()} == {"positive": 1, "negative": 2}
 
 
 def test_predict_asks_on_a_terminal(tiny_classifier: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from sentiment.config.data_arguments import check_metric
+from sentiment.config.data_arguments import METRICS, check_metric
 from sentiment.data.leaks import assign_clusters
 from sentiment.evaluation.error_analysis import (
     assign_slices,
@@ -41,7 +41,7 @@ def compare(
     run_b: str | Path,
     output_dir: str | Path = "outputs/comparison",
     dataset: str | None = None,
-    metric: str = "accuracy",
+    metric: str | None = None,
     label_issues: str | Path | Sequence[str | Path] = (),
     behaviour: str | Path | None = None,
     **reading: Any,
@@ -49,7 +49,8 @@ def compare(
     """Compare the folders of two fine-tunings, tested on the same rows; write verdict.json, a report and figures.
 
     With `dataset`, both are tested on its labelled rows instead, without those whose text was among the labelled ones
-    of a run; `reading` are arguments of `load_labelled_rows`. The verdict is on `metric`, one of `METRICS`. With
+    of a run; `reading` are arguments of `load_labelled_rows`. The verdict is on `metric`, one of `METRICS`, by
+    default that by which both runs chose their checkpoint, else accuracy. With
     `label_issues`, folders of `audit_label_issues`, there is a second one without the test rows whose label they
     suspect to be wrong. With `behaviour`, a folder of behaviour tests of both runs, the report has their failure rates.
     Returns the content of verdict.json: the verdict as a `sentence`, the `better` run ("a", "b" or None), and more. An
@@ -61,6 +62,7 @@ def compare(
     check_output_dir(output, "comparison", WRITTEN_FILES, (WRITTEN_FILES[0], WRITTEN_FILES[-1]))
     require(Path(run_a).resolve() != Path(run_b).resolve(), f"{run_a} is given twice: pass two different runs")
     first, second = read_finished_run(Path(run_a)), read_finished_run(Path(run_b))
+    metric = metric or choose_metric(first, second)
     check_metric(metric, first.class_names)
     labelled = None
     require(not (dataset and label_issues), "--label_issues is for the test rows of the runs: omit --dataset")
@@ -99,6 +101,12 @@ def compare(
     write_comparison_report(output, comparison, metrics, adaptations)
     write_json(output / "verdict.json", comparison)
     return comparison
+
+
+def choose_metric(run_a: FinishedRun, run_b: FinishedRun) -> str:
+    """The metric by which both runs chose their checkpoint, else accuracy."""
+    chosen = {str(run.options.get("metric_for_best_model")) for run in (run_a, run_b)}
+    return min(chosen) if len(chosen) == 1 and chosen <= {*METRICS} else "accuracy"
 
 
 def read_tokenizer(run: FinishedRun) -> PreTrainedTokenizerBase:

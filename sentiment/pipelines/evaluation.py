@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -74,9 +75,11 @@ def evaluate_model(model: str, labelled: LabelledRows) -> tuple[dict[str, Any], 
 def evaluate_new_texts(predictions: Mapping[str, Any], is_new: np.ndarray) -> dict[str, Any]:
     """Rows and accuracy, None without a row, of the texts that are new to a model, from its predictions on all."""
     correct = (np.asarray(predictions["predicted"]) == np.asarray(predictions["label"]))[is_new]
-    clusters = assign_clusters([text for text, new in zip(predictions["text"], is_new, strict=True) if new])
-    found = {"accuracy": float(correct.mean()), "accuracy_ci95": compute_proportion_interval(correct, clusters)}
-    return {"rows": len(correct)} | (found if len(correct) else {"accuracy": None, "accuracy_ci95": None})
+    if not len(correct):
+        return {"rows": 0, "accuracy": None, "accuracy_ci95": None}
+    clusters = assign_clusters([*compress(predictions["text"], is_new)])
+    interval = compute_proportion_interval(correct, clusters)
+    return {"rows": len(correct), "accuracy": float(correct.mean()), "accuracy_ci95": interval}
 
 
 def evaluate_run(run: FinishedRun, labelled: LabelledRows) -> FinishedRun:

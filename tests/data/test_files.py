@@ -722,3 +722,79 @@ def test_names_that_a_readme_declares_count(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text("text,label\ngreat,positive\nawful,negative\n")  # names already
     part = load_reviews(str(tmp_path))["train"]
     assert [part.features["label"].int2str(label) for label in part["label"]] == ["positive", "negative"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        'text,label\n"Great movie,1\nboring,0\nmy TV is 32",0\nfine,1\npoor,0\n',
+        'label,text\n1,"Great movie\n0,boring\n0,my TV is 32"\n1,fine\n0,poor\n',
+        'text,label\nfine,1\n"Great movie,1\nmy TV is 32",0\nbad,0\n',
+    ],
+)
+def test_a_quote_of_csv_that_swallows_rows_is_named(content: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(content)
+    with pytest.raises(InputError, match=r"a\.csv: row [12]: a quote that opens here closes [12] lines below"):
+        rows_of(tmp_path / "a.csv")
+
+
+def test_texts_over_several_lines_with_delimiters_are_read(tmp_path: Path) -> None:
+    texts = ["Pros: good,cheap\nCons: slow,ugly", "5,0 of 5\n1,2,3", "fine"]
+    pd.DataFrame({"text": texts, "label": [1, 0, 1]}).to_csv(tmp_path / "a.csv", index=False)
+    assert rows_of(tmp_path / "a.csv") == [*zip(texts, [1, 0, 1], strict=True)]
+
+
+def test_a_space_before_a_quote_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('text,label\nfine, "1"\n')
+    with pytest.raises(InputError, match=r"a\.csv: row 1: a space before a quote"):
+        rows_of(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize(
+    ("content", "options"),
+    [
+        ("text\tlabel\ngood\t1\nbad\t0\n", {}),
+        ('{"text": "good", "label": 1}\n{"text": "bad", "label": 0}\n', {}),
+        ("comment;label\ngood;1\nbad;0\n", {"text_column_names": "comment"}),
+    ],
+)
+def test_tables_named_txt_are_read_as_tables(content: str, options: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(content)
+    assert rows_of(tmp_path / "a.txt", **options) == [("good", 1), ("bad", 0)]
+
+
+@pytest.mark.parametrize("line", ["I said, good text", "one text", "a,b"])
+def test_lines_of_texts_stay_lines(line: str, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(f"{line}\nbad\n")
+    assert [text for text, _ in rows_of(tmp_path / "a.txt")] == [line, "bad"]
+
+
+def test_an_object_with_an_array_in_one_line(tmp_path: Path) -> None:
+    rows = [{"text": "good", "label": 1}, {"text": "bad", "label": 0}]
+    (tmp_path / "a.json").write_text(json.dumps({"version": 1, "data": rows}))
+    assert rows_of(tmp_path / "a.json") == [("good", 1), ("bad", 0)]
+    (tmp_path / "b.jsonl").write_text(json.dumps({"text": "good", "label": 1, "tags": [{"name": "x"}]}))
+    assert rows_of(tmp_path / "b.jsonl") == [("good", 1)]
+
+
+def test_escaped_characters_of_a_workbook(tmp_path: Path) -> None:
+    pd.DataFrame({"text": ["a_x000D_\nb", "c_x"], "label": [1, 0]}).to_excel(tmp_path / "a.xlsx", index=False)
+    assert rows_of(tmp_path / "a.xlsx") == [("a\r\nb", 1), ("c_x", 0)]
+
+
+def test_order_of_declared_classes_in_a_compressed_file(tmp_path: Path) -> None:
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["z", "y", "x"])}
+    )
+    datasets.Dataset.from_dict({"text": ["a", "b"], "label": [0, 2]}, features=features).to_parquet(tmp_path / "a.pq")
+    (tmp_path / "b.parquet.gz").write_bytes(gzip.compress((tmp_path / "a.pq").read_bytes()))
+    for name in ("a.pq", "b.parquet.gz"):
+        part = load_reviews(str(tmp_path / name))["train"]
+        assert (part.features["label"].names, part["label"][:]) == (["z", "y", "x"], [0, 2])
+
+
+def test_names_that_a_readme_lists_count(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("\ufeff" + CARD.format(names="[world, sports]"), encoding="utf-8")
+    (tmp_path / "train.csv").write_text("text,label\ngoal,1\nwar,0\n")
+    part = load_reviews(str(tmp_path))["train"]
+    assert [part.features["label"].int2str(label) for label in part["label"]] == ["sports", "world"]

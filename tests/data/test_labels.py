@@ -1,6 +1,7 @@
 """Label values of any kind as classes: names, order, mapping, and what is refused."""
 
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentiment.config.arguments import DataArguments
+from sentiment.config.parsing import parse_arguments
 from sentiment.data.finetuning_data import load_split_reviews
 from sentiment.data.labels import (
     LabelOptions,
@@ -273,3 +275,36 @@ def test_numpy_numbers_are_plain_labels() -> None:
     assert [plain_label(value) for value in (np.int8(3), np.float32(3), np.bool_(True), np.float64("nan"))] == [
         "3", "3", "true", None,
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["starRating", "reviewRating.ratingValue", "isRecommended", "sentimentLabel", "Sentiment_Polarity", "overall"]
+    + ["Recommended IND", "voted_up", "is_positive", "stars_given", "points", "rating_1_5"],
+)  # fmt: skip
+def test_ratings_by_other_names_are_never_unlabelled(name: str, tmp_path: Path) -> None:
+    path = write_table(tmp_path / "a.csv", **{"text": ["a", "b"], name: [1, 2], "reviewId": [3, 4]})
+    with pytest.raises(InputError, match="or --label_column_name none if the reviews are unlabelled; found columns"):
+        load_reviews(str(path))
+    assert load_labels(path, label_column_name=name)[0] == ["1", "2"]
+    assert load_labels(path, label_column_name="none")[1] == [-1, -1]
+
+
+def test_names_of_classes_are_labels_beside_a_mapping(tmp_path: Path) -> None:
+    path = write_table(tmp_path / "a.csv", text=["a", "b", "c", "d"], label=["1", "5", "positive", "3"])
+    options = LabelOptions({"1": "negative", "3": None, "5": "positive"})
+    assert load_labels(path, labels=options)[1][:3] == [0, 1, 1]
+    path = write_table(tmp_path / "b.csv", text=["a", "b"], label=["2", "3"])
+    with pytest.raises(InputError, match="label '2', which --label_mapping lacks"):  # a number may be another label
+        load_labels(path, labels=LabelOptions({"3": "2"}))
+
+
+def test_signs_and_decimals_are_numbers() -> None:
+    assert [plain_label(value) for value in ("+1", "-1", Decimal("1.0"), "+1.0", "+x")] == ["1", "-1", "1", "1", "+x"]
+
+
+def test_yes_and_no_are_texts_in_a_yaml_file(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("label_mapping: {no: negative, yes: positive}\nkeep_duplicates: no\n")
+    (args,) = parse_arguments([DataArguments], [str(tmp_path / "run.yaml")])
+    assert parse_label_mapping(args.label_mapping) == {"no": "negative", "yes": "positive"}
+    assert args.keep_duplicates is False

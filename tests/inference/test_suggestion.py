@@ -174,6 +174,17 @@ def test_columns_and_splits_are_those_of_the_options(run: Path, tmp_path: Path) 
     assert {row["text"] for row in read_csv(tmp_path / "next.csv")} == {"very bad: film", "very dull: film"}
 
 
+def test_columns_are_named_as_in_the_reviews_of_the_run(run: Path, pool: Path, tmp_path: Path, capsys: Capture) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    record = json.loads((copy / "run.json").read_text())
+    record["options"] |= {"text_column_names": "Comment", "label_column_name": "Star Rating"}
+    (copy / "run.json").write_text(json.dumps(record))
+    call(copy, "--dataset", pool, "--count", 2, "--output", tmp_path / "next.csv")
+    assert [*read_csv(tmp_path / "next.csv")[0]][:3] == ["row", "Comment", "Star Rating"]
+    assert "fill its column `Star Rating`" in capsys.readouterr().out
+
+
 def test_wrong_input_ends_with_one_line(
     run: Path, pool: Path, reviews_csv: Path, tmp_path: Path, capsys: Capture
 ) -> None:

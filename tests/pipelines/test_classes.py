@@ -75,13 +75,24 @@ def test_three_classes_from_training_to_comparison(
     verdict = json.loads((tmp_path / "comparison" / "verdict.json").read_text())
     assert {"accuracy", "macro_f1", "weighted_f1"} <= verdict["metrics"].keys()
 
-    # On other rows, both models are run again.
-    main(["compare", str(first), str(second), "--output_dir", str(tmp_path / "new"), "--dataset", str(stars), *columns])
+    # On other rows, both models are run again; texts with a label in a run are left out.
+    other = tmp_path / "other.csv"
+    new = [f"{row};{WORDS['123'[row % 3]]} plot, number {row};{'123'[row % 3]}\n" for row in range(100, 130)]
+    other.write_text(stars.read_text() + "".join(new))
+    main(["evaluate", str(first), "--dataset", str(other), *columns, "--output", str(tmp_path / "found.json")])
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert (found["rows"], found["new_texts"]["rows"]) == (120, 30)
+    assert "accuracy on the 30 texts that are new to the model: " in capsys.readouterr().out
+    main(["compare", str(first), str(second), "--output_dir", str(tmp_path / "new"), "--dataset", str(other), *columns])
     verdict = json.loads((tmp_path / "new" / "verdict.json").read_text())
-    assert (verdict["dataset"], verdict["split"], verdict["test_rows"]) == (str(stars), "train", 90)
-    assert sum("72 of 90 texts were training texts" in warning for warning in verdict["warnings"]) == 2
-    assert verdict["metrics"]["accuracy"]["a"] == json.loads((tmp_path / "found.json").read_text())["accuracy"]
-    assert f"rows of {stars} (split train)" in " ".join((tmp_path / "new" / "report.html").read_text().split())
+    assert (verdict["dataset"], verdict["split"], verdict["test_rows"]) == (str(other), "train", 30)
+    assert any(warning.startswith("90 of 120 texts are left out") for warning in verdict["warnings"])
+    assert verdict["metrics"]["accuracy"]["a"] == found["new_texts"]["accuracy"]
+    assert f"rows of {other} (split train)" in " ".join((tmp_path / "new" / "report.html").read_text().split())
+    seen = ["--output_dir", str(tmp_path / "seen"), "--dataset", str(stars), *columns]
+    with pytest.raises(SystemExit):
+        main(["compare", str(first), str(second), *seen])
+    assert "every text is among the labelled ones" in capsys.readouterr().err
 
     main(["export", str(first), "--dataset", str(stars), *columns])
     texts = [row["review"] for row in rows[:9]]

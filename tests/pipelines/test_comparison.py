@@ -180,3 +180,12 @@ def test_the_command_imports_neither_torch_nor_the_libraries_of_metrics(
     words = [sys.executable, "-c", program, "compare", *folders, "--output_dir", str(tmp_path / "out")]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == ""
+
+
+def test_the_metric_of_both_runs_decides(write_finished_run: Callable[..., Path], tmp_path: Path) -> None:
+    first = write_finished_run("a", wrong=[3, 8], metric_for_best_model="macro_f1")
+    second = write_finished_run("b", wrong=[5], metric_for_best_model="macro_f1")
+    assert "macro F1" in compare(first, second, tmp_path / "c")["rule"]
+    other = write_finished_run("other", wrong=[1], metric_for_best_model="mcc")
+    rules = {compare(first, other, tmp_path / "d", metric=metric)["rule"] for metric in (None, "accuracy")}
+    assert len(rules) == 1

@@ -217,6 +217,15 @@ def test_a_misspelt_class_is_named(
     assert expected in capsys.readouterr().err
 
 
+def test_a_class_with_the_name_of_a_missing_value_is_named(
+    train: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [*build_rows(30, 30), *((f"fair film {number}", "N/A") for number in range(12))]
+    train("--dataset", write_csv(tmp_path / "a.csv", rows), "--max_steps", 1)
+    expected = "class 'N/A' (12 rows): if that is a missing value, pass --unlabelled_value N/A"
+    assert expected in capsys.readouterr().err
+
+
 def test_a_model_that_does_not_know_the_script_is_called_so(
     train: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
