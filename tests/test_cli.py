@@ -503,3 +503,13 @@ def test_evaluate_counts_rows_without_a_label(tiny_classifier: Path, tmp_path: P
     (tmp_path / "rows.csv").write_text("text,label\ngood film,pos\nbad film,neg\nplot,\n")
     call("evaluate", tiny_classifier, "--dataset", tmp_path / "rows.csv")
     assert "2 labelled rows; left out: 1 without a label" in capsys.readouterr().out
+
+
+def test_audit_counts_rows_that_a_mapping_leaves_out(tiny_bert: Path, tmp_path: Path, capsys: Capture) -> None:
+    rows = "".join(f"film {place},{1 + place % 3}\n" for place in range(60))
+    (tmp_path / "a.csv").write_text(f"text,stars\n{rows}one more,\n")
+    columns = ["--label_column_name", "stars", "--label_mapping", "1=negative,2=null,3=positive"]
+    call("audit", "--dataset", tmp_path / "a.csv", "--model", tiny_bert, "--max_seq_length", 16, *columns)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["unlabelled", "1"] in lines
+    assert ["left", "out", "by", "--label_mapping", "20"] in lines

@@ -8,6 +8,7 @@ from datasets import Dataset, DatasetDict
 from transformers import PreTrainedTokenizerBase
 
 from sentiment.data.cleaning import is_blank
+from sentiment.data.labels import LEFT_OUT
 from sentiment.data.leaks import SpanIndex
 from sentiment.data.splits import collect_labels
 from sentiment.data.tokenization import count_special_tokens, encode_texts
@@ -54,6 +55,7 @@ def audit_split(part: Dataset, tokenizer: PreTrainedTokenizerBase, max_seq_lengt
     return {
         "rows": len(part),
         "labels": dict(zip(class_names, counts.tolist(), strict=True)) | {"unlabelled": int((labels < 0).sum())},
+        "left_out_by_mapping": int((labels == LEFT_OUT).sum()),  # among the unlabelled
         "empty": sum(map(is_blank, part["text"][:])),
         "duplicates": sum(map(bool, keys)) - sum(map(bool, labels_of)),
         "both_labels": sum(sum(label >= 0 for label in found) > 1 for key, found in labels_of.items() if key),

@@ -121,6 +121,7 @@ def render_audit(audit: JsonObject, title: str) -> str:
     """The result of `audit_splits`: a column for each split, then leaks between splits and dropped rows."""
     splits = audit["splits"].values()
     labelled = [part["rows"] - part["labels"]["unlabelled"] for part in splits]
+    left_out = [part["left_out_by_mapping"] for part in splits]
     rows = [
         [title, *audit["splits"]],
         ["rows", *(f"{part['rows']:,}" for part in splits)],
@@ -128,7 +129,8 @@ def render_audit(audit: JsonObject, title: str) -> str:
             [name, *(describe_count(count, rows) for count, rows in zip(counts, labelled, strict=True))]
             for name, counts in list_class_counts(audit["splits"]).items()
         ),
-        ["unlabelled", *(f"{part['labels']['unlabelled']:,}" for part in splits)],
+        ["unlabelled", *(f"{part['labels']['unlabelled'] - part['left_out_by_mapping']:,}" for part in splits)],
+        *([["left out by --label_mapping", *map("{:,}".format, left_out)]] if any(left_out) else []),
         *([name, *(f"{part[key]:,}" for part in splits)] for key, name in AUDIT_COUNTS.items()),
         *([f"tokens, {key}", *(f"{part['tokens'][key]:,.1f}" for part in splits)] for key in TOKEN_STATISTICS),
         ["unknown tokens", *(f"{part['share_unknown']:.2%}" for part in splits)],

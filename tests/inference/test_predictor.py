@@ -88,6 +88,17 @@ def test_a_blank_text_has_no_prediction_and_the_others_keep_theirs(predictor: Pr
     assert get_positive(predictions[1]) == pytest.approx(get_positive(predictor.predict(["good"])[0]), abs=1e-6)
 
 
+def test_missing_texts_have_no_prediction_and_numbers_are_named(predictor: Predictor) -> None:
+    assert [bool(found) for found in predictor.predict(["good", None, float("nan"), "bad"])] == [
+        True,
+        False,
+        False,
+        True,
+    ]
+    with pytest.raises(InputError, match=r"texts\[1\] is no text, but 3"):
+        predictor.predict(["good", 3])
+
+
 def test_a_lone_surrogate_is_refused_with_its_position(predictor: Predictor) -> None:
     with pytest.raises(InputError, match="text 2 holds a lone surrogate"):
         predictor.predict(["good", "\ud800 bad"])

@@ -8,9 +8,10 @@ import pytest
 
 from sentiment.evaluation.abstention import evaluate_abstention
 from sentiment.evaluation.calibration import compare_calibration
+from sentiment.evaluation.metrics import evaluate_probabilities
 from sentiment.reporting.calibration_plots import draw_calibration, draw_coverage, draw_curves
 from sentiment.reporting.finetuning_report import draw_confusion
-from sentiment.reporting.plots import name_class
+from sentiment.reporting.plots import draw_before_after, name_class
 
 LABELS = np.array([0, 1, 2, 1] * 15)
 PROBABILITIES = np.where(LABELS[:, np.newaxis] == np.arange(3), 0.8, 0.1)
@@ -23,6 +24,9 @@ def test_names_without_glyphs_are_numbers(name: str, shown: str) -> None:
     assert name_class(name, 2) == shown
 
 
+OF_GOOD = evaluate_probabilities(np.array([[0.9, 0.1], [0.2, 0.8]]), [0, 1], ["差评", "好评"])
+
+
 def test_figures_of_classes_in_chinese_are_drawn_without_warnings() -> None:
     names = ["差评", "中评", "好评"]
     with warnings.catch_warnings():
@@ -30,9 +34,13 @@ def test_figures_of_classes_in_chinese_are_drawn_without_warnings() -> None:
         figures = [
             draw_confusion({"test": np.eye(3, dtype=int).tolist()}, names),
             draw_curves(PROBABILITIES, LABELS.tolist(), names),
+            draw_before_after({"run": dict.fromkeys(("before", "after"), OF_GOOD)}),
         ]
         for figure in figures:
             figure.savefig(io.BytesIO())
+    assert [label.get_text() for label in figures[2].axes[0].get_yticklabels()][:4] == [
+        *("accuracy", "precision", "recall", "F1")
+    ]
     assert [label.get_text() for label in figures[0].axes[0].get_xticklabels()] == ["class 0", "class 1", "class 2"]
 
 

@@ -31,7 +31,7 @@ def stops_at(
     best: float | None = None,
 ) -> int | None:
     """The evaluation, counted from 1, after which training is to stop."""
-    state, control = TrainerState(best_metric=best), TrainerControl()
+    state, control = TrainerState(best_metric=best, max_steps=1_000), TrainerControl()
     for number, (accuracy, loss) in enumerate(evaluations, start=1):
         stopping.on_evaluate(options, state, control, {"eval_accuracy": accuracy, "eval_loss": loss})
         if control.should_training_stop:
@@ -61,8 +61,9 @@ def test_stops_after_three_epochs_without_better_accuracy_or_loss(
 
 
 @pytest.mark.parametrize("patience", [1, 2, 5])
-def test_patience_is_exact(patience: int, options: TrainingArguments) -> None:
+def test_patience_is_exact(patience: int, options: TrainingArguments, capsys: pytest.CaptureFixture[str]) -> None:
     assert stops_at(MetricOrLossEarlyStoppingCallback(patience), options, [(0.9, 0.3)] * 10) == patience + 1
+    assert capsys.readouterr().err == f"stopped early: no improvement in {patience} evaluations in a row\n"
 
 
 def test_a_resumed_run_stops_where_an_uninterrupted_one_would(options: TrainingArguments) -> None:
