@@ -14,8 +14,6 @@ TAB_SUFFIXES = (".tsv", ".tab")
 # A quote that opens here and closes later than this is not closed.
 LONGEST_QUOTE_LINES = 10_000
 MOST_VALUES = 1_000  # of a column whose values are compared with the lines of a cell
-
-
 SPACED_QUOTES = re.compile(r'\s+".*"\s*')
 
 
@@ -57,13 +55,13 @@ def read_cells(path: str, lines: Iterable[str], delimiter: str) -> Iterator[tupl
     cells, which texts rarely hold, so does one with a quote that is not closed in its line.
 
     Raises:
-        InputError: other quotes, a text that begins with an unquoted line break, or another number of cells than in
-            the header.
+        InputError: other quotes, one that closes some rows below, a text that begins with an unquoted line break, or
+            another number of cells than in the header.
     """
     csv.field_size_limit(2**31 - 1)  # the default is 131,072 characters
     feed = LineFeed(lines)
     reader = csv.reader(feed, delimiter=delimiter, strict=True)
-    row, width, has_bare_returns = 0, 0, False
+    row, width, has_bare_returns, spaced = 0, 0, False, f'{delimiter} "'
     known: dict[int, set[str]] = {}  # values by column
     suspects: list[Suspect] = []
     while True:
@@ -96,9 +94,8 @@ def read_cells(path: str, lines: Iterable[str], delimiter: str) -> Iterator[tupl
             problem = f"{path}: row {row} begins with a carriage return; quote the texts that contain a line break"
             require(not is_text, problem)
             continue
-        is_spaced = f'{delimiter} "' in feed.record[0] and any(map(SPACED_QUOTES.fullmatch, cells))
-        problem = f"{path}: row {row}: a space before a quote, which then is part of the cell; remove such spaces"
-        require(not is_spaced, problem)
+        if spaced in feed.record[0] and any(map(SPACED_QUOTES.fullmatch, cells)):
+            raise InputError(f"{path}: row {row}: a space before a quote makes it part of the cell; remove such spaces")
         if width and len(feed.record) > 1:
             if delimiter == "\t":
                 check_swallowed_rows(path, row, feed.record, width)
@@ -106,9 +103,9 @@ def read_cells(path: str, lines: Iterable[str], delimiter: str) -> Iterator[tupl
             if width > 1 and all(len(line) == width for line in as_rows):
                 suspects.append(Suspect(row, as_rows))
         elif width:
-            for place in [*known]:
-                known[place].add(cells[place] if place < len(cells) else "")
-                if len(known[place]) > MOST_VALUES:
+            for place, values in [*known.items()]:
+                values.update(cells[place : place + 1])
+                if len(values) > MOST_VALUES:
                     del known[place]
         if not width:
             width, has_bare_returns = len(cells), feed.record[-1].endswith("\r")
