@@ -90,7 +90,7 @@ def match_columns(
         texts = [find(TEXT_COLUMNS, f"no text column: name it text, sentence or review, or pass {option}")]
     check_distinct(where, found)
     if not options.with_labels:
-        if options.label_column_name and not options.has_no_labels:
+        if options.with_record and options.label_column_name and not options.has_no_labels:
             find_option(options.label_column_name, "label_column_name")
         return Columns(tuple(texts), delimiter=options.text_column_delimiter, with_record=options.with_record)
     if options.has_no_labels:

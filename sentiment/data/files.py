@@ -37,6 +37,7 @@ from sentiment.exceptions import InputError, first_line, require
 TABLE_SUFFIXES = (".csv", *TAB_SUFFIXES, ".json", ".jsonl", ".ndjson", ".parquet", ".xlsx")
 SUFFIXES = (*TABLE_SUFFIXES, ".txt")
 PARQUET, SPREADSHEET, OLD_SPREADSHEET = b"PAR1", b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
+LONGEST_NAME = 2  # words of a column's name; more are a sentence
 Rows = Iterator[dict[str, Any]]
 
 
@@ -127,8 +128,10 @@ def is_table(path: str, options: ColumnOptions) -> bool:
         delimiter, lines = split_off_separator_line(iter(stream))
         header = next(lines, "").rstrip("\r\n")
     cells = [cell.strip('" ') for cell in header.split(delimiter or find_delimiter(header, suffix))]
-    is_text = looks_like_text if suffix != ".txt" else lambda name: name.lower() in TEXT_COLUMNS
-    return bool(delimiter) or (len(cells) > 1 and any(map(is_text, cells)))
+    has_text = any(cell.lower() in TEXT_COLUMNS for cell in cells)
+    if suffix != ".txt":
+        has_text = has_text or any(looks_like_text(cell) for cell in cells if len(cell.split()) <= LONGEST_NAME)
+    return bool(delimiter) or (len(cells) > 1 and has_text)
 
 
 def is_json(sample: bytes) -> bool:

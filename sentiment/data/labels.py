@@ -31,17 +31,18 @@ NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
 
 def canonical_names(names: Iterable[str]) -> tuple[str, ...]:
-    """The names of classes; of two that mean negative and positive, in either order, those of `LABEL_NAMES`.
+    """The names of classes; two that mean negative and positive, in this order, as `LABEL_NAMES`.
 
     >>> canonical_names(["NEG", "POS"]), canonical_names(["LABEL_0", "LABEL_1"]), canonical_names(["1", "2"])
     (('negative', 'positive'), ('negative', 'positive'), ('1', '2'))
-    >>> canonical_names(["POS", "NEG"])
-    ('positive', 'negative')
     """
     found = tuple(names)
-    plain = [name.strip().lower().removeprefix("label_") for name in found]
-    values = [BINARY_VALUES.get(name, UNLABELLED) for name in plain]
-    return tuple(LABEL_NAMES[value] for value in values) if sorted(values) == [0, 1] else found
+    return LABEL_NAMES if read_polarities(found) == [0, 1] else found
+
+
+def read_polarities(names: Iterable[str]) -> list[int]:
+    """0 for each name that means negative, 1 for positive, `UNLABELLED` for another."""
+    return [BINARY_VALUES.get(name.strip().lower().removeprefix("label_"), UNLABELLED) for name in names]
 
 
 def has_polarity(class_names: Sequence[str]) -> bool:
@@ -240,6 +241,9 @@ def align_labels(class_names: Sequence[str], checkpoint_names: Sequence[str], wh
     folded = {name.strip().casefold(): number for name, number in exact.items()}
     if tuple(checkpoint_names) == DIGITS:
         exact |= {name: number for number, name in enumerate(LABEL_NAMES)}
+    polarities = read_polarities(checkpoint_names)
+    if sorted(polarities) == [0, 1]:  # in either order
+        exact |= {LABEL_NAMES[polarity]: number for number, polarity in enumerate(polarities)}
     names = class_names if tuple(class_names) == DIGITS else canonical_names(class_names)
     found = [exact.get(name, folded.get(name.strip().casefold())) for name in names]
     listed = [shorten(", ".join(names), 200) for names in (class_names, checkpoint_names)]

@@ -60,7 +60,7 @@ def check_unseen(model_path: str, test_texts: Sequence[str]) -> None:
             raise InputError(
                 f"the adaptation in {run_dir} read {count_of(seen, 'text')} of the test split: adapt again with "
                 "--target_dataset and the other options of this data (--target_split, --target_max_rows, ...) and the "
-                "same --seed, so that these texts are left out"
+                "same --seed, which leaves these texts out, or split as it did by --split_seed"
             )
         require(
             not seen,

@@ -48,6 +48,7 @@ def test_training_split(audit: dict[str, Any]) -> None:
     assert audit["splits"]["train"] == {
         "rows": 6,
         "labels": {"negative": 3, "positive": 3, "unlabelled": 0},
+        "left_out_by_mapping": 0,
         "empty": 1,
         "duplicates": 2,
         "both_labels": 1,

@@ -194,7 +194,7 @@ def test_no_unlabelled_review_of_imdb_is_in_its_test_split(real_data_dir: str) -
     assert len(forbidden) == 24_798
     corpus = prepare(load_corpus(CorpusArguments(data_dir=real_data_dir)), forbidden=forbidden)
     assert corpus.rows_read == 50_000
-    assert corpus.dropped == {"empty": 0, "duplicates": 497, "in_test": 265}
+    assert corpus.dropped == {"empty": 0, "duplicates": 497, "in_test": 265, "over_max_rows": 0}
     for part in corpus.splits.values():
         assert count_seen(part["key"], hash_keys(forbidden)) == 0
 

@@ -195,7 +195,7 @@ def test_wrong_input_ends_with_one_line(
     for words, message in [
         ([tmp_path, "--dataset", pool, "--output", output], "no model in"),
         ([run, "--dataset", tmp_path / "missing.csv", "--output", output], "no such file"),
-        ([run, "--dataset", rated, "--output", output], "pass --label_column_name stars, or remove it"),
+        ([run, "--dataset", rated, "--output", output], "--label_column_name stars, or --label_column_name none if"),
         ([run, "--dataset", pool, "--split", "test", "--output", output], "nothing to read for --split test"),
         ([run, "--dataset", pool, "--count", 0, "--output", output], "--count 0: at least 1"),
         ([run, "--dataset", pool, "--count", "many", "--output", output], "invalid int value: 'many'"),

@@ -155,7 +155,7 @@ def test_review_text_is_escaped_and_the_page_loads_nothing(write: Write) -> None
     assert "<img" not in markdown
     assert all((attributes["src"] or "").startswith("data:") for tag, attributes in page.found if tag == "img")
     assert not re.search(r"https?:|@import|url\(", html)
-    assert "| negative | 10.0% | 80.0% | 100 |" in markdown  # fixes: row 100, of which A was 90% sure it is positive
+    assert "| negative | 10.0% | 80.0% | 101 |" in markdown  # fixes: A was 90% sure that row 101 is positive
 
 
 @pytest.mark.parametrize(

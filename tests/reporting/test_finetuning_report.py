@@ -335,7 +335,7 @@ def test_errors_have_the_row_of_the_test_split(
     write_run(tmp_path, run, metrics, rows=[10, 771, 12, 13])
     markdown, _ = report_of(tmp_path, tokenizer)
     assert "1 of 4 test texts are misclassified (25.0%)" in markdown
-    line = "| not &lt;img src=x onerror=alert(1)&gt; \\| \\`good\\` # film | negative | positive | 80.0% | 771 |"
+    line = "| not &lt;img src=x onerror=alert(1)&gt; \\| \\`good\\` # film | negative | positive | 80.0% | 772 |"
     assert line in markdown
 
 
