@@ -73,7 +73,8 @@ def test_metrics_of_a_checkpoint(metrics: dict[str, Any]) -> None:
 def test_audit_table() -> None:
     part = {
         "rows": 10, "labels": {"negative": 3, "positive": 6, "unlabelled": 1}, "empty": 0, "duplicates": 2,
-        "left_out_by_mapping": 0, "both_labels": 0, "tokens": {"mean": 5.25, "median": 5.0, "p95": 9.0, "max": 12}, "share_cut": 0.015,
+        "left_out_by_mapping": 0, "both_labels": 0,
+        "tokens": {"mean": 5.25, "median": 5.0, "p95": 9.0, "max": 12}, "share_cut": 0.015,
         "share_unknown": 0.25, "share_cut_by_class": {"negative": 0.5, "positive": 0.0},
     }  # fmt: skip
     unlabelled = part | {"labels": {"negative": 0, "positive": 0, "unlabelled": 10}}
