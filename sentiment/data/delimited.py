@@ -3,8 +3,7 @@
 import csv
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping, Set
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
 
 from sentiment.data.columns import TEXT_COLUMNS
 from sentiment.exceptions import InputError, require
@@ -17,11 +16,32 @@ MOST_VALUES = 1_000  # of a column whose values are compared with the lines of a
 SPACED_QUOTES = re.compile(r'\s+".*"\s*')
 
 
-class Suspect(NamedTuple):
-    """A row with a quoted cell over several lines, each of which has as many cells as the header."""
+class SwallowedRows:
+    """Finds rows inside a quoted cell, by their values, which other rows have in the same column."""
 
-    row: int
-    lines: list[list[str]]
+    def __init__(self, path: str, delimiter: str, width: int):
+        self.path, self.delimiter, self.width = path, delimiter, width
+        self.known: dict[int, set[str]] = {place: set() for place in range(width)}  # values by column
+        self.suspects: list[tuple[int, list[list[str]]]] = []  # row, and cells of each of its lines
+
+    def add(self, row: int, lines: list[str], cells: list[str]) -> None:
+        """Take the lines and cells of a row."""
+        if len(lines) > 1:
+            as_rows = [line.rstrip("\r\n").split(self.delimiter) for line in lines]
+            if self.width > 1 and all(len(line) == self.width for line in as_rows):
+                self.suspects.append((row, as_rows))
+            return
+        for place, values in [*self.known.items()]:
+            values.add(cells[place])
+            if len(values) > MOST_VALUES:
+                del self.known[place]
+
+    def check(self) -> None:
+        """Raise InputError if there are any, once all rows are known."""
+        for row, lines in self.suspects:
+            for place, values in self.known.items():
+                is_suspect = all(line[place] and line[place] in values for line in lines)
+                require(not is_suspect, describe_swallowed_rows(self.path, row, len(lines)))
 
 
 class LineFeed:
@@ -62,14 +82,14 @@ def read_cells(path: str, lines: Iterable[str], delimiter: str) -> Iterator[tupl
     feed = LineFeed(lines)
     reader = csv.reader(feed, delimiter=delimiter, strict=True)
     row, width, has_bare_returns, spaced = 0, 0, False, f'{delimiter} "'
-    known: dict[int, set[str]] = {}  # values by column
-    suspects: list[Suspect] = []
+    swallowed: SwallowedRows | None = None
     while True:
         feed.record = []
         try:
             cells = next(reader)
         except StopIteration:
-            check_suspects(path, suspects, known)
+            if swallowed:
+                swallowed.check()
             return
         except csv.Error as error:
             first, *rest = feed.record
@@ -96,38 +116,29 @@ def read_cells(path: str, lines: Iterable[str], delimiter: str) -> Iterator[tupl
             continue
         if spaced in feed.record[0] and any(map(SPACED_QUOTES.fullmatch, cells)):
             raise InputError(f"{path}: row {row}: a space before a quote makes it part of the cell; remove such spaces")
-        if width and len(feed.record) > 1:
-            if delimiter == "\t":
-                check_swallowed_rows(path, row, feed.record, width)
-            as_rows = [line.rstrip("\r\n").split(delimiter) for line in feed.record]
-            if width > 1 and all(len(line) == width for line in as_rows):
-                suspects.append(Suspect(row, as_rows))
-        elif width:
-            for place, values in [*known.items()]:
-                values.update(cells[place : place + 1])
-                if len(values) > MOST_VALUES:
-                    del known[place]
+        if delimiter == "\t" and width and len(feed.record) > 1:
+            check_swallowed_rows(path, row, feed.record, width)
         if not width:
             width, has_bare_returns = len(cells), feed.record[-1].endswith("\r")
-            known = {place: set() for place in range(width)}
         require(
             len(cells) == width,
             f"{path}: row {row} has {len(cells)} fields where the header has {width}; quote the texts that contain a "
             "delimiter or a line break",
         )
+        if swallowed:
+            swallowed.add(row, feed.record, cells)
+        else:
+            swallowed = SwallowedRows(path, delimiter, width)
         yield row, cells
         row += 1
 
 
-def check_suspects(path: str, suspects: Iterable[Suspect], known: Mapping[int, Set[str]]) -> None:
-    """Raise InputError for a quoted cell whose lines look like rows: they hold known values of the same column."""
-    for suspect in suspects:
-        for place, values in known.items():
-            require(
-                not all(line[place] and line[place] in values for line in suspect.lines),
-                f"{path}: row {suspect.row}: a quote that opens here closes {len(suspect.lines) - 1} lines below, and "
-                "these look like rows; double the quotes inside texts, or quote all texts",
-            )
+def describe_swallowed_rows(path: str, row: int, lines: int) -> str:
+    """The error for a quoted cell over several lines that look like rows."""
+    return (
+        f"{path}: row {row}: a quote that opens here closes {lines - 1} lines below, and these look like rows; double "
+        "the quotes inside texts, or quote all texts"
+    )
 
 
 def unquote(cell: str) -> str:
@@ -145,11 +156,7 @@ def check_swallowed_rows(path: str, row: int, lines: list[str], width: int) -> N
     """Raise InputError where lines that one quoted cell spans look like rows of a table separated by tabs."""
     first, *between, last = (line.count("\t") for line in lines)
     is_suspect = width - 1 in between or (first > 0 and last == width - 1)
-    require(
-        width == 1 or not is_suspect,
-        f"{path}: row {row}: a quote that opens here closes {len(lines) - 1} lines below, and these look like "
-        "rows; double the quotes inside texts, or quote all texts",
-    )
+    require(width == 1 or not is_suspect, describe_swallowed_rows(path, row, len(lines)))
 
 
 def split_off_separator_line(lines: Iterator[str]) -> tuple[str, Iterator[str]]:
