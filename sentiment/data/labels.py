@@ -134,6 +134,18 @@ def parse_label_mapping(value: str | Mapping[Any, Any] | None) -> dict[str, str 
     return mapping
 
 
+def fold_mapping(mapping: Mapping[str, str | None]) -> dict[str, str | None]:
+    """The mapping without regard to case; the name of a class is its label too, unless it is a number.
+
+    A number may be another label.
+
+    >>> fold_mapping({"1": "Bad", "2": "3"})
+    {'bad': 'Bad', '1': 'Bad', '2': '3'}
+    """
+    names = {name.casefold(): name for name in mapping.values() if name and not NUMBER.fullmatch(name)}
+    return {**names, **{label.casefold(): name for label, name in mapping.items()}}
+
+
 def encode_labels(
     where: str,
     counts: Mapping[str, Mapping[str | None, int]],
@@ -158,11 +170,7 @@ def encode_labels(
     """
     declared = [plain_label(name) or name for name in declared]  # as the labels of rows are
     ids, names = {}, {name.casefold(): name for name in declared if not options.mapping}
-    given = options.mapping or {}
-    # The name of a class is its label too, unless it is a number, which may be another label.
-    mapping: dict[str, str | None] = {}
-    mapping |= {name.casefold(): name for name in given.values() if name and not NUMBER.fullmatch(name)}
-    mapping |= {label.casefold(): name for label, name in given.items()}
+    mapping = fold_mapping(options.mapping or {})
     unlabelled = plain_label(options.unlabelled_value)
     found = {label: split for split, labels in counts.items() for label in labels if label is not None}
     for label, split in found.items():

@@ -49,10 +49,10 @@ def compare(
     """Compare the folders of two fine-tunings, tested on the same rows; write verdict.json, a report and figures.
 
     With `dataset`, both are tested on its labelled rows instead, without those whose text was among the labelled ones
-    of a run; `reading` are arguments of `load_labelled_rows`. The verdict is on `metric`, one of `METRICS`, by
-    default that by which both runs chose their checkpoint, else accuracy. With
-    `label_issues`, folders of `audit_label_issues`, there is a second one without the test rows whose label they
-    suspect to be wrong. With `behaviour`, a folder of behaviour tests of both runs, the report has their failure rates.
+    of a run; `reading` are arguments of `load_labelled_rows`. The verdict is on `metric`, one of `METRICS`, by default
+    that by which both runs chose their checkpoint, else accuracy. With `label_issues`, folders of `audit_label_issues`,
+    there is a second one without the test rows whose label they suspect to be wrong. With `behaviour`, a folder of
+    behaviour tests of both runs, the report has their failure rates.
     Returns the content of verdict.json: the verdict as a `sentence`, the `better` run ("a", "b" or None), and more. An
     earlier comparison in `output_dir` is replaced; for anything else there, or runs that cannot be compared, raises
     InputError and writes nothing.
@@ -64,35 +64,20 @@ def compare(
     first, second = read_finished_run(Path(run_a)), read_finished_run(Path(run_b))
     metric = metric or choose_metric(first, second)
     check_metric(metric, first.class_names)
-    labelled = None
     require(not (dataset and label_issues), "--label_issues is for the test rows of the runs: omit --dataset")
     if dataset:
-        from sentiment.data.labelled_rows import load_labelled_rows
-        from sentiment.pipelines.evaluation import evaluate_run  # imports torch
-        from sentiment.runs.lineage import describe_seen_texts, find_new_texts  # imports datasets
-
-        check_same_classes(first, second)
-        labelled = load_labelled_rows(dataset, first.class_names, **reading)
-        is_new = find_new_texts([str(first.folder), str(second.folder)], labelled.texts)
-        problem = f"{labelled.dataset}: every text is among the labelled ones of {run_a} or {run_b}: name new reviews"
-        require(bool(is_new.any()), problem)
-        labelled = replace(labelled, rows=labelled.rows.select(np.flatnonzero(is_new)))
-        first, second = evaluate_run(first, labelled), evaluate_run(second, labelled)
+        first, second, tested = evaluate_on_new_rows(first, second, dataset, reading)
     else:
         check_same_test(first, second)
+        tested = {"dataset": None}
     comparison = compare_finished_runs(first, second, read_tokenizer(first), metric)
-    comparison |= {"dataset": labelled.dataset, "split": labelled.split} if labelled else {"dataset": None}
+    comparison["warnings"] += tested.pop("warnings", [])
+    comparison |= tested
     if label_issues:
         lists = [label_issues] if isinstance(label_issues, (str, Path)) else label_issues
         comparison["without_label_issues"] = compare_without_issues(first, second, [*map(Path, lists)], metric)
     if behaviour:
         comparison["behaviour"] = read_behaviour(Path(behaviour), [first, second])
-    if labelled:
-        if left_out := int((~is_new).sum()):
-            about = "among the labelled ones of the runs, whether for training, validation or test"
-            comparison["warnings"].append(f"{left_out:,} of {len(is_new):,} texts are left out: they are {about}.")
-        seen = (describe_seen_texts(str(run.folder), labelled.texts) for run in (first, second))
-        comparison["warnings"] += dict.fromkeys(sentence for sentences in seen for sentence in sentences)
     for name in reversed(WRITTEN_FILES):
         (output / name).unlink(missing_ok=True)
     output.mkdir(parents=True, exist_ok=True)
@@ -101,6 +86,33 @@ def compare(
     write_comparison_report(output, comparison, metrics, adaptations)
     write_json(output / "verdict.json", comparison)
     return comparison
+
+
+def evaluate_on_new_rows(
+    run_a: FinishedRun, run_b: FinishedRun, dataset: str, reading: dict[str, Any]
+) -> tuple[FinishedRun, FinishedRun, dict[str, Any]]:
+    """Both runs as tested on a dataset's labelled rows whose text neither has a label for; source, split and warnings.
+
+    Raises:
+        InputError: the runs have different classes, or no row is new.
+    """
+    from sentiment.data.labelled_rows import load_labelled_rows
+    from sentiment.pipelines.evaluation import evaluate_run  # imports torch
+    from sentiment.runs.lineage import describe_seen_texts, find_new_texts  # imports datasets
+
+    check_same_classes(run_a, run_b)
+    folders = [str(run.folder) for run in (run_a, run_b)]
+    labelled = load_labelled_rows(dataset, run_a.class_names, **reading)
+    is_new = find_new_texts(folders, labelled.texts)
+    problem = f"{dataset}: every text is among the labelled ones of {' or '.join(folders)}: name new reviews"
+    require(bool(is_new.any()), problem)
+    labelled = replace(labelled, rows=labelled.rows.select(np.flatnonzero(is_new)))
+    warnings = dict.fromkeys(sentence for folder in folders for sentence in describe_seen_texts(folder, labelled.texts))
+    if left_out := int((~is_new).sum()):
+        about = "among the labelled ones of the runs, whether for training, validation or test"
+        warnings[f"{left_out:,} of {len(is_new):,} texts are left out: they are {about}."] = None
+    tested = {"dataset": labelled.dataset, "split": labelled.split, "warnings": [*warnings]}
+    return evaluate_run(run_a, labelled), evaluate_run(run_b, labelled), tested
 
 
 def choose_metric(run_a: FinishedRun, run_b: FinishedRun) -> str:
