@@ -38,12 +38,8 @@ def audit(flags: Sequence[str]) -> None:
     from sentiment.config.arguments import AuditArguments, DataArguments
     from sentiment.config.parsing import parse_arguments
     from sentiment.config.recorded_options import list_changed_options
-    from sentiment.data.finetuning_data import (
-        audit_published,
-        audit_reviews,
-        describe_suspicious_classes,
-        load_split_reviews,
-    )
+    from sentiment.data.finetuning_data import audit_published, audit_reviews, load_split_reviews
+    from sentiment.data.suspicious_classes import describe_suspicious_classes
     from sentiment.models.loading import load_tokenizer
     from sentiment.models.model_folder import resolve_model
     from sentiment.reporting.terminal import render_audit

@@ -8,8 +8,9 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import train_test_split
 
-from sentiment.data.labels import find_misspelt_classes, shorten, suggest_mapping
+from sentiment.data.labels import shorten
 from sentiment.data.leaks import find_containers
+from sentiment.data.suspicious_classes import find_misspelt_classes, suggest_mapping
 from sentiment.exceptions import require
 
 

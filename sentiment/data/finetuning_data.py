@@ -1,8 +1,6 @@
 """The data of a fine-tuning, from its options: loaded, cleaned, split, audited, tokenized."""
 
-import shlex
 import sys
-from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +13,11 @@ from sentiment.data.assignment import sample_training_rows
 from sentiment.data.audit import audit_splits
 from sentiment.data.columns import list_names
 from sentiment.data.hub import find_revisions
-from sentiment.data.labels import LabelOptions, find_misspelt_classes, parse_label_mapping, shorten, suggest_mapping
+from sentiment.data.labels import LabelOptions, parse_label_mapping, shorten
 from sentiment.data.languages import choose_language
 from sentiment.data.sources import list_columns, load_reviews
 from sentiment.data.splits import SplitReviews, UnlabelledError, add_keys, split_reviews
+from sentiment.data.suspicious_classes import describe_suspicious_classes
 from sentiment.data.tokenization import tokenize_reviews
 from sentiment.environment import is_main_process
 from sentiment.exceptions import InputError
@@ -26,7 +25,6 @@ from sentiment.exceptions import InputError
 SHOWN_CLASSES = 10  # in a line
 UNKNOWN_SHARE = 0.05  # of the tokens, above which a model is called unsuitable
 FEW_ROWS = 10  # of a class in the test split, below which its scores say little
-MISSING_VALUES = {"null", "none", "n/a", "na", "#n/a", "<na>", "nil", "-", "?"}
 DROP_REASONS = {
     "empty": "without a text after cleaning",
     "unlabelled": "unlabelled",
@@ -79,22 +77,6 @@ def describe_unknown_tokens(audit: dict[str, Any]) -> str:
     share = audit["splits"]["train"]["share_unknown"]
     advice = "choose one for their language, such as a multilingual one"
     return f"{share:.0%} of the tokens are unknown to this model: {advice}" if share > UNKNOWN_SHARE else ""
-
-
-def describe_suspicious_classes(audit: dict[str, Any]) -> list[str]:
-    """The classes whose names look like misspellings of others, or like missing values, and what to do about each."""
-    counts: Counter[str] = Counter()
-    for part in audit["splits"].values():
-        counts.update({name: count for name, count in part["labels"].items() if name != "unlabelled"})
-    pairs = find_misspelt_classes(counts)
-    found = ", ".join(f"{name!r} ({counts[name]:,} rows) is one letter from {other!r}" for name, other in pairs.items())
-    advice = f"if that is a misspelling, join them: {suggest_mapping(counts, pairs)}"
-    misspelt = [f"class {shorten(found, 200)}: {advice}"] if found else []
-    return misspelt + [
-        f"class {name!r} ({count:,} rows): if that is a missing value, pass --unlabelled_value {shlex.quote(name)}"
-        for name, count in counts.items()
-        if name.lower() in MISSING_VALUES
-    ]
 
 
 def describe_small_classes(audit: dict[str, Any]) -> str:

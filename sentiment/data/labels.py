@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
-from itertools import takewhile
 from typing import Any
 
 from sentiment.exceptions import InputError, require
@@ -22,7 +21,6 @@ UNLABELLED = -1
 LEFT_OUT = -2  # by --label_mapping
 MASKED = "-1"  # the label of every row of a test split whose labels are not published
 MAX_CLASSES = 1000
-MISSPELT_LENGTH = 4  # letters of names that are compared for misspellings
 UNCERTAIN = "uncertain"  # the label of an answer that is withheld
 PROBABILITY_PREFIX = "p_"  # of the column with the probability of a class, in every output
 # Of a number column with missing values, which pandas writes as 1.0, and a spreadsheet in many countries as 1,0.
@@ -261,47 +259,6 @@ def align_labels(class_names: Sequence[str], checkpoint_names: Sequence[str], wh
         "which --label_mapping can give them",
     )
     return [number for number in found if number is not None]
-
-
-def find_misspelt_classes(counts: Mapping[str, int]) -> dict[str, str]:
-    """Rare classes by the name of a common one that theirs differs from by one letter, as misspelt labels do.
-
-    Rare is a fifth of the other's rows or fewer.
-
-    >>> find_misspelt_classes({"positive": 500, "postive": 3, "negative": 400, "class1": 5, "class2": 100})
-    {'postive': 'positive'}
-    """
-    common = [(name, count) for name, count in counts.items() if len(name) >= MISSPELT_LENGTH]
-    return {
-        name: other
-        for name, count in common
-        for other, rows in common
-        if 0 < 5 * count <= rows and differs_by_one_letter(name.casefold(), other.casefold())
-    }
-
-
-def suggest_mapping(names: Iterable[str], misspelt: Mapping[str, str]) -> str:
-    """The option that joins misspelt classes; without its value if there are none, or a name holds one of its signs.
-
-    >>> suggest_mapping(["bad", "good", "goood"], {"goood": "good"})
-    '--label_mapping bad=bad,good=good,goood=good'
-    """
-    value = ",".join(f"{name}={misspelt.get(name, name)}" for name in names)
-    is_plain = len(value) <= 200 and re.fullmatch(r"[\w.+=,-]+", value) and value.count("=") == value.count(",") + 1
-    return f"--label_mapping {value}" if misspelt and is_plain else "--label_mapping"
-
-
-def differs_by_one_letter(name: str, other: str) -> bool:
-    """Whether a letter was added, left out or replaced, or two neighbours swapped.
-
-    >>> differs_by_one_letter("positive", "postiive"), differs_by_one_letter("class1", "class2")
-    (True, False)
-    """
-    for _ in range(2):  # without what they have in common at the start, then at the end
-        equal = sum(1 for _ in takewhile(lambda letters: letters[0] == letters[1], zip(name, other, strict=False)))
-        name, other = name[equal:][::-1], other[equal:][::-1]
-    is_swapped = len(name) == 2 and name == other[::-1]
-    return f"{name}{other}".isalpha() and (is_swapped or max(len(name), len(other)) == 1)
 
 
 def shorten(text: str, length: int = 60) -> str:
