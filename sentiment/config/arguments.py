@@ -202,8 +202,9 @@ class AdaptationArguments(RunArguments):
     objective: str = option(
         "mlm",
         "What to train for. mlm: masked language modelling. contrastive: two views of a review have similar pooler "
-        "outputs, others have not (SimCSE). mlm+contrastive: both. supervised_contrastive: labelled reviews of one "
-        "class have similar pooler outputs (SupCon), on the training split of --target_dataset alone.",
+        "outputs, others have not (SimCSE). mlm+contrastive: both. polarity: reviews whose words are of the same "
+        "sentiment by a lexicon have similar pooler outputs, English only. supervised_contrastive: labelled reviews of "
+        "one class have similar pooler outputs (SupCon), on the training split of --target_dataset alone.",
     )
     mlm_probability: float = option(0.15, "Share of tokens to mask and predict.")
     mlm_weight: float = option(0.1, "With mlm+contrastive: weight of the masked-language-model loss in the sum.")

@@ -4,6 +4,7 @@ from sentiment.objectives.contrastive import ContrastiveLearning
 from sentiment.objectives.joint import JointLearning
 from sentiment.objectives.masked_language_modeling import MaskedLanguageModeling
 from sentiment.objectives.objective import Description, Objective
+from sentiment.objectives.polarity import PolarityLearning
 from sentiment.objectives.supervised_contrastive import SupervisedContrastiveLearning
 
 __all__ = ["OBJECTIVES", "Description", "Objective"]
@@ -12,5 +13,6 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "mlm": MaskedLanguageModeling,
     "contrastive": ContrastiveLearning,
     "mlm+contrastive": JointLearning,
+    "polarity": PolarityLearning,
     "supervised_contrastive": SupervisedContrastiveLearning,
 }

@@ -23,15 +23,12 @@ from sentiment.training.views import LabelledCollator
 DEFAULT_DATASETS = CorpusArguments().dataset_name
 
 
-class SupervisedContrastiveLearning(Contrast):
+class ClassContrast(Contrast):
     """Texts of one class have similar pooler outputs: SupCon, Khosla et al. 2020 (arXiv:2004.11362).
 
-    As SetFit (arXiv:2209.11055) it prepares a classifier with the labels that it is trained on next; pairs are those of
-    a batch, which has as many rows of each class. It reads the training split of `--target_dataset` alone, of which it
-    holds a part out, and of that no more than `--target_max_train_samples`.
+    Pairs are those of a batch, which has as many rows of each class. Subclasses give the rows their `labels`.
     """
 
-    reads_labels = True
     balances_labels = True
     options = frozenset({"temperature"})
     description = Description(
@@ -54,29 +51,6 @@ class SupervisedContrastiveLearning(Contrast):
         "their cosine similarity.",
         hub_tag="sentence-embedding",
     )
-
-    def list_datasets(self, data_args: CorpusArguments) -> list[str]:
-        """The labelled dataset; raises InputError if there is none, or others are named for training."""
-        name = f"--objective {self.args.objective}"
-        require(not data_args.streaming, f"--streaming: {name} reads labelled rows, which are kept in memory")
-        target = build_target_arguments(data_args)
-        require(target is not None, f"{name} needs labelled reviews: name them with --target_dataset")
-        assert target is not None
-        require(
-            data_args.dataset_name in (DEFAULT_DATASETS, [target.dataset_name]),
-            f"--dataset {' '.join(data_args.dataset_name)}: {name} is trained on the labelled rows of --target_dataset "
-            f"({target.dataset_name}) alone: omit --dataset",
-        )
-        return [target.dataset_name]
-
-    def compute_fingerprints(self, data_args: CorpusArguments) -> dict[str, str]:
-        """Fingerprints of the labelled rows as they are now."""
-        return compute_fingerprints(load_labelled_splits(data_args, self.args))
-
-    def prepare_data(self, data_args: CorpusArguments, tokenizer: PreTrainedTokenizerBase) -> AdaptationData:
-        """The labelled rows, with a part of each class held out."""
-        self.list_datasets(data_args)
-        return prepare_labelled_data(data_args, self.args, tokenizer)
 
     def load_model(
         self, model_path: str, preprocessing: dict[str, Any] | None = None, revision: str | None = None
@@ -109,3 +83,37 @@ class SupervisedContrastiveLearning(Contrast):
             "uniformity": compute_uniformity(anchors),
             "compared_texts": len(labels),
         }
+
+
+class SupervisedContrastiveLearning(ClassContrast):
+    """Labelled texts of one class have similar pooler outputs.
+
+    As SetFit (arXiv:2209.11055) it prepares a classifier with the labels that it is trained on next. It reads the
+    training split of `--target_dataset` alone, of which it holds a part out, and of that no more than
+    `--target_max_train_samples`.
+    """
+
+    reads_labels = True
+
+    def list_datasets(self, data_args: CorpusArguments) -> list[str]:
+        """The labelled dataset; raises InputError if there is none, or others are named for training."""
+        name = f"--objective {self.args.objective}"
+        require(not data_args.streaming, f"--streaming: {name} reads labelled rows, which are kept in memory")
+        target = build_target_arguments(data_args)
+        require(target is not None, f"{name} needs labelled reviews: name them with --target_dataset")
+        assert target is not None
+        require(
+            data_args.dataset_name in (DEFAULT_DATASETS, [target.dataset_name]),
+            f"--dataset {' '.join(data_args.dataset_name)}: {name} is trained on the labelled rows of --target_dataset "
+            f"({target.dataset_name}) alone: omit --dataset",
+        )
+        return [target.dataset_name]
+
+    def compute_fingerprints(self, data_args: CorpusArguments) -> dict[str, str]:
+        """Fingerprints of the labelled rows as they are now."""
+        return compute_fingerprints(load_labelled_splits(data_args, self.args))
+
+    def prepare_data(self, data_args: CorpusArguments, tokenizer: PreTrainedTokenizerBase) -> AdaptationData:
+        """The labelled rows, with a part of each class held out."""
+        self.list_datasets(data_args)
+        return prepare_labelled_data(data_args, self.args, tokenizer)

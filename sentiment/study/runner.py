@@ -59,6 +59,7 @@ def run_study(argv: Sequence[str]) -> dict[str, Any] | None:
     try:
         plan = build_study_plan(argv)
         adaptations = [planned.folder.name for planned in plan.adaptations]
+        adaptations += [path.parent.name for path in plan.folder.glob("*/run.json")]  # also of other --arms
         check_output_dir(plan.folder, "study", (*WRITTEN_FILES, *WRITTEN_FOLDERS, *adaptations), ["logs"])
         data = plan.data  # raises InputError before anything is written
         check_sources(plan)

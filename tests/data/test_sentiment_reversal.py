@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from sentiment.data.augmentation.antonyms import list_groups, load_antonyms
 from sentiment.data.augmentation.lexicon import TOPICAL
+from sentiment.data.augmentation.sentiment_rating import rate_sentiment
 from sentiment.data.augmentation.sentiment_reversal import find_reversal, reverse_sentiment
 from sentiment.demo.embedded import fetch_lexicon
 
@@ -144,3 +145,20 @@ def test_long_texts_take_linear_time() -> None:
 
     measure(10)
     assert measure(4000) < 12 * measure(1000) + 0.05
+
+
+@pytest.mark.parametrize(
+    ("text", "rating"),
+    [
+        ("It is set in Paris.", 0.0),
+        ("A good film", 1.9),
+        ("A good, great film", 1.9 + 3.1),
+        ("GOOD but horrible", 1.9 - 2.5),
+        ("it isn't good", -0.74 * 1.9),
+        ("not only good but great", 1.9 + 3.1),
+        ("It is not long. Good", 1.9),  # the negation is of another clause
+        ("a good deal of war", 0.0),
+    ],
+)
+def test_ratings_are_those_of_vader_turned_by_negations(text: str, rating: float) -> None:
+    assert rate_sentiment(text) == pytest.approx(rating)

@@ -26,6 +26,7 @@ from sentiment.data.finetuning_data import load_split_reviews
 from sentiment.data.labelled_adaptation import choose_held_out, load_probe_data, prepare_labelled_data
 from sentiment.exceptions import InputError, TrainingInterrupted
 from sentiment.models.classifier import load_classifier
+from sentiment.objectives.polarity import PolarityLearning
 from sentiment.pipelines import adaptation
 from sentiment.pipelines.adaptation import AdaptationRun
 from sentiment.pipelines.finetuning import FinetuningRun
@@ -38,6 +39,7 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     "augmented": {"objective": "contrastive", "contrastive_positives": ["delete", "swap"]},
     "mean": {"objective": "contrastive", "contrastive_target": "mean"},
     "joint": {"objective": "mlm+contrastive", "hard_negatives": True},
+    "polarity": {"objective": "polarity", "temperature": 0.2},
     "supervised": {"objective": "supervised_contrastive", "temperature": 0.2},
 }
 OPPOSITES = {"good": "bad", "fine": "awful", "great": "dull", "moving": "boring", "funny": "tired", "bright": "empty"}
@@ -248,6 +250,8 @@ def test_without_labels_there_is_no_probe(run: Run, tmp_path: Path) -> None:
         ({"objective": "contrastive", "mlm_probability": 0.3}, "--mlm_probability 0.3: --objective contrastive"),
         ({"objective": "contrastive", "gradient_accumulation_steps": 2}, "--gradient_accumulation_steps 2: with"),
         ({"objective": "contrastive", "batch_size": 1}, "--batch_size 1: .* two texts"),
+        ({"objective": "polarity", "streaming": True}, "--streaming: --objective polarity rates all texts before"),
+        ({"objective": "polarity", "hard_negatives": True}, "--hard_negatives True: --objective polarity has no such"),
         ({"objective": "supervised_contrastive", "dataset_name": ["x.txt"]}, "--dataset x.txt: .*omit --dataset"),
         ({"objective": "supervised_contrastive", "target_dataset": "none"}, "needs labelled reviews.*--target_dataset"),
         ({"objective": "supervised_contrastive", "streaming": True}, "--streaming: .*labelled rows"),
@@ -260,6 +264,56 @@ def test_options_that_an_objective_cannot_honour(
     with pytest.raises(InputError, match=message):
         run(**options)
     assert not (tmp_path / "run" / "run.json").exists()
+
+
+class TestPolarity:
+    """Which texts have a polarity, and which are trained on."""
+
+    @pytest.fixture
+    def prepare(self, tmp_path: Path, tiny_bert: Path) -> Callable[[list[str]], Any]:
+        """`prepare(texts)`: what the objective reads of these texts, half of which are held out."""
+        args = AdaptationArguments(output_dir=str(tmp_path), objective="polarity")
+
+        def prepare_texts(texts: list[str]) -> Any:
+            path = tmp_path / "texts.txt"
+            path.write_text("\n".join(texts), encoding="utf-8")
+            corpus_args = CorpusArguments(
+                dataset_name=[str(path)], target_dataset="none", validation_split_percentage=50
+            )
+            return PolarityLearning(args).prepare_data(corpus_args, AutoTokenizer.from_pretrained(tiny_bert))
+
+        return prepare_texts
+
+    def test_texts_without_sentiment_are_left_out(self, prepare: Callable[[list[str]], Any]) -> None:
+        good = [f"the film is great and this is scene {number}" for number in range(10)]
+        bad = [f"that film is not great but this is scene {number}" for number in range(10)]
+        neutral = [f"the film and this scene {number}" for number in range(10)]
+        data = prepare([*good, *bad, *neutral])
+        found = {row["text"]: row["labels"] for part in (data.train, data.validation) for row in part}
+        assert found == dict.fromkeys(good, 1) | dict.fromkeys(bad, 0)
+        assert data.audit["texts"] == {"train": len(data.train), "validation": len(data.validation)}
+        labels = data.train["labels"][:]
+        assert data.audit["polarities"] == {"negative": labels.count(0), "positive": labels.count(1)}
+        assert data.audit["tokens"]["train"] == sum(map(len, data.train["input_ids"]))
+
+    @pytest.mark.parametrize(
+        ("texts", "message"),
+        [
+            (
+                [f"Der Film {number} ist ein guter Film" for number in range(10)],
+                "the lexicon of words of sentiment is",
+            ),
+            (
+                ["the film and that is this"] * 11 + ["it is great"],
+                "of 6 train texts, .* are needed: pass more",
+            ),
+        ],
+    )
+    def test_texts_that_cannot_be_rated_are_refused(
+        self, prepare: Callable[[list[str]], Any], texts: list[str], message: str
+    ) -> None:
+        with pytest.raises(InputError, match=message):
+            prepare([f"{text} {number}" for number, text in enumerate(texts)])
 
 
 def test_views_without_dropout_are_equal_and_refused(run: Run, tiny_bert: Path) -> None:

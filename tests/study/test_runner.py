@@ -350,6 +350,19 @@ def test_wrong_input_is_one_line_and_exit_code_2(capsys: Capture) -> None:
     assert capsys.readouterr().err == "error: cannot read no_such.yaml: No such file or directory\n"
 
 
+def test_an_adaptation_of_other_arms_may_be_in_the_folder(
+    write_study_file: Callable[..., list[str]], tmp_path: Path, started_runs: list[str]
+) -> None:
+    adaptations = {"own": {"objective": "contrastive", "contrastive_target": "mean", "batch_size": 32}}
+    arms = {"e2e": None, "own": {"adaptation": "own"}}
+    run_study(write_study_file(seeds=[1], budgets=[40], arms=arms, strategies=["e2e", "own"], adaptations=adaptations))
+    assert started_runs == ["own", "e2e_40_1", "own_40_1"]
+    words = write_study_file(seeds=[1], budgets=[40], arms=arms, strategies=["e2e", "own"], adaptations=adaptations)
+    assert run_study([*words, "--arms", "e2e"]) is not None
+    assert len(started_runs) == 3
+    assert (tmp_path / "study" / "own" / "run.json").is_file()
+
+
 def test_a_folder_with_other_files_is_refused(
     write_study_file: Callable[..., list[str]], tmp_path: Path, started_runs: list[str]
 ) -> None:
