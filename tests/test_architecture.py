@@ -40,10 +40,10 @@ def test_imports_point_down(path: Path) -> None:
 
 
 # Files that may know a class by its name or place: the labels, the embedded sentences, the default of a new model, the
-# metrics that two classes alone have, and the page's colours.
+# metrics that two classes alone have, the polarity of words, and the page's colours.
 KNOWS_TWO_CLASSES = {
     *("data/labels.py", "data/sources.py", "models/classifier.py", "evaluation/significance.py"),
-    "serving/page/page.js",
+    *("objectives/polarity.py", "serving/page/page.js"),
 }
 TWO_CLASSES = re.compile(r"\[(:|\.\.\.), ?1\]|LABEL_NAMES|[\"'](positive|negative)[\"']|num_labels ?= ?2|2, 2, 2")
 

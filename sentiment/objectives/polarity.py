@@ -11,13 +11,13 @@ from transformers import PreTrainedTokenizerBase
 from sentiment.config.arguments import CorpusArguments
 from sentiment.data.adaptation_data import AdaptationData
 from sentiment.data.augmentation.sentiment_rating import rate_sentiment
+from sentiment.data.labels import LABEL_NAMES
 from sentiment.data.languages import find_language, is_english
 from sentiment.environment import is_main_process
 from sentiment.exceptions import require
 from sentiment.objectives.contrastive import sample_texts
 from sentiment.objectives.supervised_contrastive import ClassContrast
 
-POLARITIES = ("negative", "positive")
 LOWEST_RATING = 1.0  # without its sign, of a text that has a polarity: half of that of a word such as "good" (1.9)
 FEWEST_TEXTS = 2  # of each polarity: a text without another one of its polarity has no loss
 
@@ -79,7 +79,7 @@ class PolarityLearning(ClassContrast):
                 f"{name}: of {len(splits[split]):,} {split} texts, {negative:,} are negative and {positive:,} positive "
                 f"by their words, and {FEWEST_TEXTS} of each are needed: pass more reviews",
             )
-        polarities = dict(zip(POLARITIES, counts["train"].tolist(), strict=True))
+        polarities = dict(zip(LABEL_NAMES, counts["train"].tolist(), strict=True))
         if is_main_process():
             shares = " and ".join(f"{count:,} are {polarity}" for polarity, count in polarities.items())
             print(f"polarity: of {len(data.train):,} training texts, {shares} by their words", file=sys.stderr)
