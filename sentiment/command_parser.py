@@ -58,7 +58,8 @@ EXIT_CODES = (
 class CommandParser(argparse.ArgumentParser):
     """A parser whose errors are one line, and which names the nearest known option before it asks for missing ones.
 
-    One without options of its own leaves them to another parser.
+    In names of options, dashes and underscores are the same. One without options of its own leaves them to another
+    parser.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -71,6 +72,17 @@ class CommandParser(argparse.ArgumentParser):
         self.option_strings += action.option_strings
         return action
 
+    def spell_options(self, words: Sequence[str]) -> list[str]:
+        """The words, with options in the spelling in which they are known."""
+        end = words.index("--") if "--" in words else len(words)
+        known = {name.replace("_", "-"): name for name in self.option_strings}
+        pairs = [(word, *word.partition("=")) for word in words[:end]]
+        spelled = [
+            known.get(name.replace("_", "-"), name) + equals + value if word.startswith("--") else word
+            for word, name, equals, value in pairs
+        ]
+        return [*spelled, *words[end:]]
+
     def check_options(self, words: Sequence[str]) -> None:
         """Ends the command at an option that is unknown."""
         for word in words[: words.index("--")] if "--" in words else words:
@@ -81,8 +93,9 @@ class CommandParser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse's, after `check_options`: of all commands, the words before the command."""
-        self.check_options(args[:1] if args and args[0] in COMMANDS else args or [])
-        return super().parse_known_args(args, namespace)
+        words = self.spell_options(args or [])
+        self.check_options(words[:1] if words and words[0] in COMMANDS else words)
+        return super().parse_known_args(words, namespace)
 
     def error(self, message: str) -> NoReturn:
         """Prints one line, and exits with code 2."""

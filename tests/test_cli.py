@@ -12,6 +12,7 @@ import pytest
 
 import sentiment
 from sentiment.cli import main, run_command
+from sentiment.command_parser import build_parser
 from sentiment.demo import embedded
 from sentiment.exceptions import InputError
 from sentiment.inference.predictor import Predictor
@@ -393,6 +394,14 @@ def test_no_command_and_unknown_words(refused: Callable[..., str]) -> None:
         assert f"unknown option '--{option} 8': see --help (did you mean '--{known}'?)" in line
     line = refused("train", "--config", "run.yaml")
     assert "unknown option '--config run.yaml': pass the YAML file before all flags, without an option" in line
+
+
+@pytest.mark.parametrize("words", [["--abstain_below", "0.5"], ["--abstain-below=0.5"]])
+def test_dashes_and_underscores_are_the_same_in_names_of_options(words: list[str]) -> None:
+    parser = build_parser()
+    for command in ("serve", "predict"):
+        assert parser.parse_args([command, "x", *words]).abstain_below == 0.5
+    assert parser.parse_args(["predict", "x", "--", "--abstain-below"]).texts == ["--abstain-below"]
 
 
 def test_a_text_may_look_like_an_option(tiny_classifier: Path, capsys: Capture) -> None:
