@@ -1,6 +1,6 @@
 """Contrastive learning through the pooler: SimCSE, with hard negatives of reversed sentiment if asked for."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -236,19 +236,27 @@ class ContrastiveLearning(Contrast):
 
 
 def compute_group_losses(size: int, temperature: float, *parts: np.ndarray) -> np.ndarray:
-    """The InfoNCE loss of each row among those of its group, as many as a batch of training has.
+    """The InfoNCE loss of each row among those of its group.
 
-    `parts` are keys, anchors, positives and, if there are any, hard negatives and which rows have one. The last group
-    is joined to the one before: with fewer negatives, its loss would be lower.
+    `parts` are keys, anchors, positives and, if there are any, hard negatives and which rows have one.
     """
-    count = len(parts[0])
-    bounds = [*range(0, max(1, count - size + 1), size), count]
     losses = []
-    for start, end in pairwise(bounds):
+    for start, end in split_groups(len(parts[0]), size):
         keys, anchors, positives, *hard = (torch.from_numpy(np.ascontiguousarray(part[start:end])) for part in parts)
         negatives, has_negative = hard or (None, None)
         losses.append(compute_info_nce(anchors, positives, keys, temperature, negatives, has_negative).numpy())
     return np.concatenate(losses)
+
+
+def split_groups(count: int, size: int) -> Iterable[tuple[int, int]]:
+    """Start and end of groups of as many rows as a batch of training has, so that losses can be compared.
+
+    The last group is joined to the one before: with fewer negatives, its loss would be lower.
+
+    >>> [*split_groups(11, 4)]
+    [(0, 4), (4, 11)]
+    """
+    return pairwise([*range(0, max(1, count - size + 1), size), count])
 
 
 def sample_texts(texts: Dataset, seed: int) -> Dataset:

@@ -15,7 +15,7 @@ from sentiment.evaluation.similarity import compute_class_alignment, compute_uni
 from sentiment.exceptions import require
 from sentiment.models.contrastive import SupervisedContrastiveEncoder, load_contrastive_encoder
 from sentiment.models.contrastive_losses import compute_supervised_contrastive
-from sentiment.objectives.contrastive import Contrast
+from sentiment.objectives.contrastive import Contrast, split_groups
 from sentiment.objectives.objective import Description
 from sentiment.training.batches import EpochTracker
 from sentiment.training.views import LabelledCollator
@@ -73,11 +73,13 @@ class ClassContrast(Contrast):
         keys, anchors = cast(tuple[np.ndarray, ...], prediction.predictions)
         order = np.argsort(keys, kind="stable")
         anchors, labels = anchors[order], np.asarray(prediction.label_ids)[order]
-        rows = torch.from_numpy(np.ascontiguousarray(anchors))
-        losses = compute_supervised_contrastive(rows, rows, torch.from_numpy(labels), self.args.temperature)
+        losses = []
+        for start, end in split_groups(len(labels), self.args.global_batch_size or len(labels)):
+            rows, classes = (torch.from_numpy(np.ascontiguousarray(part[start:end])) for part in (anchors, labels))
+            losses.append(compute_supervised_contrastive(rows, rows, classes, self.args.temperature))
         places, _ = find_nearest(anchors, anchors, excludes_self=True)
         return {
-            "loss": float(losses.mean()),
+            "loss": float(torch.cat(losses).mean()),
             "accuracy": float((labels[places] == labels).mean()),
             "alignment": compute_class_alignment(anchors, labels),
             "uniformity": compute_uniformity(anchors),

@@ -122,6 +122,7 @@ def test_a_run_learns_and_all_that_it_leaves_can_be_used(
     FinetuningRun("finetune", ModelArguments(model_name_or_path=str(folder)), data_args, args).execute()
     adaptation_of = read(tmp_path / "finetune/run.json")["adaptation"]
     assert (adaptation_of["objective"], adaptation_of["test_texts_seen"]) == (words, 0)
+    assert ("those without a polarity were left out" in (folder / "report.md").read_text()) == (name == "polarity")
     kind = "labelled reviews of the training split" if name == "supervised" else "unlabelled reviews"
     assert kind in " ".join((tmp_path / "finetune/report.md").read_text(encoding="utf-8").split())
 
@@ -196,8 +197,10 @@ def test_two_processes_are_one_with_the_same_batch(
         assert read(two / "run.json")["hardware"]["processes"] == 2
         alone, together = (read(folder / "metrics.json")["validation"] for folder in (one, two))
         assert together["before"] == pytest.approx(alone["before"], rel=1e-5)
-        assert together["after"] == pytest.approx(alone["after"], rel=1e-3)
-        assert abs(alone["after"]["loss"] - alone["before"]["loss"]) > 0.05
+        tolerance = 1e-3
+        assert together["after"] == pytest.approx(alone["after"], rel=tolerance)
+        before, after = alone["before"]["loss"], alone["after"]["loss"]
+        assert abs(after - before) > 10 * tolerance * before
         weights, other = (load_file(folder / "model/model.safetensors") for folder in (one, two))
         for key, value in weights.items():
             if key.endswith("key.bias"):  # its gradient is 0, but for the rounding that Adam scales up
