@@ -23,7 +23,12 @@ from sentiment.data.labels import UNCERTAIN
 from sentiment.inference.batching import compute_probabilities
 from sentiment.serving import schemas
 from sentiment.serving.batcher import ModelError, OverloadError
-from sentiment.serving.explanation import build_occlusions, compute_word_weights
+from sentiment.serving.explanation import (
+    build_occlusions,
+    compute_word_weights,
+    find_counterfactual,
+    find_explained_words,
+)
 from sentiment.serving.service import Outputs, Service, run_in_thread_if_long
 
 # Computes the outputs of one model for texts, or of several.
@@ -167,14 +172,25 @@ def build_model_router(service: Service) -> APIRouter:
 
     @router.post("/explain", response_model=schemas.ExplainResponse, **errors)
     async def explain(body: schemas.ExplainRequest) -> Any:
-        """Classifies a sentence, and weighs its words: how much the label's probability drops without each."""
-        words, variants = build_occlusions(body.sentence)
-        texts = [body.sentence, *variants]
-        _, outputs = await check_and_compute(service, texts[:1], "sentence", lambda _: model.compute_outputs(texts))
+        """Classifies a sentence, weighs its words, and looks for a few without which the label is another one."""
+        text = body.sentence
+        places = find_explained_words(text)
+        texts = [text, *build_occlusions(text, places)]
+        _, outputs = await check_and_compute(service, [text], "sentence", lambda _: model.compute_outputs(texts))
         probabilities = compute_probabilities(outputs.logits)
-        weights = compute_word_weights(probabilities, len(words))
-        weighed = [{"text": word, "weight": weight} for word, weight in zip(words, weights, strict=True)]
-        answer = rank_labels(probabilities[0].tolist(), names)[0] | {"words": weighed}
+
+        async def compute(variants: Sequence[str]) -> np.ndarray:
+            return compute_probabilities((await model.compute_outputs(variants)).logits)
+
+        weights = compute_word_weights(probabilities, len(places))
+        weighed = [
+            {"text": text[start:end], "weight": weight} for (start, end), weight in zip(places, weights, strict=True)
+        ]
+        found = await find_counterfactual(text, places, probabilities, compute)
+        answer = rank_labels(probabilities[0].tolist(), names)[0] | {"words": weighed, "counterfactual": None}
+        if found is not None:
+            omitted, others = found
+            answer["counterfactual"] = {"omitted": omitted} | rank_labels(others.tolist(), names)[0]
         return answer | ({"truncated": True} if outputs.truncated[0] else {})
 
     return router

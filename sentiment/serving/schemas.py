@@ -118,10 +118,17 @@ class Word(BaseModel):
     weight: float | None = Field(description="Null for words beyond the limit.")
 
 
+class Counterfactual(LabelScore):
+    """The label of a sentence without some of its words, and its probability."""
+
+    omitted: list[int] = Field(description="Positions in `words`, from 0.")
+
+
 class ExplainResponse(LabelScore):
-    """The label of a sentence, and the weight of each word."""
+    """The label of a sentence, the weight of each word, and a few words without which the label is another one."""
 
     words: list[Word]
+    counterfactual: Counterfactual | None = Field(description="Null where no five words or fewer were found.")
     truncated: bool | None = Field(None, description="True if the model read a part of the sentence only, else absent.")
 
 

@@ -141,6 +141,23 @@ def test_explain_weighs_words(client: TestClient, predictor: Predictor) -> None:
     assert answer["words"][2]["weight"] == pytest.approx(weight, abs=1e-5)
 
 
+@pytest.mark.parametrize("text", ["a very good film", "the good and bad film", "bad", "good dull awful great film"])
+def test_explain_names_words_without_which_the_answer_is_another(
+    client: TestClient, predictor: Predictor, text: str
+) -> None:
+    answer = client.post("/explain", json={"sentence": text}).json()
+    found = answer["counterfactual"]
+    if found is None:
+        without = [" ".join(text.split()[:place] + text.split()[place + 1 :]) for place in range(len(text.split()))]
+        labels = {prediction.label for prediction in predictor.predict(without) if prediction}
+        assert labels <= {answer["label"]}
+        return
+    left = " ".join(word for place, word in enumerate(text.split()) if place not in found["omitted"])
+    expected = predictor.predict([left])[0]
+    assert (found["label"], found["score"]) == (expected.label, pytest.approx(expected.score, abs=1e-5))
+    assert found["label"] != answer["label"]
+
+
 def test_the_client_of_hugging_face_works(
     listen: Callable[..., Any], predictor: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,15 +1,32 @@
-"""Words of a text in any language, the text without each, and their weights."""
+"""Words of a text in any language, the text without each, their weights, and those that decide."""
 
+import asyncio
 import unicodedata
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentiment.serving.explanation import MAX_EXPLAINED_WORDS, build_occlusions, compute_word_weights
+from sentiment.serving import explanation
+from sentiment.serving.explanation import (
+    MAX_CANDIDATES,
+    MAX_EXPLAINED_WORDS,
+    MAX_OMITTED_WORDS,
+    compute_word_weights,
+    find_counterfactual,
+    find_explained_words,
+    omit_words,
+)
 
 LETTERS = st.sampled_from([*"ab .\n", *"电影好看。", *"ひカ", *"หนังดี", "😀", "\u0301", "\u200d", "ش", "é"])
+
+
+def build_occlusions(text: str) -> tuple[list[str], list[str]]:
+    """The words, and the text without each of the first ones."""
+    places = find_explained_words(text)
+    return [text[start:end] for start, end in places], explanation.build_occlusions(text, places)
 
 
 @pytest.mark.parametrize(
@@ -85,3 +102,54 @@ def test_words_beyond_the_limit_have_no_weight() -> None:
     assert len(weights) == MAX_EXPLAINED_WORDS + 2
     assert weights[-2:] == [None, None]
     assert None not in weights[:-2]
+
+
+@given(st.text(), st.sets(st.integers(0, 5)))
+def test_several_words_can_be_left_out(text: str, omitted: set[int]) -> None:
+    places = find_explained_words(text)
+    chosen = {place for place in omitted if place < len(places)}
+    left = [text[start:end] for place, (start, end) in enumerate(places) if place not in chosen]
+    assert "".join(omit_words(text, [places[place] for place in chosen]).split()) == "".join(left)
+
+
+class TestCounterfactual:
+    """A model that counts words: +1 for "good", -1 for "bad", and positive above 0."""
+
+    def compute(self, texts: Sequence[str]) -> np.ndarray:
+        self.calls = getattr(self, "calls", 0) + len(texts)
+        sums = np.array([text.count("good") - text.count("bad") for text in texts], dtype=float)
+        positive = 1 / (1 + np.exp(0.5 - sums))
+        return np.stack([1 - positive, positive], axis=1)
+
+    def find(self, text: str) -> tuple[list[int], np.ndarray] | None:
+        async def compute(texts: Sequence[str]) -> np.ndarray:
+            return self.compute(texts)
+
+        places = find_explained_words(text)
+        probabilities = self.compute([text, *explanation.build_occlusions(text, places)])
+        return asyncio.run(find_counterfactual(text, places, probabilities, compute))
+
+    @pytest.mark.parametrize(
+        ("text", "omitted"),
+        [
+            ("a good film", [1]),
+            ("good film , good actors", [0, 3]),  # neither alone decides
+            ("good good good bad film", [0, 1]),
+            ("film bad good", [1]),
+            ("good", None),  # nothing would be left
+            ("good good", None),
+            ("a film", None),
+            ("good " * 7, None),
+        ],
+    )
+    def test_the_words_that_decide_are_found(self, text: str, omitted: list[int] | None) -> None:
+        found = self.find(text)
+        assert (found and found[0]) == omitted
+        if found:
+            left = " ".join(word for place, word in enumerate(text.split()) if place not in found[0])
+            assert found[1] == pytest.approx(self.compute([left])[0])
+            assert found[1].argmax() != self.compute([text])[0].argmax()
+
+    def test_the_texts_for_the_model_are_bounded(self) -> None:
+        assert self.find("good " * 500) is None
+        assert self.calls <= 1 + MAX_EXPLAINED_WORDS + (MAX_OMITTED_WORDS - 1) * MAX_CANDIDATES

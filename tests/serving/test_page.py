@@ -296,12 +296,16 @@ def test_keyboard_only(browser: Chromium, plain: str) -> None:
     assert places == ["Label texts", "Label a file", "Why? Text 1"]
     tab.press("Enter")
     tab.wait("document.querySelector('[aria-expanded=true]')")
-    words = ask_service(f"{plain}/explain", {"sentence": "a good film"})["words"]
+    found = ask_service(f"{plain}/explain", {"sentence": "a good film"})
+    words, counterfactual = found["words"], found["counterfactual"]
     weights = {word["text"]: word["weight"] for word in words if abs(word["weight"]) >= 0.01}
     heavy = [[word, "for" if weight > 0 else "against"] for word, weight in weights.items()]
     marks = tab.run("[...document.querySelectorAll('.text mark')].map((mark) => [mark.textContent, mark.className])")
     assert heavy
     assert marks == heavy
+    listed = " and ".join(f"“{words[place]['text']}”" for place in (counterfactual or {"omitted": []})["omitted"])
+    expected = f"Without {listed}, the answer would be" if listed else "No few words were found"
+    assert expected in tab.run("document.querySelector('.reasons').textContent")
     assert tab.run("find('announcement').textContent") == tab.run("document.querySelector('.reasons').textContent")
     tab.press("Enter")
     tab.wait("document.querySelector('.reasons').hidden")

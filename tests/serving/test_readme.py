@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGES = [(ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/serving.md")]
 CURLS = [curl for page in PAGES for curl in re.findall(r"^curl (?:.*\\\n)*.*$", page, re.MULTILINE)]
-KEYS = {"/query": {"results", "labels", "scores"}, "/explain": {"label", "score", "words"}}
+KEYS = {"/query": {"results", "labels", "scores"}, "/explain": {"label", "score", "words", "counterfactual"}}
 
 
 def test_there_are_examples() -> None:

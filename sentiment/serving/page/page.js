@@ -296,7 +296,7 @@ function markWords({ text, found: { label, words } }) {
 }
 
 /** The heaviest words for and against the label, as text. */
-function describeReasons({ label, words }) {
+function describeReasons({ label, words, counterfactual }) {
   const weighed = words.filter(({ weight }) => Math.abs(weight) >= MIN_WEIGHT);
   weighed.sort((one, other) => Math.abs(other.weight) - Math.abs(one.weight));
   const lines = [["for", (weight) => weight > 0], ["against", (weight) => weight < 0]].map(([side, isOn]) => {
@@ -310,9 +310,20 @@ function describeReasons({ label, words }) {
   const reader = state.names.length > 1 ? `, as ${state.names[0]} reads the text` : "";
   if (lines.length) lines.push(build("p", "fine", `${units}${reader}.`));
   else lines.push(build("p", "", `No word alone changes the answer much${reader}.`));
+  lines.push(describeCounterfactual(counterfactual, words));
   const skipped = words.filter(({ weight }) => weight === null).length;
   if (skipped) lines.push(build("p", "fine", `Only the first ${words.length - skipped} words are analysed.`));
   return lines;
+}
+
+/** The words without which the answer would be another one. */
+function describeCounterfactual(counterfactual, words) {
+  if (!counterfactual) return build("p", "", "No few words were found without which the answer would be another one.");
+  const { omitted, label, score } = counterfactual;
+  const listed = omitted.flatMap((place, number) => (
+    [number ? (number === omitted.length - 1 ? " and " : ", ") : "", "“", build("bdi", "", trimPunctuation(words[place].text)), "”"]
+  ));
+  return build("p", "", "Without ", ...listed, ", the answer would be “", build("bdi", "", label), `” (${formatShare(score)}).`);
 }
 
 function formatPoints(weight) {
