@@ -33,6 +33,8 @@ CORPUS_REASONS = {
     "empty": "empty",
     "duplicates": "duplicates",
     "in_test": "validation or test texts",
+    "overlaps": "that are part of one or hold one",
+    "labelled": "labelled texts",
     "over_max_rows": "beyond --max_rows",
 }
 READABLE_TEXTS = 200  # held-out texts that are kept as text, for the examples of the report

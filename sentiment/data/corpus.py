@@ -13,6 +13,7 @@ from sentiment.config.arguments import CorpusArguments
 from sentiment.data.assignment import limit_rows
 from sentiment.data.caching import map_batches
 from sentiment.data.cleaning import CLEANINGS, clean_light, compute_text_key, is_blank
+from sentiment.data.leaks import OverlapIndex
 from sentiment.data.sources import SNIPPETS, load_reviews
 from sentiment.data.splits import compute_fingerprint
 from sentiment.exceptions import require
@@ -85,11 +86,18 @@ def choose_splits(dataset: str, names: Sequence[str], split: str) -> list[str]:
     return chosen
 
 
-def prepare_corpus(corpus: Dataset, args: CorpusArguments, held_out_keys: Collection[str], seed: int) -> Corpus:
+def prepare_corpus(
+    corpus: Dataset,
+    args: CorpusArguments,
+    held_out_keys: Collection[str],
+    seed: int,
+    labelled_keys: Collection[str] = (),
+) -> Corpus:
     """The reviews of `load_corpus`, limited to `max_rows`, cleaned, and split at random into train and validation.
 
-    Empty reviews, duplicates and reviews with one of the `held_out_keys` are dropped, compared by `hash_keys`.
-    Raises InputError if too few are left, or the first rows lack a source.
+    Empty reviews, duplicates, and reviews with one of the `held_out_keys`, compared by `hash_keys`, or that overlap
+    with one (`OverlapIndex`), are dropped. So are those with one of the `labelled_keys`. Raises InputError if too few
+    are left, or the first rows lack a source.
     """
     read = limit_rows(corpus, args.row_limit, args.sample, seed)
     missing = set(corpus.unique("source")) - set(read.unique("source"))
@@ -100,7 +108,9 @@ def prepare_corpus(corpus: Dataset, args: CorpusArguments, held_out_keys: Collec
     )
     columns, workers = read.select_columns(["text"]), args.preprocessing_num_workers
     cleaned = map_batches(columns, hash_batch, workers, {"cleaning": args.cleaning}, desc="Cleaning")
-    usable, dropped = find_usable(cleaned, hash_keys(held_out_keys))
+    labelled = hash_keys(labelled_keys) if labelled_keys else None
+    usable, dropped = find_usable(cleaned, hash_keys(held_out_keys), labelled)
+    usable, dropped["overlaps"] = drop_overlaps(cleaned, usable, OverlapIndex(held_out_keys))
     reasons = ", ".join(f"{reason} {number:,}" for reason, number in dropped.items())
     require(
         len(usable) >= MIN_REVIEWS,
@@ -114,19 +124,32 @@ def prepare_corpus(corpus: Dataset, args: CorpusArguments, held_out_keys: Collec
     return Corpus(DatasetDict(splits), dropped | {"over_max_rows": len(corpus) - len(read)}, len(read))
 
 
-def find_usable(cleaned: Dataset, forbidden: np.ndarray) -> tuple[np.ndarray, dict[str, int]]:
-    """The positions of the usable rows, in order, and the number of dropped rows by reason."""
+def find_usable(
+    cleaned: Dataset, held_out: np.ndarray, labelled: np.ndarray | None = None
+) -> tuple[np.ndarray, dict[str, int]]:
+    """The positions of the usable rows, in order, and the number of dropped rows by reason.
+
+    `held_out` and `labelled` are hashes of texts that are not usable, for two reasons.
+    """
     columns = cleaned.select_columns(["hash", "filled"]).with_format("arrow")[:]
     hashes, filled = columns["hash"].to_numpy(), np.flatnonzero(columns["filled"].to_numpy())
     _, first = np.unique(hashes[filled], return_index=True)
     distinct = filled[np.sort(first)]
-    usable = distinct[~np.isin(hashes[distinct], forbidden)]
+    kept = distinct[~np.isin(hashes[distinct], held_out)]
+    usable = kept if labelled is None else kept[~np.isin(hashes[kept], labelled)]
     dropped = {
         "empty": len(cleaned) - len(filled),
         "duplicates": len(filled) - len(distinct),
-        "in_test": len(distinct) - len(usable),
+        "in_test": len(distinct) - len(kept),
     }
-    return usable, dropped
+    return usable, dropped if labelled is None else dropped | {"labelled": len(kept) - len(usable)}
+
+
+def drop_overlaps(cleaned: Dataset, usable: np.ndarray, index: OverlapIndex) -> tuple[np.ndarray, int]:
+    """Those of the usable positions whose text overlaps with none of the index, and the number of the others."""
+    keys = cleaned.select_columns(["key"]).with_format("arrow")[:]["key"].to_pylist()
+    kept = np.array([place for place in usable.tolist() if not index.overlaps(keys[place])], dtype=usable.dtype)
+    return kept, len(usable) - len(kept)
 
 
 def hash_batch(batch: dict[str, list[str]], cleaning: str) -> dict[str, Any]:

@@ -1,13 +1,16 @@
 """Texts that contain each other as whole words, found by hashing word spans, and near-duplicates."""
 
 import math
+import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from sentiment.data.cleaning import compute_text_key
 
+FEWEST_WORDS = 4  # of a text that is part of another one by no chance
 SHINGLE_LENGTH, NEAR_DUPLICATE = 5, 0.8  # characters; share of the shingles of either text that both have
 
 
@@ -29,6 +32,10 @@ class SpanIndex:
                 prefix *= 2
             self._lengths[hash(" ".join(words[:prefix]))].add(len(words))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Build it anew in another process, where hashes are others."""
+        return SpanIndex, (self.phrases,)
+
     def find_in(self, text: str) -> Iterator[str]:
         """Yield the phrases that the text contains, itself included, once per occurrence.
 
@@ -48,6 +55,47 @@ class SpanIndex:
                     if start + length <= len(words) and span in self.phrases:
                         yield span
                 prefix *= 2
+
+
+class OverlapIndex:
+    """Texts, and whether another one is a part of one of them or holds one, as whole words.
+
+    Only texts of `FEWEST_WORDS` words or more are compared: "a good film" is a part of many reviews by chance. In
+    scripts without spaces between words, where a text is one word, nothing overlaps. Texts are normalised
+    (`compute_text_key`).
+    """
+
+    def __init__(self, texts: Iterable[str]):
+        long_texts = sorted({text for text in texts if len(text.split()) >= FEWEST_WORDS})
+        self._index = SpanIndex(long_texts)
+        self._joined = "\n".join(f" {text} " for text in long_texts)
+        hashes = (found for text in long_texts for found in hash_windows(text))
+        self._windows = np.unique(np.fromiter(hashes, dtype=np.uint32))
+
+    def overlaps(self, text: str) -> bool:
+        """Whether the text is a part of one of the texts, holds one, or is one.
+
+        >>> index = OverlapIndex(["it is a fine film , I think", "one fine day"])
+        >>> [index.overlaps(text) for text in ("a fine film ,", "a fine film", "so it is a fine film , I think", "it")]
+        [True, False, True, False]
+        """
+        return any(self._index.find_in(text)) or self._is_part(text)
+
+    def _is_part(self, text: str) -> bool:
+        """Whether a text holds this one; looked for only if the texts hold each fourth window of it."""
+        is_long = False
+        for found in hash_windows(text, step=FEWEST_WORDS):
+            place, is_long = np.searchsorted(self._windows, np.uint32(found)), True  # an int would cast all windows
+            if place == len(self._windows) or self._windows[place] != found:
+                return False
+        return is_long and f" {text} " in self._joined
+
+
+def hash_windows(text: str, step: int = 1) -> Iterator[int]:
+    """The CRC-32 of each run of `FEWEST_WORDS` words, starting at every `step`-th word; none of a shorter text."""
+    words = text.split()
+    for start in range(0, len(words) - FEWEST_WORDS + 1, step):
+        yield zlib.crc32(" ".join(words[start : start + FEWEST_WORDS]).encode())
 
 
 def find_containers(texts: Sequence[str]) -> dict[str, set[int]]:

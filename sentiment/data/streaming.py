@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from sentiment.config.arguments import CorpusArguments
 from sentiment.data.caching import map_batches
 from sentiment.data.corpus import hash_batch, hash_keys, load_corpus
+from sentiment.data.leaks import OverlapIndex
 from sentiment.data.tokenization import SEQUENCES, SEQUENCES_WITH_TEXTS, Batch, chunk_batch, chunk_texts, encode_batch
 from sentiment.exceptions import InputError, require
 
@@ -56,12 +57,13 @@ def stream_corpus(
 
     Both have the columns of `tokenize_long_texts`, with `keep_texts` also `text`. Each sequence is drawn at random from
     a buffer; the order depends on the seed and on `set_epoch`. No review of the validation set and none with one of the
-    `held_out_keys` is in the stream; other duplicates stay, since finding them takes memory that grows with the corpus.
+    `held_out_keys`, or that overlaps with one (`OverlapIndex`), is in the stream; other duplicates stay, since finding
+    them takes memory that grows with the corpus.
     Raises InputError if nothing is left to train on.
     """
-    reviews, forbidden = load_corpus(args), hash_keys(held_out_keys)
+    reviews, forbidden, index = load_corpus(args), hash_keys(held_out_keys), OverlapIndex(held_out_keys)
     held_out: dict[int, str] = {}
-    for review in keep_usable(reviews, args.cleaning, forbidden):
+    for review in keep_usable(reviews, args.cleaning, forbidden, index):
         held_out.setdefault(review["hash"], review["text"])
         if len(held_out) == validation_rows:
             break
@@ -74,7 +76,7 @@ def stream_corpus(
     validation = Dataset.from_dict(build({"text": list(held_out.values())}, **arguments), features=features)
     forbidden = np.union1d(forbidden, np.fromiter(held_out, dtype=np.uint64))
     train = map_batches(
-        keep_usable(reviews, args.cleaning, forbidden),
+        keep_usable(reviews, args.cleaning, forbidden, index),
         build,
         fn_kwargs=arguments,
         batch_size=BATCH_SIZE,
@@ -88,16 +90,20 @@ def stream_corpus(
     return train.shuffle(seed=seed, buffer_size=args.shuffle_buffer_size), validation
 
 
-def keep_usable(reviews: IterableDataset, cleaning: str, forbidden: np.ndarray) -> IterableDataset:
-    """The cleaned `text` and the `hash` of reviews that are not empty and whose hash is not forbidden."""
-    arguments = {"cleaning": cleaning, "forbidden": forbidden}
+def keep_usable(reviews: IterableDataset, cleaning: str, forbidden: np.ndarray, index: OverlapIndex) -> IterableDataset:
+    """The cleaned `text` and the `hash` of reviews that are not empty, not forbidden, and overlap with no other text.
+
+    `forbidden` are hashes, and `index` has the texts that may not overlap.
+    """
+    arguments = {"cleaning": cleaning, "forbidden": forbidden, "index": index}
     return map_batches(reviews, keep_batch, fn_kwargs=arguments, batch_size=BATCH_SIZE, features=HASHED_TEXTS)
 
 
-def keep_batch(batch: Batch, cleaning: str, forbidden: np.ndarray) -> Batch:
+def keep_batch(batch: Batch, cleaning: str, forbidden: np.ndarray, index: OverlapIndex) -> Batch:
     """`keep_usable` for one batch."""
     hashed = hash_batch(batch, cleaning)
     kept = np.asarray(hashed["filled"], dtype=bool) & ~np.isin(hashed["hash"], forbidden)
+    kept &= [not index.overlaps(key) for key in hashed["key"]]
     return {"text": list(compress(hashed["text"], kept)), "hash": hashed["hash"][kept].tolist()}
 
 

@@ -137,14 +137,15 @@ def build_regularization(
 
 
 def load_unlabelled_reviews(
-    args: FinetuningArguments, data_args: DataArguments, held_out_texts: Sequence[str]
+    args: FinetuningArguments, data_args: DataArguments, held_out_texts: Sequence[str], labelled_texts: Sequence[str]
 ) -> Corpus | None:
-    """The reviews of `--unlabelled_dataset`, cleaned, without the texts of any validation or test split; None without.
+    """The reviews of `--unlabelled_dataset`, cleaned, without the texts of any split; None without any.
 
     Args:
         args: names them.
         data_args: how texts are read and cleaned.
         held_out_texts: of the validation and test split of this run.
+        labelled_texts: of its training split.
     """
     name = args.unlabelled_dataset
     if not name:
@@ -163,7 +164,8 @@ def load_unlabelled_reviews(
         validation_split_percentage=1,
     )
     keys = collect_source_test_keys(corpus_args) | {compute_corpus_key(text) for text in held_out_texts}
-    corpus = prepare_corpus(load_corpus(corpus_args), corpus_args, keys, args.seed)
+    labelled_keys = [compute_corpus_key(text) for text in labelled_texts]
+    corpus = prepare_corpus(load_corpus(corpus_args), corpus_args, keys, args.seed, labelled_keys)
     if is_main_process():
         print(f"unlabelled reviews: {len(corpus.splits['train']):,} of {corpus.rows_read:,} read", file=sys.stderr)
     return corpus

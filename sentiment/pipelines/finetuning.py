@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from datasets import DatasetDict
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
@@ -112,12 +113,13 @@ class FinetuningRun(Run):
 
     def choose_arguments(self, data: RunData) -> dict[str, Any]:
         """Sets batch size and epochs that are not given by the number of training rows."""
-        rows = len((self.training or data).splits["train"])
+        train = (self.training or data).splits["train"]
+        rows = len(train)
         chosen = choose_training_size(self.args, rows)
         if chosen and is_main_process():
             values = ", ".join(f"--{name} {value}" for name, value in chosen.items())
             print(f"options by the number of training rows, {rows:,}: {values}", file=sys.stderr)
-        largest = max(Counter(data.splits["train"]["label"][:]).values()) / rows
+        largest = max(Counter(train["label"][:]).values()) / rows
         if largest > IMBALANCED_SHARE and self.args.metric_for_best_model == "accuracy" and is_main_process():
             advice = "--metric macro_f1 counts every class equally, and --class_weights balanced trains for it"
             print(f"{largest:.0%} of the training rows are of one class: {advice}", file=sys.stderr)
@@ -132,11 +134,12 @@ class FinetuningRun(Run):
     def compute_fingerprints(self) -> dict[str, str]:
         """Fingerprints of the labelled splits, and of unlabelled reviews if there are any."""
         reviews = load_split_reviews(self.data_args, self.args.seed)
-        return reviews.fingerprints | self.load_unlabelled(list_held_out_texts(reviews.splits))
+        return reviews.fingerprints | self.load_unlabelled(reviews.splits, list_held_out_texts(reviews.splits))
 
-    def load_unlabelled(self, held_out: Sequence[str]) -> dict[str, str]:
-        """Reads the unlabelled reviews but the held-out texts, if any are asked for; returns their fingerprint."""
-        self.unlabelled = augmentation.load_unlabelled_reviews(self.args, self.data_args, held_out)
+    def load_unlabelled(self, splits: DatasetDict, held_out: Sequence[str]) -> dict[str, str]:
+        """Reads the unlabelled reviews without those of the splits, if any are asked for; returns their fingerprint."""
+        labelled = splits["train"]["text"][:]
+        self.unlabelled = augmentation.load_unlabelled_reviews(self.args, self.data_args, held_out, labelled)
         return {} if self.unlabelled is None else {augmentation.UNLABELLED: self.unlabelled.fingerprints["train"]}
 
     def check_model(self) -> None:
@@ -148,7 +151,7 @@ class FinetuningRun(Run):
         # Plain transformers, which has no `head_tail`, then cuts texts as training does.
         tokenizer.truncation_side = "left" if self.data_args.truncation == "tail" else "right"
         data = prepare_data(self.data_args, self.args.seed, tokenizer, with_test=self.scored_split == "test")
-        data.fingerprints |= self.load_unlabelled(data.held_out_texts)
+        data.fingerprints |= self.load_unlabelled(data.splits, data.held_out_texts)
         if self.args.self_training:
             assert self.unlabelled is not None
             added, self.self_training = self_training.label_reviews(

@@ -37,6 +37,7 @@ DROP_REASONS = {
     "both_labels": "same text with several labels",
     "duplicates": "duplicate text",
     "in_test": "same text in a labelled validation or test split",
+    "overlaps": "part of a validation or test text of four words or more, or holds one",
     "in_several_splits": "phrase of sentences in different splits",
 }
 SHOWN_CLASSES = 12  # in tables of counts; the others are summed up

@@ -83,7 +83,7 @@ def test_unusable_rows_are_dropped_and_counted_after_max_rows() -> None:
     texts = ["", "A fine film.", "<br />", "a FINE film", "seen in test", *raw, "never read"]
     corpus = prepare(build_corpus(texts), max_rows="25", forbidden={compute_text_key("Seen in test!")})
     assert corpus.rows_read == 25
-    assert corpus.dropped == {"empty": 2, "duplicates": 1, "in_test": 1, "over_max_rows": 1}
+    assert corpus.dropped == {"empty": 2, "duplicates": 1, "in_test": 1, "overlaps": 0, "over_max_rows": 1}
     assert sorted(texts_of(corpus)) == sorted(["A fine film.", *fresh])
 
 
@@ -97,6 +97,15 @@ def test_texts_that_cleaning_empties_count_as_empty() -> None:
 def test_test_texts_are_found_whatever_their_spacing(text: str) -> None:
     texts = [text, *(f"review {row}" for row in range(20))]
     assert prepare(build_corpus(texts), forbidden={compute_text_key("it does n't work")}).dropped["in_test"] == 1
+
+
+def test_parts_of_test_texts_and_texts_that_hold_one_are_dropped() -> None:
+    texts = [f"review {row}" for row in range(20)]
+    overlapping = ["Of a fine film", "I saw a part of a fine film again!", "so a part of a fine film"]
+    chance = ["a fine film", "part of it", "a part of the fine film"]
+    corpus = prepare(build_corpus([*texts, *overlapping, *chance]), forbidden={"a part of a fine film", "a film"})
+    assert (corpus.dropped["in_test"], corpus.dropped["overlaps"]) == (0, 3)
+    assert sorted(texts_of(corpus)) == sorted([*texts, *chance])
 
 
 def test_random_split_depends_on_the_seed_and_keeps_the_order() -> None:
@@ -132,7 +141,9 @@ def test_first_rows_that_lack_a_source_are_refused() -> None:
 
 def test_too_few_usable_reviews_are_refused_with_the_reasons() -> None:
     texts = ["", *["again"] * 5, *(f"review {row}" for row in range(9))]
-    with pytest.raises(InputError, match=r"only 9 of 15 .*\(empty 1, duplicates 4, in_test 1\), and 10 are needed"):
+    with pytest.raises(
+        InputError, match=r"only 9 of 15 .*\(empty 1, duplicates 4, in_test 1, overlaps 0\), and 10 are needed"
+    ):
         prepare(build_corpus(texts), forbidden={"again"})
 
 
@@ -194,7 +205,7 @@ def test_no_unlabelled_review_of_imdb_is_in_its_test_split(real_data_dir: str) -
     assert len(forbidden) == 24_798
     corpus = prepare(load_corpus(CorpusArguments(data_dir=real_data_dir)), forbidden=forbidden)
     assert corpus.rows_read == 50_000
-    assert corpus.dropped == {"empty": 0, "duplicates": 497, "in_test": 265, "over_max_rows": 0}
+    assert corpus.dropped == {"empty": 0, "duplicates": 497, "in_test": 265, "overlaps": 1, "over_max_rows": 0}
     for part in corpus.splits.values():
         assert count_seen(part["key"], hash_keys(forbidden)) == 0
 

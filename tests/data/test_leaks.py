@@ -1,7 +1,11 @@
 """Spans found by hashing, against a search that looks at every span of words."""
 
 import os
+import pickle
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +14,7 @@ from hypothesis import strategies as st
 
 from sentiment.config.arguments import DataArguments
 from sentiment.data.finetuning_data import load_split_reviews
-from sentiment.data.leaks import SpanIndex, assign_clusters, find_containers
+from sentiment.data.leaks import FEWEST_WORDS, OverlapIndex, SpanIndex, assign_clusters, find_containers
 
 REAL_DATA = os.environ.get("SENTIMENT_DATA_DIR")
 WORD = st.sampled_from("ab")
@@ -30,6 +34,28 @@ def test_every_phrase_is_found_at_every_place(phrases: list[str], text: str) -> 
     for phrase in phrases:
         assert found.count(phrase) == count_places(phrase, text)
     assert set(found) <= set(phrases)
+
+
+@settings(deadline=None)
+@given(st.lists(TEXT, max_size=12), TEXT)
+@example(["a b a b a"], "b a b a")
+@example([], "a b a b")
+def test_overlaps_are_parts_and_texts_that_hold_one(texts: list[str], text: str) -> None:
+    def is_part(one: str, of: str) -> bool:
+        return len(one.split()) >= FEWEST_WORDS and count_places(one, of) > 0
+
+    index = OverlapIndex(texts)
+    assert index.overlaps(text) == any(is_part(text, other) or is_part(other, text) for other in texts)
+
+
+def test_an_index_works_in_a_process_with_other_hashes(tmp_path: Path) -> None:
+    """Data loader workers may be such processes."""
+    path = tmp_path / "index"
+    path.write_bytes(pickle.dumps(OverlapIndex(["a part of a fine film"])))
+    code = "import pickle, sys; print(pickle.load(open(sys.argv[1], 'rb')).overlaps('so a part of a fine film'))"
+    environment = os.environ | {"PYTHONHASHSEED": "1"}
+    found = subprocess.run([sys.executable, "-c", code, path], env=environment, capture_output=True, check=True)
+    assert found.stdout == b"True\n"
 
 
 @settings(deadline=None)

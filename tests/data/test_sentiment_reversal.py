@@ -158,6 +158,16 @@ def test_long_texts_take_linear_time() -> None:
         ("not only good but great", 1.9 + 3.1),
         ("It is not long. Good", 1.9),  # the negation is of another clause
         ("a good deal of war", 0.0),
+        ("Without a doubt the best film", 3.2),
+        ("without question good", 1.9),
+        ("not without charm", 1.7),
+        ("without charm", -0.74 * 1.7),
+        ("it couldn't be better", 1.9),
+        ("it could n't be worse", -2.1),
+        ("it cannot be better", 1.9),
+        ("it isn't better", -0.74 * 1.9),
+        ("never fails to entertain", 1.3),
+        ("nobody likes it", -0.74 * 1.8),
     ],
 )
 def test_ratings_are_those_of_vader_turned_by_negations(text: str, rating: float) -> None:

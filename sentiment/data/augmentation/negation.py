@@ -1,6 +1,7 @@
 """Words of English texts, their clauses, and negations: found, taken away, added."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 WORD = re.compile(r"[A-Za-z]+(?:['\u2019-][A-Za-z]+)*")
@@ -41,6 +42,7 @@ NEGATIONS = {
     "lacked": "had",
     "lacking": "having",
     "nothing": "something",
+    "nobody": "everybody",
     "cannot": "can",
     "neither": "both",
     "nor": "and",
@@ -48,6 +50,9 @@ NEGATIONS = {
 FAILURES = {"fail": "manage", "fails": "manages", "failed": "managed", "failing": "managing"}  # before "to"
 STEMS = {"ca": "can", "wo": "will", "sha": "shall", "ai": "is"}  # of "can't", "won't", "shan't", "ain't"
 CONTRACTION = re.compile(r"(is|are|was|were|do|does|did|have|has|had|ca|could|wo|would|should|must|might|ai)n'?t")
+DOUBT = re.compile(r"((a|any|no) )?(doubt|question)")  # "without a doubt" denies nothing
+COMPARATIVES = frozenset(["better", "worse"])
+COULD = re.compile(r"(\w+ )?(could|ca)n't|(could|can|ca) (not|n't)|(\w+ )?cannot")  # "couldn't be better" praises
 NOT_ONLY = frozenset(["only", "just", "merely", "simply", "because"])  # "not only good" denies nothing
 VOWELS = "aeiou"
 
@@ -88,19 +93,27 @@ class Sentence:
         return self.lowered[place] if 0 <= place < len(self.lowered) else ""
 
     def find_negation(self, place: int) -> int | None:
-        """The place of the negation, not taken away yet, that denies the word; None without one."""
+        """The place of the nearest negation, not taken away yet, that denies the word; None without one."""
+        return next(iter(self.find_negations(place)), None)
+
+    def find_negations(self, place: int) -> Iterator[int]:
+        """The places of all of them, the nearest first; two cancel each other."""
         for before in range(place - 1, max(-1, place - 1 - NEGATION_SCOPE), -1):
             if self.clauses[before] != self.clauses[place]:
-                return None
-            if before not in self.removed and self.is_negation(before):
-                return before
-        return None
+                return
+            praises = self.get_word(place) in COMPARATIVES and COULD.match(
+                " ".join(self.lowered[before - 1 : before + 1])
+            )
+            if before not in self.removed and self.is_negation(before) and not praises:
+                yield before
 
     def is_negation(self, place: int) -> bool:
         """Whether the word denies what follows it."""
         word, after = self.get_word(place), self.get_word(place + 1)
         if word in FAILURES:
             return after == "to"
+        if word == "without":
+            return not DOUBT.match(" ".join(self.lowered[place + 1 : place + 3]))
         return (word in NEGATIONS or CONTRACTION.fullmatch(word) is not None) and after not in NOT_ONLY
 
     def is_freed(self, place: int) -> bool:

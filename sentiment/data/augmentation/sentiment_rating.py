@@ -15,6 +15,6 @@ def rate_sentiment(text: str) -> float:
     sentence, ratings, total = Sentence.parse(text), load_lexicon(), 0.0
     for place in range(len(sentence.words)):
         if has_sentiment(sentence, place):
-            is_denied = sentence.find_negation(place) is not None
+            is_denied = sum(1 for _ in sentence.find_negations(place)) % 2
             total += (DENIED if is_denied else 1.0) * ratings[sentence.lowered[place]]
     return total
