@@ -1,15 +1,13 @@
 """What a change of the strategy is worth in labels, from the learning curve of the strategy without it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sentiment.evaluation.significance import number_clusters
+from sentiment.evaluation.significance import compute_mean_interval
 
-RESAMPLES = 2_000
-TAILS = (2.5, 97.5)  # percentiles
 MIN_BUDGETS = 3  # two points are on every power law
 MAX_FACTOR = 10.0  # times the largest budget: beyond that, the curve says nothing
 MIN_ERROR = 1e-3
@@ -49,77 +47,46 @@ def fit_power_law(budgets: ArrayLike, errors: ArrayLike) -> PowerLaw:
 
 
 def estimate_label_worth(
-    scores_a: Mapping[int, np.ndarray],
-    scores_b: Mapping[int, np.ndarray],
-    clusters: ArrayLike | None = None,
-    seed: int = 0,
+    scores: Mapping[int, Sequence[float]], effects: Mapping[int, Mapping[str, Any]]
 ) -> dict[str, Any] | None:
     """How many labels more A would need, at each budget, for the score that B has with it.
 
     A's error 1 - score is taken for a power law in the labels (`fit_power_law`). At a budget n, B is worth the labels
     at which A's curve has A's own error there less B's gain, minus n: so what the curve fits badly does not count as a
-    gain. The 95% intervals are of a bootstrap (`resample_means`).
+    gain. The ends of the 95% interval are those of the gain's interval on the same curve: B is worth labels where its
+    gain is shown, and nowhere else. How well the curve is known is not part of it.
 
     Args:
-        scores_a: of each budget, `compute_row_scores` of shape (seeds, test rows).
-        scores_b: those of B at the same budgets, seeds and rows.
-        clusters: an id for each test row; rows of a cluster are not independent.
-        seed: of the bootstrap.
+        scores: A's score of each seed, by budget.
+        effects: `compare_arms` of A and B, by budget.
 
     Returns:
-        `curve` (factor, exponent, the interval of the exponent, fitted errors) and `budgets`: for each budget, `labels`
-        with `ci95`, from -n on and None for more than `largest`; None in place of all with fewer than three budgets or
-        with one seed.
+        `curve` (factor, exponent, the t-interval of the exponent over seeds, fitted errors) and `budgets`: for each
+        budget, `labels` with `ci95`, from -n on and None for more than `largest`; None in place of all with fewer than
+        three budgets or with one seed.
     """
-    budgets = sorted(scores_a)
-    seeds = len(scores_a[budgets[0]])
-    if len(budgets) < MIN_BUDGETS or seeds < 2:
+    budgets = sorted(scores)
+    errors = 1 - np.array([scores[budget] for budget in budgets], dtype=float)  # (budgets, seeds)
+    if len(budgets) < MIN_BUDGETS or errors.shape[1] < 2:
         return None
-    stacked = np.stack([[scores[budget] for budget in budgets] for scores in (scores_a, scores_b)]).astype(float)
-    means, draws = stacked.mean(axis=(2, 3)), resample_means(stacked, clusters, seed)
-    curve, curves = fit_power_law(budgets, 1 - means[0]), fit_power_law(budgets, 1 - draws[:, 0])
-    found, largest = [], MAX_FACTOR * budgets[-1]
-    for place, budget in enumerate(budgets):
-        worth = [
-            count_worth(law, budget, scores[..., 1, place] - scores[..., 0, place])
-            for law, scores in ((curve, means), (curves, draws))
-        ]
-        interval = np.percentile(worth[1], TAILS, method="closest_observation")
-        labels, *ends = (float(value) if value <= largest else None for value in (worth[0], *interval))
+    curve, largest = fit_power_law(budgets, errors.mean(axis=1)), MAX_FACTOR * budgets[-1]
+    exponents = fit_power_law(budgets, errors.T).exponent
+    found = []
+    for budget in budgets:
+        effect = effects[budget]
+        worth = count_worth(curve, budget, [effect["difference"], *effect["ci95"]])
+        labels, *ends = (float(value) if value <= largest else None for value in worth)
         found.append({"budget": budget, "labels": labels, "ci95": ends})
     return {
         "curve": {
             "factor": float(curve.factor),
             "exponent": float(curve.exponent),
-            "exponent_ci95": np.percentile(curves.exponent, TAILS).tolist(),
+            "exponent_ci95": compute_mean_interval(exponents),
             "fitted_errors": curve.predict_error(budgets).tolist(),
         },
         "largest": largest,
         "budgets": found,
     }
-
-
-def resample_means(scores: np.ndarray, clusters: ArrayLike | None, seed: int) -> np.ndarray:
-    """Bootstrap means, shape (resamples, strategies, budgets), over seeds and clusters of test rows together.
-
-    The spread over seeds is widened by sqrt(k / (k - 1)), since k resampled seeds vary less than k new ones.
-
-    Args:
-        scores: of rows, shape (strategies, budgets, seeds, test rows), with two seeds or more.
-        clusters: an id for each test row.
-        seed: of the bootstrap.
-    """
-    seeds, ids = scores.shape[2], number_clusters(clusters, scores.shape[-1])
-    sizes = np.bincount(ids)
-    sums = np.apply_along_axis(lambda row: np.bincount(ids, weights=row), -1, scores)
-    means = scores.mean(axis=-1)
-    generator = np.random.default_rng(seed)
-    weights = generator.multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), size=RESAMPLES)
-    resampled = np.einsum("abkg,rg->rabk", sums, weights) / (weights @ sizes)[:, None, None, None]
-    drawn = generator.integers(seeds, size=(RESAMPLES, seeds))
-    of_seeds = np.stack([means[:, :, numbers].mean(-1) for numbers in drawn]) - means.mean(-1)
-    draws: np.ndarray = resampled.mean(-1) + of_seeds * np.sqrt(seeds / (seeds - 1))
-    return draws
 
 
 def count_worth(curve: PowerLaw, budget: int, gain: ArrayLike) -> Any:

@@ -254,6 +254,18 @@ def compute_proportion_interval(flags: ArrayLike, clusters: ArrayLike | None = N
     return compute_wilson_interval(float(values.mean()) * rows, rows)
 
 
+def compute_mean_interval(values: ArrayLike) -> list[float]:
+    """Student's 95% t-interval of the mean of two values or more.
+
+    >>> [round(end, 2) for end in compute_mean_interval([0.0, 1.0, 2.0])]
+    [-1.48, 3.48]
+    """
+    found = np.asarray(values, dtype=float)
+    quantile = float(student_t.ppf((1 + CONFIDENCE) / 2, len(found) - 1))
+    reach = quantile * found.std(ddof=1) / np.sqrt(len(found))
+    return [float(found.mean() - reach), float(found.mean() + reach)]
+
+
 def compute_design_effect(values: np.ndarray, ids: np.ndarray) -> float:
     """Cluster-robust variance of a mean over its variance for independent rows (Kish 1965), at least 1."""
     sizes, deviations = np.bincount(ids), values - values.mean()

@@ -1,7 +1,7 @@
 """What adaptation changes: effects in a study by arm and label budget, and training costs with and without it."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -10,9 +10,10 @@ from numpy.typing import ArrayLike
 from scipy.stats import t as student_t
 
 from sentiment.evaluation.label_worth import estimate_label_worth
-from sentiment.evaluation.significance import CONFIDENCE, number_clusters
+from sentiment.evaluation.significance import CONFIDENCE, compute_mean_interval, number_clusters
 
 STRATEGIES = ("e2e", "mlm+decay")  # strategy A and strategy B
+ADAPTING = ("mlm", "mlm+decay", "placebo+decay")  # of the ready-made arms, those that start from an adapted model
 # The two arms of each effect, which is the second's score minus the first's.
 EFFECTS = {
     "both changes": STRATEGIES,
@@ -35,6 +36,7 @@ def summarize_study(
     metric: str = "accuracy",
     named_effects: Mapping[str, tuple[str, str]] = EFFECTS,
     strategies: tuple[str, str] = STRATEGIES,
+    adapting: Collection[str] = ADAPTING,
 ) -> dict[str, Any]:
     """Scores, effects and where adaptation pays, from rows of results.parquet and the `compute_row_scores` of each.
 
@@ -45,6 +47,7 @@ def summarize_study(
         metric: of the row scores.
         named_effects: the two arms of each effect, which is the second's score minus the first's.
         strategies: the arms of strategies A and B.
+        adapting: the arms that start from an adapted model.
     """
     arms, budgets, seeds = (list(dict.fromkeys(run[key] for run in runs)) for key in ("arm", "budget", "seed"))
     budgets.sort()
@@ -60,10 +63,17 @@ def summarize_study(
                 | compare_arms(by_cell[first, budget], by_cell[second, budget], clusters)
                 | {"collapsed": sum(run["arm"] in (first, second) for run in collapsed)}
             )
+    scores = [summarize_cell([run for run in runs if (run["arm"], run["budget"]) == cell], metric) for cell in cells]
     worth = None
     if {*strategies} <= {*arms} and not any(run.get("collapsed") for run in runs if run["arm"] in strategies):
-        scores_a, scores_b = ({budget: by_cell[arm, budget] for budget in budgets} for arm in strategies)
-        worth = estimate_label_worth(scores_a, scores_b, clusters)
+        of_a = {cell["budget"]: cell["per_seed"] for cell in scores if cell["arm"] == strategies[0]}
+        worth = estimate_label_worth(of_a, {one["budget"]: one for one in select_effects(effects, strategies)})
+    chosen = [
+        {"arms": pair, "budget": budget}
+        | compare_arms(by_cell[pair[0], budget], by_cell[pair[1], budget], clusters)
+        | {"collapsed": sum(cell["collapsed"] for cell in scores if cell["budget"] == budget and cell["arm"] in pair)}
+        for budget, pair in choose_by_validation(scores, adapting).items()
+    ]
     return {
         "metric": metric,
         "arms": arms,
@@ -71,10 +81,10 @@ def summarize_study(
         "budgets": budgets,
         "seeds": seeds,
         "test_clusters": len(np.unique(number_clusters(clusters, len(row_scores[0])))),
-        "scores": [
-            summarize_cell([run for run in runs if (run["arm"], run["budget"]) == cell], metric) for cell in cells
-        ],
+        "adapting": [arm for arm in arms if arm in adapting],
+        "scores": scores,
         "effects": effects,
+        "chosen_by_validation": chosen,
         "adaptation_pays": find_paying_budget(select_effects(effects, strategies)),
         "label_worth": worth,
     }
@@ -83,9 +93,11 @@ def summarize_study(
 def summarize_cell(runs: Sequence[Mapping[str, Any]], metric: str) -> dict[str, Any]:
     """Mean score of the runs of one arm and budget with its interval over seeds, and mean seconds per run."""
     scores = [run[metric] for run in runs]
+    validation = [run["validation_score"] for run in runs if "validation_score" in run]
     return {
         "arm": runs[0]["arm"],
         "budget": runs[0]["budget"],
+        "validation": float(np.mean(validation)) if len(validation) == len(runs) else None,
         "score": float(np.mean(scores)),
         "ci95": compute_seed_interval(scores, -1.0 if metric == "mcc" else 0.0),
         "per_seed": scores,
@@ -93,6 +105,16 @@ def summarize_cell(runs: Sequence[Mapping[str, Any]], metric: str) -> dict[str, 
         "baseline": summarize_baseline(runs),
         "seconds": {kind: float(np.mean([run[column] for run in runs])) for kind, column in SECONDS.items()},
     }
+
+
+def choose_by_validation(cells: Sequence[Mapping[str, Any]], adapting: Collection[str]) -> dict[int, list[str]]:
+    """By budget, the arms with the best mean validation score without and with an adaptation, where both exist."""
+    chosen = {}
+    for budget, own in group_by(cells, "budget").items():
+        kinds = [[cell for cell in own if (cell["arm"] in adapting) == adapts] for adapts in (False, True)]
+        if all(kinds) and all(cell["validation"] is not None for cell in own):
+            chosen[budget] = [max(kind, key=lambda cell: float(cell["validation"]))["arm"] for kind in kinds]
+    return chosen
 
 
 def summarize_baseline(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
@@ -106,11 +128,7 @@ def summarize_baseline(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any] | No
 
 def compute_seed_interval(scores: Sequence[float], lowest: float = 0.0) -> list[float] | None:
     """Student's 95% t-interval of the mean over seeds on the same test rows, from `lowest` to 1; None for one seed."""
-    if len(scores) < 2:
-        return None
-    values = np.asarray(scores)
-    reach = student_t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    return np.clip([values.mean() - reach, values.mean() + reach], lowest, 1).tolist()
+    return None if len(scores) < 2 else np.clip(compute_mean_interval(scores), lowest, 1).tolist()
 
 
 def compare_arms(scores_a: ArrayLike, scores_b: ArrayLike, clusters: ArrayLike | None = None) -> dict[str, Any]:

@@ -104,32 +104,34 @@ def list_recommendations(summary: JsonObject) -> list[str]:
     if not set(paying["by_budget"].values()) - {"withheld"}:
         return [f"No recommendation: runs of every budget have collapsed; {WAY_OUT_OF_COLLAPSE}."]
     largest, is_baseline_best = max(cells), bool(describe_baselines(summary))
-    arms = {cell["arm"]: cell for cell in cells[largest]}
+    arms, (a, b) = {cell["arm"]: cell for cell in cells[largest]}, summary["strategies"]
+    use_a, use_b, cost_b = "fine-tune end to end", "adapt first, then fine-tune,", f"{b} with its adaptation"
+    if (a in summary["adapting"], b in summary["adapting"]) != (False, True):
+        use_a, use_b, cost_b = f"take {a}", f"take {b}", b
     by_verdict = defaultdict(list)
     for size, verdict in paying["by_budget"].items():
         by_verdict[verdict].append(size)
     better, others = by_verdict["better"], sorted(by_verdict["inconclusive"] + by_verdict["worse"])
     if better and others:
-        sentences = [
-            f"Adapt first, then fine-tune, with {name_budgets(better)}; end to end with {name_budgets(others)}."
-        ]
+        sentences = [f"{use_b} with {name_budgets(better)}; {use_a} with {name_budgets(others)}."]
     elif better:
         tried = "that has a verdict" if by_verdict["withheld"] else "tried"
-        sentences = [f"Adapt first, then fine-tune: it pays at every budget {tried} ({name_budgets(better)})."]
+        sentences = [f"{use_b.rstrip(',')}: it pays at every budget {tried} ({name_budgets(better)})."]
     else:
-        sentences = ["Fine-tune end to end: on these reviews, adapting first is not shown to pay."]
+        sentences = [f"{use_a}: on these reviews, {b} is not shown to pay."]
+    sentences = [sentences[0][0].upper() + sentences[0][1:]]
     if is_baseline_best:
         sentences[0] += " Where a baseline is as good, take the baseline, which is trained in seconds."
-    end_to_end, adapted = (arms[arm]["seconds"]["total"] for arm in summary["strategies"])
+    seconds_a, seconds_b = (arms[arm]["seconds"]["total"] for arm in (a, b))
     sentences.append(
-        f"At {largest:,} labels, training takes {format_duration(end_to_end)} end to end, and "
-        f"{format_duration(adapted)} with the adaptation ({adapted / end_to_end:.1f} times as long)."
+        f"At {largest:,} labels, training takes {format_duration(seconds_a)} for {a}, and {format_duration(seconds_b)} "
+        f"for {cost_b} ({seconds_b / seconds_a:.1f} times as long)."
     )
-    sentences += describe_worth(summary["label_worth"])
+    sentences += describe_worth(summary["label_worth"], b) + describe_chosen(summary)
     second = sorted(cells)[-2] if len(cells) > 1 else None
     compared = [cell for size in (second, largest) if size for cell in cells[size]]
     if second and not any(cell.get("collapsed") for cell in compared):
-        best = {size: max(float(cell["score"]) for cell in cells[size]) for size in (second, largest)}
+        best = {size: float(find_best(cells[size])["score"]) for size in (second, largest)}
         (gain,) = format_points(best[largest] - best[second])
         found = f"gains {gain} points: label more if that is worth it"
         if best[largest] <= best[second]:
@@ -138,8 +140,34 @@ def list_recommendations(summary: JsonObject) -> list[str]:
     return sentences
 
 
-def describe_worth(worth: JsonObject | None) -> list[str]:
-    """What adapting is worth in labels, in a sentence for each budget at which it is seen, and one for the others."""
+def find_best(cells: Sequence[JsonObject]) -> JsonObject:
+    """The arm with the best validation score, or else the best test score."""
+    return max(cells, key=lambda cell: float(cell["score" if cell.get("validation") is None else "validation"]))
+
+
+def describe_chosen(summary: JsonObject) -> list[str]:
+    """How the best arm that adapts compares with the best one that does not, each chosen on validation.
+
+    A sentence for each budget; none where there is one arm of each kind.
+    """
+    sentences = []
+    for found in summary.get("chosen_by_validation", []) if len(summary["arms"]) > 2 else []:
+        a, b = found["arms"]
+        words = {
+            "better": f"{b} beats {a} by {_format_difference(found)}",
+            "worse": f"{b} loses to {a} by {_format_difference(found, -1)}",
+            "inconclusive": f"between {b} and {a} no difference is shown: {_format_difference(found)}",
+            "withheld": f"{b} and {a} have no verdict, since runs have collapsed",
+        }
+        lead = (
+            f"At {name_budgets([found['budget']])}, of the arms that are best on validation with and without adaptation"
+        )
+        sentences.append(f"{lead}, {words[classify_effect(found)]}.")
+    return sentences
+
+
+def describe_worth(worth: JsonObject | None, b: str = STRATEGIES[1]) -> list[str]:
+    """What strategy B is worth in labels, in a sentence for each budget at which it is seen, and one for the others."""
     if worth is None:
         return []
     sentences, unseen = [], []
@@ -152,10 +180,12 @@ def describe_worth(worth: JsonObject | None) -> list[str]:
         ends = [None if end is None else abs(end) for end in (found["labels"], low, high)]
         labels, *interval = (name_labels(end, worth["largest"]) for end in ends)
         low_end, high_end = reversed(interval) if is_loss else interval
-        found_worth = f"costs about {labels} labels" if is_loss else f"is worth about {labels} more labels"
-        sentences.append(f"At {name_budgets([budget])}, adapting {found_worth} (95% interval {low_end} to {high_end}).")
+        about = "" if found["labels"] is None else "about "
+        found_worth = f"costs {about}{labels} labels" if is_loss else f"is worth {about}{labels} more labels"
+        interval_words = f"{low_end} to {high_end}" if low is not None else low_end
+        sentences.append(f"At {name_budgets([budget])}, {b} {found_worth} (95% interval {interval_words}).")
     if unseen:
-        sentences.append(f"At {name_budgets(unseen)}, adapting is worth no number of labels that can be seen.")
+        sentences.append(f"At {name_budgets(unseen)}, {b} is worth no number of labels that can be seen.")
     return sentences
 
 
@@ -189,7 +219,7 @@ def describe_strategies(
         if paying["exceptions"]:
             sentences.append(f"It is not shown to beat {a} at {name_budgets(paying['exceptions'])}.")
         elif budget > min(found):
-            sentences.append("It also beats e2e at every smaller budget tried.")
+            sentences.append(f"It also beats {a} at every smaller budget tried.")
     withheld = [size for size, verdict in paying["by_budget"].items() if verdict == "withheld"]
     if withheld:
         runs = sum(found[size]["collapsed"] for size in withheld)

@@ -17,8 +17,11 @@ from sentiment.reporting.adaptation_report import find_restored
 from sentiment.runs.folder import check_same_data, is_finished, read_run
 from sentiment.runs.results import read_finished_run
 from sentiment.storage import read_json
-from sentiment.study.arguments import RESERVED_FINETUNING
+from sentiment.study.arguments import RESERVED_ADAPTATION, RESERVED_FINETUNING
 from sentiment.study.plan import PlannedAdaptation, PlannedFinetuning, StudyData, StudyPlan, match_steps
+
+# Options of adaptations that their table leaves out: those of the study, and the texts, which have a column.
+UNSHOWN = RESERVED_ADAPTATION | {"cleaning", "dataset_name"}
 
 
 def is_adapted(planned: PlannedAdaptation) -> bool:
@@ -72,7 +75,7 @@ def read_results(plan: StudyPlan) -> tuple[list[dict[str, Any]], list[np.ndarray
                 "baseline": best,
                 "baseline_score": scores[best][metric] if best else None,
                 "collapsed": find_collapsed_class(after["confusion_matrix"]) is not None,
-                "validation_accuracy": run.metrics["validation"]["accuracy"],
+                "validation_score": run.metrics["validation"][metric],
                 "best_epoch": run.metrics["best_epoch"],
                 "train_seconds": seconds,
                 "adaptation_seconds": adaptation_seconds,
@@ -115,11 +118,14 @@ def describe_adaptation(planned: PlannedAdaptation, plan: StudyPlan) -> dict[str
     """An adaptation in verdict.json."""
     run, metrics = read_run(planned.folder), read_json(planned.folder / "metrics.json")
     resources, steps, audit = metrics["resources"], metrics["history"][-1]["step"], run["data"]["audit"]
+    options = plan.options.adaptations[planned.kind]
     return {
         "name": planned.folder.name,
         "kind": planned.kind,
         "datasets": run["data"]["datasets"],
         "rows": audit.get("rows", {}).get("train"),
+        "options": {name: value for name, value in options.items() if name not in UNSHOWN},
+        "reads_labels": plan.options.reads_labels(planned.kind),
         "dropped_in_test": audit.get("dropped", {}).get("in_test"),
         "steps": steps,
         "kept_step": (find_restored(metrics) or {}).get("step", steps),

@@ -191,7 +191,8 @@ def write_verdict(plan: StudyPlan) -> dict[str, Any]:
     rows, row_scores, clusters = read_results(plan)
     options = plan.options
     metric, (a, b) = options.args.metric, options.args.strategies
-    summary = summarize_study(rows, row_scores, clusters, metric, options.effects, (a, b))
+    adapting = [name for name, arm in options.arms.items() if arm.adaptation]
+    summary = summarize_study(rows, row_scores, clusters, metric, options.effects, (a, b), adapting)
     verdict = describe_study(summary) | summary | describe_setup(plan)
     for name in reversed(WRITTEN_FILES):
         (plan.folder / name).unlink(missing_ok=True)

@@ -1,9 +1,12 @@
 """The worth of a strategy in labels: known curves, intervals that cover, and what cannot be told."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from sentiment.evaluation.label_worth import count_worth, estimate_label_worth, fit_power_law
+from sentiment.evaluation.study_effects import classify_effect, compare_arms
 
 BUDGETS = (100, 300, 1000)
 
@@ -21,6 +24,12 @@ def draw_scores(seed: int, worth: float, seeds: int = 4, rows: int = 800) -> tup
             )
             scores[budget] = (own > errors).astype(float)
     return found
+
+
+def estimate(scores_a: dict[int, np.ndarray], scores_b: dict[int, np.ndarray]) -> Any:
+    """The worth of B from right answers of both."""
+    effects = {budget: compare_arms(scores_a[budget], scores_b[budget]) for budget in scores_a}
+    return estimate_label_worth({budget: rows.mean(axis=1) for budget, rows in scores_a.items()}, effects)
 
 
 def test_a_gain_on_a_power_law_is_its_labels() -> None:
@@ -46,37 +55,33 @@ def test_the_interval_covers_the_worth() -> None:
     covered = np.zeros(len(BUDGETS))
     studies = 60
     for study in range(studies):
-        estimate = estimate_label_worth(*draw_scores(study, worth=80))
-        assert estimate is not None
-        for place, found in enumerate(estimate["budgets"]):
+        found_worth = estimate(*draw_scores(study, worth=80))
+        for place, found in enumerate(found_worth["budgets"]):
             low, high = found["ci95"]
             covered[place] += low <= 80 <= (np.inf if high is None else high)
     assert (covered / studies > 0.85).all()
 
 
 def test_a_large_worth_is_seen_and_equal_arms_are_worth_nothing() -> None:
-    found = estimate_label_worth(*draw_scores(1, worth=400, seeds=5, rows=3000))
-    assert found is not None
+    found = estimate(*draw_scores(1, worth=400, seeds=5, rows=3000))
     assert found["budgets"][0]["ci95"][0] > 0
     scores, _ = draw_scores(2, worth=0)
-    same = estimate_label_worth(scores, scores)
-    assert same is not None
+    same = estimate(scores, scores)
     assert [one["labels"] for one in same["budgets"]] == pytest.approx([0, 0, 0], abs=1e-6)
     assert [one["ci95"] for one in same["budgets"]] == [pytest.approx([0, 0], abs=1e-6)] * 3
 
 
 def test_two_budgets_or_one_seed_are_not_enough() -> None:
     a, b = draw_scores(1, worth=80)
-    assert estimate_label_worth({100: a[100], 300: a[300]}, {100: b[100], 300: b[300]}) is None
+    assert estimate({100: a[100], 300: a[300]}, {100: b[100], 300: b[300]}) is None
     one_seed = ({budget: rows[:1] for budget, rows in scores.items()} for scores in (a, b))
-    assert estimate_label_worth(*one_seed) is None
+    assert estimate(*one_seed) is None
 
 
-def test_clusters_of_rows_widen_the_interval() -> None:
-    a, b = draw_scores(3, worth=80, rows=400)
-    repeated = [{budget: np.repeat(rows, 5, axis=1) for budget, rows in scores.items()} for scores in (a, b)]
-    alone, clustered = (estimate_label_worth(*repeated, clusters) for clusters in (None, np.repeat(np.arange(400), 5)))
-    assert alone is not None
-    assert clustered is not None
-    widths = [np.diff(one["budgets"][1]["ci95"])[0] for one in (alone, clustered)]
-    assert widths[1] > widths[0]
+def test_no_worth_is_shown_where_no_effect_is_shown() -> None:
+    for study in range(20):
+        a, b = draw_scores(study, worth=0, seeds=3)
+        for budget, found in zip(a, estimate(a, b)["budgets"], strict=True):
+            low, high = found["ci95"]
+            is_open = low is not None and low <= 0 and (high is None or high >= 0)
+            assert is_open == (classify_effect(compare_arms(a[budget], b[budget])) == "inconclusive")

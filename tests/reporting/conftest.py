@@ -74,7 +74,8 @@ def describe_setup(arms: Sequence[str], budgets: Sequence[int], seeds: Sequence[
     }  # fmt: skip
     adaptation = {
         "rows": 8000, "dropped_in_test": 3, "steps": 2280, "kept_step": 1170, "tokens": 7.1e6, "train_seconds": 1100.0,
-        "loss_before": 10.8, "loss_after": 4.12, "num_finetunings": 10,
+        "loss_before": 10.8, "loss_after": 4.12, "num_finetunings": 10, "options": {"learning_rate": 3e-4},
+        "reads_labels": False,
     }  # fmt: skip
     kinds = {arm.partition("+")[0]: True for arm in arms if not arm.startswith("e2e")}
     return {

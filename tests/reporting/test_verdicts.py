@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 
 from sentiment.evaluation.significance import compare_predictions
-from sentiment.evaluation.study_effects import EFFECTS, STRATEGIES, find_paying_budget
+from sentiment.evaluation.study_effects import EFFECTS, STRATEGIES, choose_by_validation, find_paying_budget
 from sentiment.reporting.verdicts import (
     describe_baselines,
+    describe_chosen,
     describe_comparison,
     describe_effect,
     describe_strategies,
     describe_study,
     describe_worth,
+    find_best,
     list_recommendations,
     name_budgets,
 )
@@ -151,15 +153,17 @@ def build_study(scores: dict[int, float], **verdicts: str) -> dict[str, Any]:
         for arm, seconds in (("e2e", 60.0), ("mlm+decay", 180.0))
     ]
     paying = {"budget": largest, "by_budget": by_budget}
-    return {"scores": cells, "adaptation_pays": paying, "strategies": STRATEGIES, "label_worth": None}
+    return {"scores": cells, "adaptation_pays": paying, "strategies": STRATEGIES, "label_worth": None} | {
+        "arms": [*STRATEGIES], "adapting": ["mlm+decay"],
+    }  # fmt: skip
 
 
 def test_recommendations_name_only_budgets_at_which_adapting_pays() -> None:
     found = list_recommendations(
         build_study({100: 0.8, 300: 0.82, 1000: 0.85}, a="worse", b="better", c="inconclusive")
     )
-    assert found[0] == "Adapt first, then fine-tune, with 300 labels; end to end with 100 and 1,000 labels."
-    assert "1 min 0 s end to end, and 3 min 0 s with the adaptation (3.0 times as long)" in found[1]
+    assert found[0] == "Adapt first, then fine-tune, with 300 labels; fine-tune end to end with 100 and 1,000 labels."
+    assert "1 min 0 s for e2e, and 3 min 0 s for mlm+decay with its adaptation (3.0 times as long)" in found[1]
     assert found[2] == "From 300 to 1,000 labels, the best arm gains 3.0 points: label more if that is worth it."
     found = list_recommendations(build_study({100: 0.8, 300: 0.79}, a="better", b="better"))
     assert found[0] == "Adapt first, then fine-tune: it pays at every budget tried (100 and 300 labels)."
@@ -180,8 +184,35 @@ def test_worth_in_labels_is_said_where_it_is_seen() -> None:
         ],
     }
     assert describe_worth(worth) == [
-        "At 100 labels, adapting is worth about 62 more labels (95% interval 20 to more than 10,000).",
-        "At 1,000 labels, adapting costs about 120 labels (95% interval 15 to 400).",
-        "At 300 labels, adapting is worth no number of labels that can be seen.",
+        "At 100 labels, mlm+decay is worth about 62 more labels (95% interval 20 to more than 10,000).",
+        "At 1,000 labels, mlm+decay costs about 120 labels (95% interval 15 to 400).",
+        "At 300 labels, mlm+decay is worth no number of labels that can be seen.",
     ]
     assert describe_worth(None) == []
+    most = {"largest": 10_000, "budgets": [{"budget": 100, "labels": None, "ci95": [None, None]}]}
+    assert describe_worth(most, "own") == [
+        "At 100 labels, own is worth more than 10,000 more labels (95% interval more than 10,000)."
+    ]
+
+
+def test_arms_without_an_adaptation_are_recommended_by_their_names() -> None:
+    summary = build_study({100: 0.8, 300: 0.82}, a="better", b="inconclusive") | {"adapting": []}
+    found = list_recommendations(summary)
+    assert found[0] == "Take mlm+decay with 100 labels; take e2e with 300 labels."
+    assert "1 min 0 s for e2e, and 3 min 0 s for mlm+decay (3.0 times as long)" in found[1]
+    assert "adapt" not in " ".join(found).lower()
+
+
+def test_the_best_arms_are_those_of_the_validation_split() -> None:
+    scores = {"e2e": (0.9, 0.7), "gentle": (0.8, 0.9), "mlm": (0.6, 0.95), "mlm+decay": (0.7, 0.8)}
+    cells = [
+        {"arm": arm, "budget": 100, "validation": validation, "score": score}
+        for arm, (validation, score) in scores.items()
+    ]
+    assert choose_by_validation(cells, ["mlm", "mlm+decay"]) == {100: ["e2e", "mlm+decay"]}
+    assert find_best(cells)["arm"] == "e2e"
+    assert choose_by_validation(cells, []) == {}
+    summary = {"arms": [*scores], "chosen_by_validation": [effect(100, *BETTER) | {"arms": ["e2e", "mlm+decay"]}]}
+    (sentence,) = describe_chosen(summary)
+    assert "best on validation with and without adaptation, mlm+decay beats e2e by" in sentence
+    assert describe_chosen(summary | {"arms": ["e2e", "mlm+decay"]}) == []

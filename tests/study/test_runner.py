@@ -141,7 +141,7 @@ def check_results(folder: Path, verdict: Any) -> None:
     for row, name in zip(rows, RUNS, strict=True):
         metrics, record = read(folder / "runs" / name / "metrics.json"), read(folder / "runs" / name / "run.json")
         assert row["accuracy"] == metrics["test"]["after"]["accuracy"]
-        assert row["validation_accuracy"] == metrics["validation"]["accuracy"]
+        assert row["validation_score"] == metrics["validation"]["accuracy"]
         assert row["budget"] == record["data"]["audit"]["splits"]["train"]["rows"]
         assert record["options"]["layer_decay"] == (0.9 if "decay" in name else 1.0)
         seconds = read(folder / "mlm" / "metrics.json")["resources"]["train_seconds"] if "mlm" in name else 0.0
