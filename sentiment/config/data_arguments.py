@@ -162,8 +162,7 @@ class DataArguments(SourceArguments):
             require(
                 uses_own_splits or not self.test_file, "--test_file: without --split and --preset, which split train"
             )
-        problem = f"--language {self.language}: pass a code such as en, de or zh, or auto"
-        require(self.language == "auto" or re.fullmatch(LANGUAGE_CODE, self.language) is not None, problem)
+        require_language(self.language)
         require_at_least(self, 3, "max_seq_length")
         require_at_least(self, 1, "max_train_samples")
         require_seed(self, "split_seed")
@@ -217,6 +216,11 @@ class CorpusArguments(SourceArguments):
     )
     target_encoding: str | None = option(None, "--encoding of the fine-tuning to come.")
     target_unlabelled_value: str | None = option(None, "--unlabelled_value of the fine-tuning to come.")
+    language: str = option(
+        "auto",
+        "Language of the reviews, such as en, de or zh: some objectives have English word lists. auto: found from the "
+        "texts.",
+    )
     long_texts: str = option(
         "chunk",
         "chunk: all of each review, in sequences of at most --max_seq_length tokens. truncate: its first sequence "
@@ -233,12 +237,19 @@ class CorpusArguments(SourceArguments):
     def __post_init__(self) -> None:
         """Raises InputError for values that no run can use."""
         super().__post_init__()
+        require_language(self.language)
         self.target_max_rows = normalise_limit("target_max_rows", self.target_max_rows, ("all", "auto"))
         require_seed(self, "target_split_seed")
         require_at_least(self, 8, "max_seq_length")
         require_at_least(self, 1, "shuffle_buffer_size", "target_max_train_samples")
         percentage = self.validation_split_percentage
         require(1 <= percentage <= 50, f"--validation_split_percentage {percentage}: from 1 to 50")
+
+
+def require_language(language: str) -> None:
+    """Raises InputError for what is no code of a language, nor auto."""
+    is_code = language == "auto" or re.fullmatch(LANGUAGE_CODE, language) is not None
+    require(is_code, f"--language {language}: pass a code such as en, de or zh, or auto")
 
 
 def join_negative_values(words: Sequence[str]) -> list[str]:

@@ -15,7 +15,7 @@ from sentiment.data.hub import find_revisions
 from sentiment.data.splits import compute_fingerprint
 from sentiment.data.tokenization import tokenize_batch, tokenize_reviews
 from sentiment.environment import is_main_process
-from sentiment.exceptions import require
+from sentiment.exceptions import InputError, require
 
 PROBE_SAMPLES = 100  # labels that the probe reads by default: the smallest budget of a study
 MAX_PROBE_SAMPLES, PROBE_VALIDATION_ROWS = 2_000, 1_000
@@ -42,7 +42,8 @@ def load_probe_data(
     """Rows of the training split of `--target_dataset`, and up to 1,000 of its validation split.
 
     None without a labelled dataset, or with `--probe_samples 0`. The training rows are those of a fine-tuning with the
-    same seed and `--max_train_samples`, or a part of them. Raises InputError if they lack a class.
+    same seed and `--max_train_samples`, or a part of them. If they lack a class, there is no probe either, unless
+    `--probe_samples` asks for it: then InputError is raised.
     """
     if args.probe_samples == "0":
         return None
@@ -51,10 +52,17 @@ def load_probe_data(
         return None
     budget = args.probe_samples or corpus_args.target_max_train_samples or PROBE_SAMPLES
     rows = min(len(splits["train"]), MAX_PROBE_SAMPLES if budget == "all" else min(int(budget), MAX_PROBE_SAMPLES))
-    classes = len(np.unique(splits["train"]["label"][:]))
-    require(rows >= classes, f"--probe_samples {rows}: the target has {classes} classes; pass more, or 0 for no probe")
+    try:
+        sample = sample_training_rows(splits["train"], rows, args.seed)
+    except InputError as error:
+        problem = f"--probe_samples {rows}: {str(error).partition(': ')[2]}; pass more, or 0 for no probe"
+        if args.probe_samples or args.metric_for_best_model == "probe_accuracy":
+            raise InputError(problem) from error
+        if is_main_process():
+            print(f"no probe: {problem}", file=sys.stderr)
+        return None
     parts = {
-        "train": sample_training_rows(splits["train"], rows, args.seed),
+        "train": sample,
         "validation": limit_rows(splits["validation"], PROBE_VALIDATION_ROWS, "random", args.seed),
     }
     ids = {

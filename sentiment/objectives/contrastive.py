@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from sentiment.config.arguments import DEFAULT_STRENGTH, AdaptationArguments, Co
 from sentiment.data.adaptation_data import AdaptationData
 from sentiment.data.augmentation import AUGMENTATIONS, Example, Material
 from sentiment.data.augmentation.sentiment_reversal import reverse_sentiment
-from sentiment.data.languages import find_language, is_english
+from sentiment.data.languages import choose_language, is_english
 from sentiment.evaluation.similarity import (
     compute_alignment,
     compute_retrieval_accuracy,
@@ -46,6 +46,8 @@ REVERSAL_METRIC = {"reversal_accuracy": "share closer to the own view than to th
 class Contrast(Objective):
     """What all objectives through the pooler share."""
 
+    smallest_batch: ClassVar[int] = 2
+
     def check_arguments(self) -> None:
         """Raises InputError for options that the objective does not have, and for batches without negatives."""
         super().check_arguments()
@@ -56,7 +58,15 @@ class Contrast(Objective):
             f"--gradient_accumulation_steps {args.gradient_accumulation_steps}: with {name}, the texts of a batch are "
             "each other's negatives, so it cannot be divided: lower --batch_size",
         )
-        require(size >= 2 * args.world_size, f"--batch_size {size}: {name} needs two texts for each process, or more")
+        smallest = max(self.smallest_batch, 2 * args.world_size)
+        require(size >= smallest, f"--batch_size {size}: {name} needs {smallest} or more")
+
+    def require_english(self, language: str, option: str) -> None:
+        """Raises InputError for texts in another language than that of the word lists that an option needs."""
+        require(
+            is_english(language),
+            f"{option}: the word lists are English, and the texts are not; if they are, pass --language en",
+        )
 
     def choose_examples(self, texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:  # noqa: ARG002
         """Up to 20 texts, whose nearest other one is looked for among all of these."""
@@ -161,12 +171,11 @@ class ContrastiveLearning(Contrast):
     def prepare_data(self, data_args: CorpusArguments, tokenizer: PreTrainedTokenizerBase) -> AdaptationData:
         """Its texts; raises InputError for word lists of another language than theirs."""
         data = super().prepare_data(data_args, tokenizer)
-        self.language = find_language(data.held_out_texts)
-        english = [name for name in self.args.contrastive_positives if AUGMENTATIONS[name].is_english]
-        require(
-            not english or is_english(self.language),
-            f"--contrastive_positives {' '.join(english)}: the word lists are English, and the texts are not",
-        )
+        self.language = choose_language(data_args.language, data.held_out_texts)
+        if english := [name for name in self.args.contrastive_positives if AUGMENTATIONS[name].is_english]:
+            self.require_english(self.language, f"--contrastive_positives {' '.join(english)}")
+        if self.args.hard_negatives:
+            self.require_english(self.language, "--hard_negatives")
         return data
 
     @property
@@ -205,7 +214,7 @@ class ContrastiveLearning(Contrast):
         views = add_static_views(sample_texts(texts, self.args.seed), tokenizer, self.reverse, self.args.seed)
         require(
             self.reverse is None or any(views[NEGATIVE]),
-            "--hard_negatives: no validation text has a sentiment that can be reversed (English only)",
+            "--hard_negatives: no validation text has a sentiment that can be reversed",
         )
         return views
 

@@ -30,6 +30,7 @@ class ClassContrast(Contrast):
     """
 
     balances_labels = True
+    smallest_batch = 4  # two rows of each of two classes
     options = frozenset({"temperature"})
     description = Description(
         name="supervised contrastive learning",
@@ -73,13 +74,15 @@ class ClassContrast(Contrast):
         keys, anchors = cast(tuple[np.ndarray, ...], prediction.predictions)
         order = np.argsort(keys, kind="stable")
         anchors, labels = anchors[order], np.asarray(prediction.label_ids)[order]
-        losses = []
+        losses, pairs = [], []
         for start, end in split_groups(len(labels), self.args.global_batch_size or len(labels)):
             rows, classes = (torch.from_numpy(np.ascontiguousarray(part[start:end])) for part in (anchors, labels))
             losses.append(compute_supervised_contrastive(rows, rows, classes, self.args.temperature))
+            pairs.append((classes[:, None] == classes[None, :]).sum(dim=1) > 1)
+        has_pair = torch.cat(pairs)  # without one, the loss is 0
         places, _ = find_nearest(anchors, anchors, excludes_self=True)
         return {
-            "loss": float(torch.cat(losses).mean()),
+            "loss": float(torch.cat(losses)[has_pair].mean()) if has_pair.any() else 0.0,
             "accuracy": float((labels[places] == labels).mean()),
             "alignment": compute_class_alignment(anchors, labels),
             "uniformity": compute_uniformity(anchors),

@@ -207,7 +207,7 @@ class FinetuningRun(Run):
     def describe(self, data: RunData, model_path: str) -> dict[str, Any]:
         """The data, and the adaptation that the model comes from; raises InputError if that read test texts."""
         return {
-            "adaptation": self.describe_base_model(model_path, data.splits[self.scored_split]["text"][:]),
+            "adaptation": self.describe_base_model(model_path, data.splits),
             "data": {
                 "dataset": self.data_args.dataset_name,
                 "classes": get_class_names(data.splits["train"]),
@@ -216,9 +216,10 @@ class FinetuningRun(Run):
             },
         }
 
-    def describe_base_model(self, model_path: str, test_texts: list[str]) -> dict[str, Any] | None:
+    def describe_base_model(self, model_path: str, splits: DatasetDict) -> dict[str, Any] | None:
         """The adaptation that the model comes from, if any; raises InputError if a run before has read test texts."""
-        adaptation = describe_adaptation(model_path, test_texts)
+        scored, validation = (splits[name]["text"][:] for name in (self.scored_split, "validation"))
+        adaptation = describe_adaptation(model_path, scored, validation)
         if self.strategy == "finetune" and not adaptation and is_main_process():
             name = self.model_args.model_name_or_path
             print(f"warning: {name} was not adapted here: see `sentiment adapt`", file=sys.stderr)
@@ -232,11 +233,11 @@ class FinetuningRun(Run):
         if not is_main_process():
             return {}
         keys = {name: hash_keys(map(compute_corpus_key, part["text"][:])) for name, part in data.splits.items()}
-        # Without those of texts that differ from a test text in spaces only: a run of the same split may start here.
+        # Not those of texts that differ from a held-out text in spaces only: a run of the same split may start here.
         if self.unlabelled is not None:
             keys["train"] = np.union1d(keys["train"], hash_keys(self.unlabelled.splits["train"]["key"][:]))
-        np.save(self.run_dir / KEYS_FILE, np.setdiff1d(keys["train"], keys["test"]), allow_pickle=False)
         held_out = np.union1d(keys["validation"], keys["test"])
+        np.save(self.run_dir / KEYS_FILE, np.setdiff1d(keys["train"], held_out), allow_pickle=False)
         np.save(self.run_dir / HELD_OUT_KEYS_FILE, held_out, allow_pickle=False)
         before = evaluate_split(trainer.model, data.tokenized["test"], tokenizer, data.splits["test"])[0]
         self.fit_head_first(trainer, data)
@@ -282,13 +283,18 @@ class FinetuningRun(Run):
         epochs = trainer.state.epoch or 0
         tokens, positions = sum(lengths) * epochs, trainer.state.num_input_tokens_seen
         # Else the tokens are an estimate.
+        resources = summarize_resources(trainer, len(lengths) * epochs, tokens)
+        before = sum(found["seconds"] for found in (self.linear_probe, self.self_training) if found is not None)
         has_whole_epochs = epochs == int(epochs) and positions >= tokens and self.augmenter is None
         return {
             "validation": best["validation"],
             "history": history,
             "best_epoch": best["epoch"],
-            "resources": summarize_resources(trainer, len(lengths) * epochs, tokens)
-            | {"padding_share": 1 - tokens / positions if has_whole_epochs else None},
+            "resources": resources
+            | {
+                "train_seconds": resources["train_seconds"] + before,
+                "padding_share": 1 - tokens / positions if has_whole_epochs else None,
+            },
         }
 
     def write_reports(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset, concatenate_datasets
+from datasets import Dataset, DatasetDict, concatenate_datasets
 from sklearn.model_selection import StratifiedGroupKFold
 
 from sentiment.config.parsing import build_arguments
@@ -24,8 +24,8 @@ from sentiment.pipelines import finetuning
 from sentiment.pipelines.evaluation import get_class_names
 from sentiment.pipelines.finetuning import FinetuningRun
 from sentiment.reporting.rendering import write_report_files
-from sentiment.runs.folder import ADAPTATION_STRATEGY, check_output_dir, check_same_data, read_run, remove_checkpoints
-from sentiment.runs.lineage import list_base_runs
+from sentiment.runs.folder import check_output_dir, check_same_data, remove_checkpoints
+from sentiment.runs.lineage import list_base_runs, reads_labels
 from sentiment.runs.results import ISSUES_FILE, ISSUES_SUMMARY, read_finished_run, read_predictions, stack_probabilities
 from sentiment.storage import write_atomically, write_json
 
@@ -53,13 +53,12 @@ FOLD_OPTIONS: dict[str, Any] = {
 
 
 class FoldRun(FinetuningRun):
-    """A fine-tuning whose adaptation, if there is one, may have read the tested texts: it has not read their labels."""
+    """A fine-tuning whose adaptation, if there is one, may have read the tested texts, but not their labels."""
 
-    def describe_base_model(self, model_path: str, _: list[str]) -> dict[str, Any] | None:
-        """None; raises InputError for a model that a fine-tuning has trained, perhaps on the tested labels."""
+    def describe_base_model(self, model_path: str, _: DatasetDict) -> dict[str, Any] | None:
+        """None; raises InputError for a model that was trained on labels before, perhaps those that are tested."""
         for run_dir in list_base_runs(model_path):
-            is_adaptation = read_run(run_dir).get("strategy") == ADAPTATION_STRATEGY
-            require(is_adaptation, f"the run starts from a fine-tuning, {run_dir}, which may have seen the labels")
+            require(not reads_labels(run_dir), f"the run starts from {run_dir}, which may have seen the labels")
         return None
 
 

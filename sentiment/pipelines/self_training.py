@@ -4,6 +4,7 @@ Shi et al. 2023 (arXiv:2305.13002) compare it with adaptation, which is mostly b
 """
 
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from sentiment.environment import is_main_process
 from sentiment.evaluation.abstention import choose_threshold
 from sentiment.inference.backends import predict_probabilities
 from sentiment.models.classifier import load_trained_classifier
+from sentiment.storage import read_json
 
 TEACHER_FOLDER = "teacher"  # in the folder of the run
 POOL_FACTOR = 5  # reviews that the teacher labels, at most, for one that is added
@@ -62,7 +64,8 @@ def label_reviews(
     share of the labelled training rows allows, up to `self_training_rows` in all. No review is added if no threshold
     reaches that accuracy.
     """
-    model = load_trained_classifier(str(Path(args.output_dir) / TEACHER_FOLDER / "model"), args.device)
+    start, teacher = time.perf_counter(), Path(args.output_dir) / TEACHER_FOLDER
+    model = load_trained_classifier(str(teacher / "model"), args.device)
     generator = np.random.default_rng(args.seed)
     texts = unlabelled.splits["train"]["text"]
     drawn = np.sort(generator.permutation(len(texts))[: POOL_FACTOR * args.self_training_rows])
@@ -92,6 +95,7 @@ def label_reviews(
         "labelled_by_teacher": len(pool),
         "confident": int(confident.sum()),
         "added": dict(zip(train.features["label"].names, map(int, counts), strict=True)),
+        "seconds": read_json(teacher / "metrics.json")["resources"]["train_seconds"] + time.perf_counter() - start,
     }
     print_added(summary)
     return Dataset.from_dict(kept, features=pool.features), summary

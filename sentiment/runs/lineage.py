@@ -52,9 +52,19 @@ def list_base_runs(model_path: str) -> list[Path]:
     return found
 
 
-def check_unseen(model_path: str, test_texts: Sequence[str]) -> None:
-    """Raises InputError if one of the runs that a model comes from was trained on some of the test texts."""
+def check_unseen(model_path: str, test_texts: Sequence[str], validation_texts: Sequence[str] = ()) -> None:
+    """Raises InputError if one of the runs that a model comes from was trained on some of the test texts.
+
+    So it does for validation texts, which choose the checkpoint, if that run was trained on their labels.
+    """
     for run_dir in list_base_runs(model_path):
+        with_labels = run_dir if reads_labels(run_dir) else None
+        known = count_texts_seen(run_dir / KEYS_FILE, validation_texts) if with_labels and validation_texts else 0
+        require(
+            not known,
+            f"{run_dir} was trained on the labels of {count_of(known or 0, 'text')} of the validation split: pass its "
+            "--seed or --split_seed, --split and --max_rows, or another --model",
+        )
         seen = count_texts_seen(run_dir / KEYS_FILE, test_texts)
         if seen and read_run(run_dir).get("strategy") == ADAPTATION_STRATEGY:
             raise InputError(
@@ -67,6 +77,12 @@ def check_unseen(model_path: str, test_texts: Sequence[str]) -> None:
             f"the fine-tuning in {run_dir} was trained on {count_of(seen or 0, 'text')} of the test split: pass its "
             "--seed or --split_seed, --split and --max_rows, or another --model",
         )
+
+
+def reads_labels(run_dir: Path) -> bool:
+    """Whether a run was trained on labels: a fine-tuning, or a supervised adaptation."""
+    run = read_run(run_dir)
+    return run.get("strategy") != ADAPTATION_STRATEGY or "labels" in run.get("data", {}).get("audit", {})
 
 
 def count_of(number: int, unit: str) -> str:
@@ -92,12 +108,14 @@ def describe_seen_texts(model_path: str, texts: Sequence[str]) -> list[str]:
     return sentences
 
 
-def describe_adaptation(model_path: str, test_texts: Sequence[str]) -> dict[str, Any] | None:
+def describe_adaptation(
+    model_path: str, test_texts: Sequence[str], validation_texts: Sequence[str] = ()
+) -> dict[str, Any] | None:
     """The `adaptation` of run.json, for a base model that comes from one; else None.
 
     Counts of texts are None for an adaptation on a stream. Raises InputError if it is unfinished, or as `check_unseen`.
     """
-    check_unseen(model_path, test_texts)
+    check_unseen(model_path, test_texts, validation_texts)
     run_dir = find_adaptation(Path(model_path))
     if run_dir is None:
         return None

@@ -123,7 +123,7 @@ def describe_adaptation(planned: PlannedAdaptation, plan: StudyPlan) -> dict[str
         "name": planned.folder.name,
         "kind": planned.kind,
         "datasets": run["data"]["datasets"],
-        "rows": audit.get("rows", {}).get("train"),
+        "rows": audit.get("texts" if "polarities" in audit else "rows", {}).get("train"),
         "options": {name: value for name, value in options.items() if name not in UNSHOWN},
         "reads_labels": plan.options.reads_labels(planned.kind),
         "dropped_in_test": audit.get("dropped", {}).get("in_test"),

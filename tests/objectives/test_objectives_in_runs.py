@@ -252,7 +252,8 @@ def test_without_labels_there_is_no_probe(run: Run, tmp_path: Path) -> None:
         ({"objective": "contrastive", "mlm_weight": 0.3}, "--mlm_weight 0.3: --objective contrastive has no such"),
         ({"objective": "contrastive", "mlm_probability": 0.3}, "--mlm_probability 0.3: --objective contrastive"),
         ({"objective": "contrastive", "gradient_accumulation_steps": 2}, "--gradient_accumulation_steps 2: with"),
-        ({"objective": "contrastive", "batch_size": 1}, "--batch_size 1: .* two texts"),
+        ({"objective": "contrastive", "batch_size": 1}, "--batch_size 1: .* needs 2 or more"),
+        ({"objective": "polarity", "batch_size": 3}, "--batch_size 3: .* needs 4 or more"),
         ({"objective": "polarity", "streaming": True}, "--streaming: --objective polarity rates all texts before"),
         ({"objective": "polarity", "hard_negatives": True}, "--hard_negatives True: --objective polarity has no such"),
         ({"objective": "supervised_contrastive", "dataset_name": ["x.txt"]}, "--dataset x.txt: .*omit --dataset"),
@@ -304,7 +305,7 @@ class TestPolarity:
         [
             (
                 [f"Der Film {number} ist ein guter Film" for number in range(10)],
-                "the lexicon of words of sentiment is",
+                "the word lists are English, and the texts",
             ),
             (
                 ["the film and that is this"] * 11 + ["it is great"],
@@ -317,6 +318,16 @@ class TestPolarity:
     ) -> None:
         with pytest.raises(InputError, match=message):
             prepare([f"{text} {number}" for number, text in enumerate(texts)])
+
+
+def test_hard_negatives_are_refused_for_texts_in_another_language(run: Run, tmp_path: Path) -> None:
+    texts = [f"Der Film war super, ein brilliant gespieltes Drama in {number} Akten" for number in range(30)]
+    path = tmp_path / "german.txt"
+    path.write_text("\n".join(texts), encoding="utf-8")
+    options = {"objective": "contrastive", "hard_negatives": True, "dataset_name": [str(path)]}
+    with pytest.raises(InputError, match="--hard_negatives: the word lists are English, and the texts are not"):
+        run(**options)
+    run("english", **options, language="en", num_train_epochs=1)
 
 
 def test_views_without_dropout_are_equal_and_refused(run: Run, tiny_bert: Path) -> None:
