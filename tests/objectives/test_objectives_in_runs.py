@@ -321,7 +321,7 @@ class TestPolarity:
 
 
 def test_hard_negatives_are_refused_for_texts_in_another_language(run: Run, tmp_path: Path) -> None:
-    texts = [f"Der Film war good , ein brilliant gespieltes Drama in {number} Akten" for number in range(30)]
+    texts = [f"Der Film war {word} , ein {other} gespieltes Drama" for word in OPPOSITES for other in ("good", "bad")]
     path = tmp_path / "german.txt"
     path.write_text("\n".join(texts), encoding="utf-8")
     options = {"objective": "contrastive", "hard_negatives": True, "dataset_name": [str(path)]}
