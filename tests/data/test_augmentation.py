@@ -119,6 +119,10 @@ def test_typos_are_no_words_of_another_meaning() -> None:
             assert wrong != word
             assert wrong not in load_words()
             assert wrong in load_misspellings().get(word, []) or abs(len(str(wrong)) - len(word)) <= 1
+    misspellings = load_misspellings()
+    assert not {wrong for wrongs in misspellings.values() for wrong in wrongs} & (
+        load_words().keys() | misspellings.keys()
+    )
     assert "bt" in {misspell("but", np.random.default_rng(seed)) for seed in range(60)}  # the lab report's
     assert "recieve" in {misspell("receive", np.random.default_rng(seed)) for seed in range(20)}
     assert {"w", "r"} <= set(load_keyboard()["e"])

@@ -37,9 +37,14 @@ def load_words() -> dict[str, int]:
 
 @lru_cache(maxsize=1)
 def load_misspellings() -> dict[str, list[str]]:
-    """Common misspellings of words, from Wikipedia's list (niacin, BSD 3-clause)."""
+    """Common misspellings of words that are no words themselves, from Wikipedia's list (niacin, BSD 3-clause)."""
     found = json.loads((fetch_synonyms() / "misspellings.json").read_text(encoding="utf-8"))
-    return {word.lower(): [wrong.lower() for wrong in wrongs if wrong.isalpha()] for word, wrongs in found.items()}
+    words = load_words().keys() | {word.lower() for word in found}
+    kept = {
+        word.lower(): [wrong.lower() for wrong in wrongs if wrong.isalpha() and wrong.lower() not in words]
+        for word, wrongs in found.items()
+    }
+    return {word: wrongs for word, wrongs in kept.items() if wrongs}
 
 
 @lru_cache(maxsize=1)
