@@ -210,8 +210,8 @@ class AdaptationArguments(RunArguments):
     mlm_weight: float = option(0.1, "With mlm+contrastive: weight of the masked-language-model loss in the sum.")
     contrastive_target: str = option(
         "view",
-        "With contrastive and mlm+contrastive: what the pooler's output of a review must be similar to. view: that of another view of it. "
-        "mean: the mean of its tokens in the original model, which stays frozen.",
+        "With contrastive and mlm+contrastive: what the pooler's output of a review must be similar to. view: that of "
+        "another view of it. mean: the mean of its tokens in the original model, which stays frozen.",
         choices=["view", "mean"],
     )
     contrastive_positives: list[str] = option(
