@@ -101,10 +101,10 @@ class Sentence:
         for before in range(place - 1, max(-1, place - 1 - NEGATION_SCOPE), -1):
             if self.clauses[before] != self.clauses[place]:
                 return
-            praises = self.get_word(place) in COMPARATIVES and COULD.match(
-                " ".join(self.lowered[before - 1 : before + 1])
-            )
-            if before not in self.removed and self.is_negation(before) and not praises:
+            if before in self.removed or not self.is_negation(before):
+                continue
+            verb = " ".join(self.lowered[max(0, before - 1) : before + 1])
+            if not (self.get_word(place) in COMPARATIVES and COULD.fullmatch(verb)):
                 yield before
 
     def is_negation(self, place: int) -> bool:
