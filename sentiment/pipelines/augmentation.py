@@ -139,7 +139,9 @@ def build_regularization(
 def load_unlabelled_reviews(
     args: FinetuningArguments, data_args: DataArguments, held_out_texts: Sequence[str], labelled_texts: Sequence[str]
 ) -> Corpus | None:
-    """The reviews of `--unlabelled_dataset`, cleaned, without the texts of any split; None without any.
+    """The reviews of `--unlabelled_dataset`, cleaned, without held-out texts; None without any.
+
+    For `--self_training`, without labelled texts too.
 
     Args:
         args: names them.
@@ -164,7 +166,8 @@ def load_unlabelled_reviews(
         validation_split_percentage=1,
     )
     keys = collect_source_test_keys(corpus_args) | {compute_corpus_key(text) for text in held_out_texts}
-    labelled_keys = [compute_corpus_key(text) for text in labelled_texts]
+    # Which consistency training may see without their labels; a teacher would label them again.
+    labelled_keys = [compute_corpus_key(text) for text in labelled_texts] if args.self_training else []
     corpus = prepare_corpus(load_corpus(corpus_args), corpus_args, keys, args.seed, labelled_keys)
     if is_main_process():
         print(f"unlabelled reviews: {len(corpus.splits['train']):,} of {corpus.rows_read:,} read", file=sys.stderr)

@@ -58,13 +58,6 @@ def check_unseen(model_path: str, test_texts: Sequence[str], validation_texts: S
     So it does for validation texts, which choose the checkpoint, if that run was trained on their labels.
     """
     for run_dir in list_base_runs(model_path):
-        with_labels = run_dir if reads_labels(run_dir) else None
-        known = count_texts_seen(run_dir / KEYS_FILE, validation_texts) if with_labels and validation_texts else 0
-        require(
-            not known,
-            f"{run_dir} was trained on the labels of {count_of(known or 0, 'text')} of the validation split: pass its "
-            "--seed or --split_seed, --split and --max_rows, or another --model",
-        )
         seen = count_texts_seen(run_dir / KEYS_FILE, test_texts)
         if seen and read_run(run_dir).get("strategy") == ADAPTATION_STRATEGY:
             raise InputError(
@@ -75,6 +68,12 @@ def check_unseen(model_path: str, test_texts: Sequence[str], validation_texts: S
         require(
             not seen,
             f"the fine-tuning in {run_dir} was trained on {count_of(seen or 0, 'text')} of the test split: pass its "
+            "--seed or --split_seed, --split and --max_rows, or another --model",
+        )
+        known = count_texts_seen(run_dir / KEYS_FILE, validation_texts) if reads_labels(run_dir) else 0
+        require(
+            not known,
+            f"{run_dir} was trained on the labels of {count_of(known or 0, 'text')} of the validation split: pass its "
             "--seed or --split_seed, --split and --max_rows, or another --model",
         )
 

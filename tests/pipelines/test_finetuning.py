@@ -13,9 +13,11 @@ import pytest
 from safetensors.torch import load_file
 
 from sentiment.config.arguments import DataArguments, FinetuningArguments, ModelArguments
+from sentiment.data.finetuning_data import load_split_reviews
 from sentiment.exceptions import DivergenceError, InputError
 from sentiment.inference.predictor import Predictor
 from sentiment.pipelines.finetuning import FinetuningRun
+from sentiment.runs.lineage import check_unseen
 from sentiment.training.checkpoints import write_manifest
 
 
@@ -309,3 +311,15 @@ def test_no_model_is_tested_on_texts_that_an_earlier_run_was_trained_on(run: Cal
     for base in (first, second / "model"):
         with pytest.raises(InputError, match=r"the fine-tuning in .* was trained on \d+ texts of the test split"):
             run("third", max_steps=2, seed=7, model_name_or_path=base)
+
+
+def test_no_model_is_chosen_by_labels_that_an_earlier_run_was_trained_on(
+    run: Callable[..., Path], reviews_csv: Path
+) -> None:
+    first = run("first", max_steps=2)
+    seed = read(first / "run.json")["options"]["seed"]
+    splits = load_split_reviews(DataArguments(dataset_name=str(reviews_csv)), seed).splits
+    texts = {name: part["text"][:] for name, part in splits.items()}
+    check_unseen(str(first), texts["test"], texts["validation"])
+    with pytest.raises(InputError, match="first was trained on the labels of 2 texts of the validation split: pass"):
+        check_unseen(str(first), texts["test"], [*texts["validation"], *texts["train"][:2]])
