@@ -92,21 +92,7 @@ def read_cells(path: str, lines: Iterable[str], delimiter: str) -> Iterator[tupl
                 swallowed.check()
             return
         except csv.Error as error:
-            first, *rest = feed.record
-            cells = first.rstrip("\r\n").split(delimiter)
-            is_open = "unexpected end" in str(error) or len(feed.record) > LONGEST_QUOTE_LINES
-            heeded = next(csv.reader([first], delimiter=delimiter), [])  # with lenient quotes
-            # The cell may go on below, or hold a delimiter.
-            is_unclear = delimiter != "\t" and (is_open or bool(rest) or len(heeded) != len(cells))
-            if is_unclear or (width and len(cells) != width):
-                cause = "a quote is not closed" if is_open else f"malformed ({error})"
-                raise InputError(f"{path}: row {row}: {cause}; double the quotes inside a quoted text") from None
-            is_escaped = any(cell[:1] == cell[-1:] == '"' and '\\"' in cell[1:-1] for cell in cells)
-            problem = f"{path}: row {row}: a quote is escaped by a backslash; double the quotes inside a quoted text"
-            require(not is_escaped, problem)
-            cells = [*map(unquote, cells)]
-            feed.push_back(rest)
-            feed.record = [first]
+            cells = read_malformed(f"{path}: row {row}", feed, delimiter, width, str(error))
             reader = csv.reader(feed, delimiter=delimiter, strict=True)
         if not cells:
             # Where lines end otherwise, this is the start of an unquoted text rather than a blank line.
@@ -131,6 +117,27 @@ def read_cells(path: str, lines: Iterable[str], delimiter: str) -> Iterator[tupl
             swallowed = SwallowedRows(path, delimiter, width)
         yield row, cells
         row += 1
+
+
+def read_malformed(where: str, feed: LineFeed, delimiter: str, width: int, error: str) -> list[str]:
+    """The cells of the first line of a malformed record as they stand; its other lines are read again.
+
+    Raises InputError if its quotes are not closed or escaped, or it has not `width` cells, unless that is 0.
+    """
+    first, *rest = feed.record
+    cells = first.rstrip("\r\n").split(delimiter)
+    is_open = "unexpected end" in error or len(feed.record) > LONGEST_QUOTE_LINES
+    heeded = next(csv.reader([first], delimiter=delimiter), [])  # with lenient quotes
+    # The cell may go on below, or hold a delimiter.
+    is_unclear = delimiter != "\t" and (is_open or bool(rest) or len(heeded) != len(cells))
+    if is_unclear or (width and len(cells) != width):
+        cause = "a quote is not closed" if is_open else f"malformed ({error})"
+        raise InputError(f"{where}: {cause}; double the quotes inside a quoted text") from None
+    is_escaped = any(cell[:1] == cell[-1:] == '"' and '\\"' in cell[1:-1] for cell in cells)
+    require(not is_escaped, f"{where}: a quote is escaped by a backslash; double the quotes inside a quoted text")
+    feed.push_back(rest)
+    feed.record = [first]
+    return [*map(unquote, cells)]
 
 
 def describe_swallowed_rows(path: str, row: int, lines: int) -> str:

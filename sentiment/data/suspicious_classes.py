@@ -1,4 +1,4 @@
-"""Classes whose names look like misspellings or missing values, and the option that mends each."""
+"""Classes whose names look like misspellings or missing values, and the option that corrects each."""
 
 import re
 import shlex

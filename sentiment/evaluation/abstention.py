@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sentiment.evaluation.significance import compute_proportion_interval, number_clusters
+from sentiment.evaluation.intervals import compute_proportion_interval, number_clusters
 
 CURVE_POINTS = 50
 

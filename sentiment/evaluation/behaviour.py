@@ -8,14 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sentiment.data.behaviour_cases import Case
-from sentiment.evaluation.significance import (
-    COLLAPSED_SHARE,
-    SIGNIFICANCE,
-    compute_holm_p,
-    compute_mcnemar_p,
-    compute_paired_interval,
-    compute_wilson_interval,
-)
+from sentiment.evaluation.intervals import compute_paired_interval, compute_wilson_interval
+from sentiment.evaluation.significance import COLLAPSED_SHARE, SIGNIFICANCE, compute_holm_p, compute_mcnemar_p
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from sentiment.data.labels import PROBABILITY_PREFIX
 from sentiment.data.languages import has_spaces, is_english
-from sentiment.evaluation.significance import compute_proportion_interval, number_clusters
+from sentiment.evaluation.intervals import compute_proportion_interval, number_clusters
 
 Predictions = Mapping[str, Sequence[Any]]  # columns of a run's predictions.parquet
 ALL_TEXTS = "all texts"

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sentiment.evaluation.significance import compute_mean_interval
+from sentiment.evaluation.intervals import compute_mean_interval
 
 MIN_BUDGETS = 3  # two points are on every power law
 MAX_FACTOR = 10.0  # times the largest budget: beyond that, the curve says nothing

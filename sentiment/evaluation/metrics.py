@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.metrics import confusion_matrix, matthews_corrcoef, precision_recall_fscore_support
 
-from sentiment.evaluation.significance import compute_proportion_interval, find_collapsed_class
+from sentiment.evaluation.intervals import compute_proportion_interval
+from sentiment.evaluation.significance import find_collapsed_class
 
 # Keeps the mean log loss finite if the probability of the true class is 0.
 SMALLEST_PROBABILITY = 1e-12

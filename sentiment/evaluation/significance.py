@@ -1,4 +1,4 @@
-"""Intervals and paired tests, B minus A, for classifiers on the same test rows, which may be clustered (id per row)."""
+"""Paired tests, B minus A, for classifiers on the same test rows, which may be clustered (id per row)."""
 
 import math
 from collections import Counter
@@ -8,17 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import norm
-from scipy.stats import t as student_t
+
+from sentiment.evaluation.intervals import Z, compute_design_effect, compute_paired_interval, number_clusters
 
 RESAMPLES = 10_000
 RESAMPLES_AT_ONCE = 1_000  # bounds memory with many classes
-CONFIDENCE = 0.95
 SIGNIFICANCE = 0.05
 POWER = 0.80
 ONE_POINT = 0.01
 # A model has collapsed if this share of its answers is one class, and fewer rows than the second share are of it.
 COLLAPSED_SHARE, FREQUENT_SHARE = 0.99, 0.97
-Z = float(norm.ppf((1 + CONFIDENCE) / 2))
 # With fewer discordant rows no p-value is below 0.05: 2 * 0.5 ** 5 is 0.0625.
 FEWEST_DISCORDANT = 6
 
@@ -89,11 +88,6 @@ def find_collapsed_class(confusion_matrix: ArrayLike) -> int | None:
     is_constant = shares[answer] == 1 and rows[answer] < rows.sum()
     is_nearly = shares[answer] >= COLLAPSED_SHARE and rows[answer] < FREQUENT_SHARE * rows.sum()
     return answer if is_constant or is_nearly else None
-
-
-def number_clusters(clusters: ArrayLike | None, rows: int) -> np.ndarray:
-    """Cluster ids from 0 without gaps, shape (rows,); without `clusters`, each row is its own cluster."""
-    return np.arange(rows) if clusters is None else np.unique(clusters, return_inverse=True)[1]
 
 
 def compare_scores(labels: np.ndarray, ids: np.ndarray, num_classes: int, resamples: int) -> dict[str, dict[str, Any]]:
@@ -229,63 +223,6 @@ def compute_needed_rows(difference: float, discordance: float, design_effect: fl
     spread = math.sqrt(max(0.0, discordance - difference**2))  # rounding may make it negative
     rows = ((Z * math.sqrt(discordance) + float(norm.ppf(POWER)) * spread) / difference) ** 2
     return math.ceil(design_effect * max(rows, FEWEST_DISCORDANT / discordance))
-
-
-def compute_paired_interval(fixes: float, regressions: float, rows: float) -> list[float]:
-    """95% interval of the difference of two accuracies on the same rows, from the rows that only one has right.
-
-    The adjusted Wald interval for paired proportions (Bonett & Price 2012, Journal of Educational and Behavioral
-    Statistics 37, 479-488). The percentiles of a bootstrap cover 16% instead of 95% if only few rows differ.
-    """
-    gain, loss = (fixes + 1) / (rows + 2), (regressions + 1) / (rows + 2)
-    difference = gain - loss
-    reach = Z * math.sqrt((gain + loss - difference**2) / (rows + 2))
-    return [max(-1.0, difference - reach), min(1.0, difference + reach)]
-
-
-def compute_proportion_interval(flags: ArrayLike, clusters: ArrayLike | None = None) -> list[float]:
-    """Wilson's 95% interval of the share of true flags, within 0 and 1, for the effective sample size."""
-    values = np.asarray(flags, dtype=float)
-    ids, rows = number_clusters(clusters, len(values)), float(len(values))
-    if (groups := int(ids.max()) + 1) < rows:
-        # Korn & Graubard 1998, Survey Methodology 24, 193-201.
-        quantile = float(student_t.ppf((1 + CONFIDENCE) / 2, max(1, groups - 1)))
-        rows *= (Z / quantile) ** 2 / compute_design_effect(values, ids)
-    return compute_wilson_interval(float(values.mean()) * rows, rows)
-
-
-def compute_mean_interval(values: ArrayLike) -> list[float]:
-    """Student's 95% t-interval of the mean of two values or more.
-
-    >>> [round(end, 2) for end in compute_mean_interval([0.0, 1.0, 2.0])]
-    [-1.48, 3.48]
-    """
-    found = np.asarray(values, dtype=float)
-    quantile = float(student_t.ppf((1 + CONFIDENCE) / 2, len(found) - 1))
-    reach = quantile * found.std(ddof=1) / np.sqrt(len(found))
-    return [float(found.mean() - reach), float(found.mean() + reach)]
-
-
-def compute_design_effect(values: np.ndarray, ids: np.ndarray) -> float:
-    """Cluster-robust variance of a mean over its variance for independent rows (Kish 1965), at least 1."""
-    sizes, deviations = np.bincount(ids), values - values.mean()
-    rows, groups = len(ids), len(sizes)
-    if groups == rows:
-        return 1.0
-    # Without variance it cannot be estimated: the rows of a cluster count as copies of each other.
-    if groups == 1 or not deviations.any():
-        return float(sizes @ sizes / rows)
-    sums = np.bincount(ids, weights=deviations)
-    ratio = (sums @ sums) / (deviations @ deviations)
-    return max(1.0, float(ratio * groups / (groups - 1) * (rows - 1) / rows))
-
-
-def compute_wilson_interval(count: float, rows: float) -> list[float]:
-    """95% interval of the proportion `count / rows`, which may be fractions, by the score method (Wilson 1927)."""
-    share, weight = count / rows, Z**2 / rows
-    center = (share + weight / 2) / (1 + weight)
-    reach = math.sqrt(share * (1 - share) * weight + weight**2 / 4) / (1 + weight)
-    return [max(0.0, center - reach), min(1.0, center + reach)]
 
 
 def compute_holm_p(p_values: Sequence[float]) -> list[float]:

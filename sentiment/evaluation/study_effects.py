@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import t as student_t
 
+from sentiment.evaluation.intervals import CONFIDENCE, compute_mean_interval, number_clusters
 from sentiment.evaluation.label_worth import estimate_label_worth
-from sentiment.evaluation.significance import CONFIDENCE, compute_mean_interval, number_clusters
 
 STRATEGIES = ("e2e", "mlm+decay")  # strategy A and strategy B
 ADAPTING = ("mlm", "mlm+decay", "placebo+decay")  # of the ready-made arms, those that start from an adapted model

@@ -15,7 +15,8 @@ from sentiment.evaluation.error_analysis import (
     count_fixes_and_regressions,
     find_most_confident_flips,
 )
-from sentiment.evaluation.significance import compare_predictions, compute_proportion_interval
+from sentiment.evaluation.intervals import compute_proportion_interval
+from sentiment.evaluation.significance import compare_predictions
 from sentiment.evaluation.study_effects import compare_costs
 from sentiment.exceptions import InputError, first_line, require
 from sentiment.reporting.comparison_report import FIGURES, write_comparison_report

@@ -12,8 +12,8 @@ from transformers import EvalPrediction, PreTrainedTokenizerBase
 from sentiment.data.labelled_rows import LabelledRows
 from sentiment.data.leaks import assign_clusters
 from sentiment.evaluation.calibration import compare_calibration, scale_probabilities
+from sentiment.evaluation.intervals import compute_proportion_interval
 from sentiment.evaluation.metrics import evaluate_probabilities
-from sentiment.evaluation.significance import compute_proportion_interval
 from sentiment.inference.backends import predict_probabilities
 from sentiment.inference.batching import compute_probabilities
 from sentiment.inference.predictor import Predictor

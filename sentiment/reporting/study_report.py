@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 from scipy.stats import t as student_t
 
-from sentiment.evaluation.significance import CONFIDENCE
+from sentiment.evaluation.intervals import CONFIDENCE
 from sentiment.evaluation.study_effects import classify_effect, group_by, select_effects
 from sentiment.reporting import plots
 from sentiment.reporting.rendering import write_report_files

@@ -8,7 +8,7 @@ interval that the comparison uses and of the percentiles of a paired bootstrap, 
 
 import numpy as np
 
-from sentiment.evaluation.significance import compute_paired_interval
+from sentiment.evaluation.intervals import compute_paired_interval
 
 # Accuracy of A and of B, and share of the rows that only one has right.
 CASES = ((0.50, 0.50, 0.30), (0.80, 0.85, 0.15), (0.90, 0.92, 0.06), (0.97, 0.98, 0.03))

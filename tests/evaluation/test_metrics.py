@@ -17,6 +17,7 @@ from sklearn.metrics import (
 )
 
 from sentiment.data.labels import LABEL_NAMES
+from sentiment.evaluation.intervals import compute_wilson_interval
 from sentiment.evaluation.metrics import (
     SentimentMetrics,
     choose_labels,
@@ -24,7 +25,6 @@ from sentiment.evaluation.metrics import (
     compute_metrics,
     evaluate_probabilities,
 )
-from sentiment.evaluation.significance import compute_wilson_interval
 
 
 def test_metrics_equal_those_of_scikit_learn() -> None:

@@ -10,16 +10,18 @@ from scipy.stats import binomtest
 from sklearn.metrics import matthews_corrcoef
 
 from sentiment.data.labels import LABEL_NAMES
+from sentiment.evaluation.intervals import (
+    compute_design_effect,
+    compute_paired_interval,
+    compute_proportion_interval,
+    compute_wilson_interval,
+)
 from sentiment.evaluation.metrics import compute_metrics
 from sentiment.evaluation.significance import (
     choose_better,
     compare_predictions,
-    compute_design_effect,
     compute_mcnemar_p,
     compute_needed_rows,
-    compute_paired_interval,
-    compute_proportion_interval,
-    compute_wilson_interval,
     find_collapsed_class,
 )
 from sentiment.reporting.verdicts import describe_comparison
